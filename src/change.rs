@@ -1,0 +1,199 @@
+//! The vocabulary of the line: where a subscriber stands (`Cursor`), which history it stands in (`Epoch`),
+//! and the ready-made frames of consecutive rows (`Block`). Knows neither SQLite nor sockets.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Serialize, Serializer};
+
+use crate::filter::FilterId;
+
+/// The largest integer a JavaScript number holds exactly, 2^53 − 1; beyond it integers travel as strings.
+pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
+
+/// A position in a table: the id of the last row that was taken. The rows that follow have higher ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Cursor(pub i64);
+
+impl Cursor {
+    /// Below every id there can be.
+    pub const MIN: Cursor = Cursor(i64::MIN);
+
+    /// The position just below the row with this id.
+    pub fn before(id: i64) -> Cursor {
+        Cursor(id.saturating_sub(1))
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A JSON number where JavaScript can hold it, else a string.
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.unsigned_abs() <= MAX_SAFE_INTEGER as u64 {
+            serializer.serialize_i64(self.0)
+        } else {
+            serializer.collect_str(&self.0)
+        }
+    }
+}
+
+/// Names one unbroken history of a table. Opaque; compared, never ordered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Epoch(pub Arc<str>);
+
+impl Epoch {
+    pub fn new(name: impl Into<Arc<str>>) -> Epoch {
+        Epoch(name.into())
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One row of a block: its id and where its frame ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    pub id: i64,
+    /// Offset in [`Block::bytes`] just past this row's frame.
+    pub end: u32,
+}
+
+/// Consecutive rows of one table as ready WebSocket frames: made once, shared by every subscriber.
+///
+/// It covers the ids in `(after, last]`: whoever stands in that range finds here, and only here, what comes next.
+#[derive(Debug)]
+pub struct Block {
+    pub after: Cursor,
+    pub last: Cursor,
+    /// The frames, one behind the other, exactly as they go on the wire.
+    pub bytes: Vec<u8>,
+    pub entries: Vec<Entry>,
+    /// Which entries each filter takes. `None`: the block was read for one filter and holds only its rows.
+    pub matches: Option<Matches>,
+    /// When the first row was read: the start of `walcast_broadcast_seconds`.
+    pub read_at: Instant,
+}
+
+/// What the filters known when a block was read take of it.
+#[derive(Debug, Default)]
+pub struct Matches {
+    /// Filters registered from this one on were not asked.
+    pub known_below: FilterId,
+    pub rows: HashMap<FilterId, Vec<u32>>,
+}
+
+impl Block {
+    /// Index of the first entry above `position`.
+    pub fn first_above(&self, position: Cursor) -> usize {
+        self.entries.partition_point(|entry| entry.id <= position.0)
+    }
+
+    /// The bytes of entry `index`.
+    pub fn span(&self, index: usize) -> Range<usize> {
+        let start = match index {
+            0 => 0,
+            _ => self.entries[index - 1].end as usize,
+        };
+        start..self.entries[index].end as usize
+    }
+
+    /// Whether `filter` was asked about this block's rows.
+    pub fn knows(&self, filter: FilterId) -> bool {
+        match &self.matches {
+            Some(matches) => filter < matches.known_below,
+            None => true,
+        }
+    }
+
+    /// Indices of the entries above `position` that `filter` takes.
+    pub fn selection(&self, filter: FilterId, position: Cursor) -> Selection<'_> {
+        let first = self.first_above(position);
+        match &self.matches {
+            Some(matches) if filter != FilterId::NONE => {
+                let rows = matches.rows.get(&filter).map_or(&[][..], Vec::as_slice);
+                let from = rows.partition_point(|&row| (row as usize) < first);
+                Selection::Some(&rows[from..])
+            }
+            _ => Selection::All(first..self.entries.len()),
+        }
+    }
+}
+
+/// Entries of one block that a subscriber takes.
+#[derive(Debug, Clone)]
+pub enum Selection<'a> {
+    All(Range<usize>),
+    Some(&'a [u32]),
+}
+
+impl Selection<'_> {
+    pub fn len(&self) -> usize {
+        match self {
+            Selection::All(range) => range.len(),
+            Selection::Some(rows) => rows.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Index of the `n`th entry taken.
+    pub fn get(&self, n: usize) -> usize {
+        match self {
+            Selection::All(range) => range.start + n,
+            Selection::Some(rows) => rows[n] as usize,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_beyond_javascript_become_strings() {
+        let json = |id| serde_json::to_string(&Cursor(id)).unwrap();
+        assert_eq!(json(MAX_SAFE_INTEGER), "9007199254740991");
+        assert_eq!(json(MAX_SAFE_INTEGER + 1), "\"9007199254740992\"");
+        assert_eq!(json(-MAX_SAFE_INTEGER), "-9007199254740991");
+        assert_eq!(json(i64::MIN), "\"-9223372036854775808\"");
+    }
+
+    #[test]
+    fn a_selection_starts_above_the_position() {
+        let block = Block {
+            after: Cursor(0),
+            last: Cursor(9),
+            bytes: vec![0; 3],
+            entries: [2, 5, 9]
+                .iter()
+                .zip(1..)
+                .map(|(&id, end)| Entry { id, end })
+                .collect(),
+            matches: Some(Matches {
+                known_below: FilterId(3),
+                rows: HashMap::from([(FilterId(2), vec![0, 2])]),
+            }),
+            read_at: Instant::now(),
+        };
+        assert_eq!(block.selection(FilterId::NONE, Cursor(4)).len(), 2);
+        let filtered = block.selection(FilterId(2), Cursor(2));
+        assert_eq!((filtered.len(), filtered.get(0)), (1, 2));
+        assert!(block.selection(FilterId(1), Cursor(0)).is_empty());
+        assert!(block.knows(FilterId(2)) && !block.knows(FilterId(3)));
+        assert_eq!(block.span(2), 2..3);
+    }
+}

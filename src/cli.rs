@@ -1,0 +1,565 @@
+//! The command line: which command, and the raw text of its flags and `WALCAST_*` variables.
+//!
+//! Nothing of the daemon's settings is judged here: [`crate::config`] does that, for flags, variables and file alike.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::parser::ValueSource;
+use clap::{ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// What was asked for on the command line.
+#[derive(Debug, Clone)]
+pub struct Cli {
+    pub command: Command,
+}
+
+/// One command, with its flags.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Serve the feeds; what runs where no command is named.
+    Serve(ServeArgs),
+    /// Look at the file as `serve` with the same flags would, and say what would not work.
+    Check(ServeArgs),
+    /// Print the resolved configuration.
+    Config(ServeArgs),
+    /// Print rows as they arrive.
+    Tail(TailArgs),
+    /// Write sample events.
+    Emit(EmitArgs),
+}
+
+impl Cli {
+    /// Parses the process's arguments. Prints help (exit code 0) or a usage error (exit code 2) and exits where it must.
+    pub fn parse_normalised() -> Self {
+        Self::try_parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Parses `args`, the program's name first. The error is also how clap hands out `--help` and `--version`.
+    pub fn try_parse_from<I, T>(args: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let matches = Self::definition().try_get_matches_from(args)?;
+        let arguments = Arguments::from_arg_matches(&matches)?;
+        let own = matches.subcommand().map_or(&matches, |(_, own)| own);
+        let command = match arguments.command {
+            None => Command::Serve(arguments.serve.sourced(own)),
+            Some(Named::Serve(args)) => Command::Serve(args.sourced(own)),
+            Some(Named::Check(args)) => Command::Check(args.sourced(own)),
+            Some(Named::Config(args)) => Command::Config(args.sourced(own)),
+            Some(Named::Tail(args)) => Command::Tail(args),
+            Some(Named::Emit(args)) => Command::Emit(args),
+        };
+        Ok(Self { command })
+    }
+
+    /// The definition of the command line, from which man pages and shell completions are made.
+    pub fn definition() -> clap::Command {
+        Arguments::command()
+    }
+}
+
+/// Turn the tables of a SQLite file into live WebSocket feeds.
+///
+/// Without a command, `walcast` serves: ./walcast.db on 127.0.0.1:8010 with the stock feed, created when missing.
+#[derive(Debug, Parser)]
+#[command(name = "walcast", version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[command(subcommand)]
+    command: Option<Named>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Named {
+    /// Serve the feeds (the default command)
+    Serve(ServeArgs),
+    /// Look at the database as `serve` would: print what was found, what is wrong and how to mend it
+    ///
+    /// Exit code 0 where everything would work, 1 where something would not, 2 where the configuration is wrong.
+    Check(ServeArgs),
+    /// Print the resolved configuration as TOML, each value with its source
+    Config(ServeArgs),
+    /// Print the rows of a feed as they arrive: columns on a terminal, JSON lines in a pipe
+    Tail(TailArgs),
+    /// Write sample events into the stock table
+    Emit(EmitArgs),
+}
+
+/// The raw settings of the daemon. Each is a flag, a `WALCAST_*` variable, a key of the file or a default, in this order.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeArgs {
+    /// SQLite file to serve; it need not exist yet [default: ./walcast.db]
+    #[arg(long, value_name = "FILE", env = "WALCAST_DB", hide_env_values = true)]
+    pub db: Option<String>,
+
+    /// Address to listen on: IP:PORT, localhost:PORT or unix:/PATH; may be repeated [default: 127.0.0.1:8010]
+    ///
+    /// In the variable several are separated by commas. An address beyond loopback needs --anonymous.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "WALCAST_LISTEN",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub listen: Vec<String>,
+
+    /// Configuration file (TOML) [default: none is read]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "WALCAST_CONFIG",
+        hide_env_values = true
+    )]
+    pub config: Option<String>,
+
+    /// Journal mode: `wal` switches the file to WAL when possible, `keep` never changes it [default: wal]
+    #[arg(
+        long,
+        value_name = "MODE",
+        env = "WALCAST_JOURNAL_MODE",
+        hide_env_values = true,
+        value_parser = one_of(&["wal", "keep"])
+    )]
+    pub journal_mode: Option<String>,
+
+    /// Directory that keeps the identity of each feed's history
+    ///
+    /// [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/walcast, else ~/.local/state/walcast]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "WALCAST_STATE_DIR",
+        hide_env_values = true
+    )]
+    pub state_dir: Option<String>,
+
+    /// Browser origin allowed besides same origin and loopback, or * for all; may be repeated [default: none]
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "WALCAST_ORIGIN",
+        hide_env_values = true,
+        value_delimiter = ',',
+        help_heading = ACCESS
+    )]
+    pub origin: Vec<String>,
+
+    /// Serve anyone who can connect, also beyond loopback [default: false]
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "WALCAST_ANONYMOUS",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = ACCESS
+    )]
+    pub anonymous: Option<String>,
+
+    /// Connections served at once, WebSocket and HTTP together [default: the descriptor limit less 64]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "WALCAST_MAX_CONNECTIONS",
+        hide_env_values = true,
+        help_heading = LIMITS
+    )]
+    pub max_connections: Option<String>,
+
+    /// Connections from one address; loopback is exempt [default: 1000]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "WALCAST_MAX_CONNECTIONS_PER_IP",
+        hide_env_values = true,
+        help_heading = LIMITS
+    )]
+    pub max_connections_per_ip: Option<String>,
+
+    /// How long a client may accept no byte before it is closed: 250ms, 30s, 1m, or seconds [default: 30s]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "WALCAST_WRITE_TIMEOUT",
+        hide_env_values = true,
+        help_heading = LIMITS
+    )]
+    pub write_timeout: Option<String>,
+
+    /// How long a shutdown waits for clients [default: 10s]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "WALCAST_DRAIN_TIMEOUT",
+        hide_env_values = true,
+        help_heading = LIMITS
+    )]
+    pub drain_timeout: Option<String>,
+
+    /// How often the database is looked at when no file event tells of a commit [default: 250ms]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "WALCAST_POLL_INTERVAL",
+        hide_env_values = true,
+        help_heading = LIMITS
+    )]
+    pub poll_interval: Option<String>,
+
+    /// Rows of each feed kept ready in memory [default: 16384]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "WALCAST_RING_ROWS",
+        hide_env_values = true,
+        help_heading = LIMITS
+    )]
+    pub ring_rows: Option<String>,
+
+    /// Bytes of each feed kept ready in memory [default: 8388608]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "WALCAST_RING_BYTES",
+        hide_env_values = true,
+        help_heading = LIMITS
+    )]
+    pub ring_bytes: Option<String>,
+
+    /// Replays that read from the table at once [default: 8]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "WALCAST_REPLAYS",
+        hide_env_values = true,
+        help_heading = LIMITS
+    )]
+    pub replays: Option<String>,
+
+    /// Size of a message in bytes of JSON above which its longest values are cut [default: 1048576]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "WALCAST_MAX_ROW_BYTES",
+        hide_env_values = true,
+        help_heading = LIMITS
+    )]
+    pub max_row_bytes: Option<String>,
+
+    /// What is logged: off, error, warn, info, debug, trace, or target=level, separated by commas [default: info]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "WALCAST_LOG_LEVEL",
+        hide_env_values = true,
+        help_heading = LOGS
+    )]
+    pub log_level: Option<String>,
+
+    /// Log format; `auto` is text on a terminal and journald-friendly under systemd [default: auto]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "WALCAST_LOG_FORMAT",
+        hide_env_values = true,
+        value_parser = one_of(&["auto", "text", "json"]),
+        help_heading = LOGS
+    )]
+    pub log_format: Option<String>,
+
+    /// The fields above whose value came from the environment, by name.
+    #[arg(skip)]
+    pub from_environment: BTreeSet<String>,
+}
+
+const ACCESS: &str = "Access";
+const LIMITS: &str = "Limits";
+const LOGS: &str = "Logs";
+
+impl ServeArgs {
+    fn sourced(mut self, matches: &ArgMatches) -> Self {
+        let from_environment =
+            |id: &&str| matches.value_source(id) == Some(ValueSource::EnvVariable);
+        self.from_environment = matches
+            .ids()
+            .map(|id| id.as_str())
+            .filter(from_environment)
+            .map(str::to_owned)
+            .collect();
+        self
+    }
+}
+
+/// Known values for help and completions. The empty text passes, because an empty variable counts as unset.
+fn one_of(values: &[&'static str]) -> PossibleValuesParser {
+    let known = values.iter().map(|value| PossibleValue::new(*value));
+    PossibleValuesParser::new(known.chain([PossibleValue::new("").hide(true)]))
+}
+
+/// What to follow, and from where on.
+#[derive(Debug, Clone, Args)]
+#[command(group(ArgGroup::new("followed").required(true).args(["url", "db"])))]
+pub struct TailArgs {
+    /// Feed of a running daemon, e.g. ws://127.0.0.1:8010/ws/remediation
+    #[arg(value_name = "URL", value_parser = websocket_url)]
+    url: Option<String>,
+
+    /// SQLite file to follow without a daemon
+    #[arg(long, value_name = "FILE")]
+    db: Option<PathBuf>,
+
+    /// Feed of the file given with --db: `remediation`, or the name of a table
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "remediation",
+        conflicts_with = "url"
+    )]
+    pub feed: String,
+
+    /// Start after this id; `earliest` starts with the whole table, `now` with the next row [default: now]
+    #[arg(long, value_name = "ID|earliest|now", conflicts_with = "last")]
+    pub since: Option<Since>,
+
+    /// Start with the newest N rows, 1 to 10000
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub last: Option<u32>,
+
+    /// The history that the id of --since belongs to
+    #[arg(long, value_name = "EPOCH", requires = "since")]
+    pub epoch: Option<String>,
+
+    /// Only rows with this value; one column repeated means or, several columns mean and
+    #[arg(long, value_name = "COLUMN=VALUE", value_parser = column_filter)]
+    pub filter: Vec<(String, String)>,
+
+    /// Print JSON lines on a terminal too
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `tail` follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TailSource {
+    /// A feed of a running daemon; the scheme is `ws`.
+    Url(String),
+    /// A file, read without a daemon.
+    File(PathBuf),
+}
+
+impl TailArgs {
+    /// The URL or the file; exactly one of them was given.
+    pub fn source(&self) -> TailSource {
+        match (&self.url, &self.db) {
+            (Some(url), _) => TailSource::Url(url.clone()),
+            (None, Some(file)) => TailSource::File(file.clone()),
+            (None, None) => unreachable!("the group `followed` is required"),
+        }
+    }
+}
+
+/// Where a tail begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// After this id.
+    Id(i64),
+    /// With the first row there is.
+    Earliest,
+    /// With the next row that is committed.
+    Now,
+}
+
+impl FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "earliest" => Ok(Self::Earliest),
+            "now" => Ok(Self::Now),
+            id => match id.parse() {
+                Ok(id) if id >= 0 => Ok(Self::Id(id)),
+                _ => Err("give an id (0 or above), `earliest` or `now`".to_owned()),
+            },
+        }
+    }
+}
+
+/// Words of the query string that win over a column's name, so a filter on them would mean something else.
+const RESERVED: [&str; 7] = [
+    "since", "last", "epoch", "limit", "before", "after", "token",
+];
+
+fn column_filter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((column, _)) if RESERVED.contains(&column) => Err(format!(
+            "`{column}` is a reserved word and can't be filtered on"
+        )),
+        Some((column, value)) if !column.is_empty() => Ok((column.to_owned(), value.to_owned())),
+        _ => Err("give COLUMN=VALUE, e.g. tenant=acme".to_owned()),
+    }
+}
+
+fn websocket_url(text: &str) -> Result<String, String> {
+    let rest = match text.split_once("://") {
+        Some(("ws" | "http", rest)) if !rest.is_empty() && !rest.starts_with('/') => rest,
+        Some(("wss" | "https", _)) => {
+            return Err(
+                "TLS is not spoken here; give the daemon's own address, e.g. \
+                        ws://127.0.0.1:8010/ws/remediation"
+                    .to_owned(),
+            );
+        }
+        _ => {
+            return Err(
+                "give a URL such as ws://127.0.0.1:8010/ws/remediation, or a file with --db"
+                    .to_owned(),
+            );
+        }
+    };
+    Ok(format!("ws://{rest}"))
+}
+
+/// How many sample events to write, and how fast.
+#[derive(Debug, Clone, Args)]
+pub struct EmitArgs {
+    /// SQLite file to write to; file and stock table are created when missing
+    #[arg(long, value_name = "FILE")]
+    pub db: PathBuf,
+
+    /// Events to write, each in a transaction of its own
+    #[arg(value_name = "N", default_value_t = 1)]
+    pub count: u64,
+
+    /// Pause between two events, in milliseconds
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
+    pub interval: Duration,
+}
+
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    let millis = text
+        .parse::<u32>()
+        .map_err(|_| "give whole milliseconds, e.g. 100".to_owned())?;
+    Ok(Duration::from_millis(millis.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn definition_is_sound() {
+        Cli::definition().debug_assert();
+    }
+
+    #[test]
+    fn serve_is_the_default_command() {
+        let Ok(Command::Serve(args)) = parse("walcast") else {
+            panic!("not serve")
+        };
+        assert!(args.db.is_none() && args.listen.is_empty());
+        for line in [
+            "walcast --db a.db --listen localhost:1,unix:/s",
+            "walcast serve --db a.db --listen localhost:1 --listen unix:/s",
+        ] {
+            let Ok(Command::Serve(args)) = parse(line) else {
+                panic!("not serve: {line}")
+            };
+            assert_eq!(args.db.as_deref(), Some("a.db"));
+            assert_eq!(args.listen, ["localhost:1", "unix:/s"]);
+            assert!(args.from_environment.is_empty());
+        }
+    }
+
+    #[test]
+    fn check_and_config_take_the_same_flags() {
+        assert!(
+            matches!(parse("walcast check --anonymous --db x"), Ok(Command::Check(args)) if args.anonymous.as_deref() == Some("true"))
+        );
+        assert!(
+            matches!(parse("walcast config --anonymous=false"), Ok(Command::Config(args)) if args.anonymous.as_deref() == Some("false"))
+        );
+    }
+
+    #[test]
+    fn usage_errors_exit_with_2_and_help_with_0() {
+        for line in [
+            "walcast --nonsense",
+            "walcast frobnicate",
+            "walcast --db a.db check",
+            "walcast --journal-mode off",
+            "walcast tail",
+            "walcast tail ws://h/ws/x --db y",
+            "walcast tail ws://h/ws/x --feed y",
+            "walcast tail wss://h/ws/x",
+            "walcast tail h/ws/x",
+            "walcast tail --db y --last 10001",
+            "walcast tail --db y --since -1",
+            "walcast tail --db y --since 1 --last 1",
+            "walcast tail --db y --epoch e",
+            "walcast tail --db y --filter tenant",
+            "walcast tail --db y --filter last=3",
+            "walcast emit",
+            "walcast emit --db y --interval 1s",
+        ] {
+            assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
+        }
+        assert_eq!(parse("walcast --help").expect_err("help").exit_code(), 0);
+    }
+
+    #[test]
+    fn tail_follows_a_url_or_a_file() {
+        let Ok(Command::Tail(args)) = parse(
+            "walcast tail http://h:1/ws/x --since 7 --epoch e --filter a=b=c --filter a= --json",
+        ) else {
+            panic!("not tail")
+        };
+        assert_eq!(args.source(), TailSource::Url("ws://h:1/ws/x".to_owned()));
+        assert_eq!(
+            (args.since, args.epoch.as_deref(), args.json),
+            (Some(Since::Id(7)), Some("e"), true)
+        );
+        assert_eq!(
+            args.filter,
+            [
+                ("a".to_owned(), "b=c".to_owned()),
+                ("a".to_owned(), String::new())
+            ]
+        );
+
+        let Ok(Command::Tail(args)) = parse("walcast tail --db f.db --feed orders --last 10")
+        else {
+            panic!("not tail")
+        };
+        assert_eq!(args.source(), TailSource::File("f.db".into()));
+        assert_eq!(
+            (args.feed.as_str(), args.last, args.since),
+            ("orders", Some(10), None)
+        );
+    }
+
+    #[test]
+    fn emit_writes_one_event_unless_told() {
+        let Ok(Command::Emit(args)) = parse("walcast emit --db f.db") else {
+            panic!("not emit")
+        };
+        assert_eq!((args.count, args.interval), (1, Duration::ZERO));
+        let Ok(Command::Emit(args)) = parse("walcast emit --db f.db 20 --interval 50") else {
+            panic!("not emit")
+        };
+        assert_eq!((args.count, args.interval), (20, Duration::from_millis(50)));
+    }
+}

@@ -1,0 +1,405 @@
+//! The resolved configuration: what flags, environment and file come to. The only validator.
+
+mod describe;
+mod feeds;
+mod layers;
+mod meaning;
+mod reload;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cli::ServeArgs;
+use layers::{Layers, Node, Place};
+pub use reload::Reload;
+
+/// Everything the daemon needs to know, resolved and validated. Read-only from here on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The SQLite file that is served; it need not exist yet.
+    pub database: PathBuf,
+    /// Where to listen. Never empty.
+    pub listen: Vec<Listen>,
+    /// Whether a rollback-journal file is switched to WAL.
+    pub journal_mode: JournalMode,
+    /// Where the identity of each feed's history is kept; `None`: nowhere writable was found or named.
+    pub state_dir: Option<PathBuf>,
+    /// The feeds, in the order of the file. Never empty.
+    pub feeds: Vec<FeedConfig>,
+    /// Serve anyone although the address is not loopback (`auth.anonymous`).
+    pub anonymous: bool,
+    /// Browser origins allowed besides same origin and loopback, e.g. `https://console.example.com`; `*` allows all.
+    pub origins: Vec<String>,
+    pub limits: Limits,
+    /// `tracing` filter directives, e.g. `info` or `walcast=debug`.
+    pub log_level: String,
+    pub log_format: LogFormat,
+}
+
+/// A place to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    /// `unix:/path`
+    Unix(PathBuf),
+}
+
+/// What may be done to the file's journal mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JournalMode {
+    /// Switch the file to WAL when possible; serve it as it is meanwhile.
+    Wal,
+    /// Never change the file's journal mode.
+    Keep,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, journald-friendly (no time, no colours, `<N>` priority prefix) under systemd (`JOURNAL_STREAM` set).
+    Auto,
+    Text,
+    Json,
+}
+
+/// One feed: a table, the paths it is served on, and how its rows are worded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedConfig {
+    pub name: String,
+    pub table: String,
+    /// The cursor column; `None`: the table's integer primary key.
+    pub key: Option<String>,
+    /// WebSocket paths, at least one, each starting with `/`.
+    pub ws: Vec<String>,
+    /// Alias paths of the history.
+    pub history: Vec<String>,
+    /// The value of `type` in each message.
+    pub message_type: String,
+    /// The name of the key that holds the row in each message.
+    pub message_body: String,
+    /// Only these columns are exposed, in table order; `None`: all.
+    pub columns: Option<Vec<String>>,
+    /// These columns are not exposed.
+    pub exclude: Vec<String>,
+    /// Columns whose text is embedded as JSON where it is valid.
+    pub json: Vec<String>,
+    /// Column and the number of code points its text is cut to, wherever rows leave.
+    pub truncate: Vec<(String, usize)>,
+    /// Whether `POST /api/feeds/<feed>/events` is served.
+    pub ingest: bool,
+    /// Whether the stock schema is created at start when its table is missing.
+    pub create: bool,
+}
+
+/// Bounds on what clients and bursts may cost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Connections served at once, WebSocket and HTTP together; `None`: the descriptor limit less 64.
+    pub max_connections: Option<usize>,
+    /// Connections from one address; loopback is exempt.
+    pub max_connections_per_ip: usize,
+    /// How long a client may accept no byte before it is closed with 4008.
+    pub write_timeout: Duration,
+    /// How long a drain waits for clients at shutdown.
+    pub drain_timeout: Duration,
+    /// The safety poll under the file events.
+    pub poll_interval: Duration,
+    /// Rows kept ready in memory for each feed.
+    pub ring_rows: usize,
+    /// Bytes kept ready in memory for each feed.
+    pub ring_bytes: usize,
+    /// Page reads for replays running at once.
+    pub replays: usize,
+    /// JSON bytes above which a message is cut.
+    pub max_row_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: None,
+            max_connections_per_ip: 1000,
+            write_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(10),
+            poll_interval: Duration::from_millis(250),
+            ring_rows: 16_384,
+            ring_bytes: 8 << 20,
+            replays: 8,
+            max_row_bytes: 1 << 20,
+        }
+    }
+}
+
+/// Everything that is wrong with the configuration, a line each: place, value, remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    problems: Vec<String>,
+}
+
+impl ConfigError {
+    /// The problems, each a sentence of its own. Never empty.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The known keys of each table of the file; the first is its top level.
+const SECTIONS: [(&str, &[&str]); 6] = [
+    (
+        "",
+        &[
+            "database",
+            "listen",
+            "journal_mode",
+            "state_dir",
+            "origins",
+            "max_connections",
+            "max_connections_per_ip",
+            "write_timeout",
+            "drain_timeout",
+            "poll_interval",
+            "replays",
+            "max_row_bytes",
+            "ring",
+            "auth",
+            "log",
+            "feeds",
+        ],
+    ),
+    ("ring", &["rows", "bytes"]),
+    ("auth", &["anonymous"]),
+    ("log", &["level", "format"]),
+    (
+        "feeds.NAME",
+        &[
+            "table", "key", "ws", "history", "message", "columns", "exclude", "json", "truncate",
+            "ingest", "create",
+        ],
+    ),
+    ("feeds.NAME.message", &["type", "body"]),
+];
+
+/// The process's environment, or a test's.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// A configuration and where each of its values came from, by dotted key.
+struct Resolved {
+    config: Config,
+    file: Option<String>,
+    places: BTreeMap<String, Place>,
+}
+
+impl Config {
+    /// Resolves flags, `WALCAST_*` variables, the file named by `--config`, and defaults, in this order of precedence.
+    ///
+    /// # Errors
+    /// The file can't be read or is not TOML, or any layer holds an unknown key or an invalid value, also where a
+    /// stronger layer overrules it.
+    pub fn load(args: &ServeArgs) -> Result<Self, ConfigError> {
+        Resolved::load(args, &|name| std::env::var_os(name)).map(|resolved| resolved.config)
+    }
+
+    /// The resolved configuration as TOML that loads again, with the source of each value in a comment.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn describe(args: &ServeArgs) -> Result<String, ConfigError> {
+        Resolved::load(args, &|name| std::env::var_os(name)).map(|resolved| resolved.describe())
+    }
+}
+
+impl Resolved {
+    fn load(args: &ServeArgs, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        let file = args.config.as_deref();
+        let cleared = |file: &&str| file.is_empty() && args.from_environment.contains("config");
+        let file = file.filter(|file| !cleared(file));
+        let root = match file {
+            Some(file) => read(file).map_err(|problem| ConfigError {
+                problems: vec![problem],
+            })?,
+            None => Node::empty(),
+        };
+        let mut layers = Layers::new(args, file.unwrap_or_default(), &root);
+        check_keys(&mut layers);
+        let config = resolve(&mut layers, args, environment);
+        match layers.problems.is_empty() {
+            true => Ok(Self {
+                config,
+                file: file.map(str::to_owned),
+                places: layers.places,
+            }),
+            false => Err(ConfigError {
+                problems: layers.problems,
+            }),
+        }
+    }
+}
+
+fn read(file: &str) -> Result<Node, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        format!("{file}: the configuration can't be read: {error}; mend that or name another with --config")
+    })?;
+    Node::parse(&text)
+        .map_err(|(line, problem)| format!("{file}:{line}: not valid TOML: {problem}"))
+}
+
+fn check_keys(layers: &mut Layers<'_>) {
+    let [top, ring, auth, log, feed, message] = SECTIONS;
+    for (section, keys) in [top, ring, auth, log] {
+        layers.known(section, keys, &SECTIONS);
+    }
+    let Some(feeds) = layers.node("feeds") else {
+        return;
+    };
+    layers.known("feeds", &feeds.names(), &[]);
+    for name in feeds.names() {
+        layers.known(&format!("feeds.{name}"), feed.1, &SECTIONS);
+        layers.known(&format!("feeds.{name}.message"), message.1, &SECTIONS);
+    }
+}
+
+fn resolve(layers: &mut Layers<'_>, args: &ServeArgs, environment: Environment<'_>) -> Config {
+    let local = vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8010)))];
+    let (path, info) = (PathBuf::from("./walcast.db"), "info".to_owned());
+    let (wal, auto) = (JournalMode::Wal, LogFormat::Auto);
+    let config = Config {
+        database: layers.setting("database", &args.db, meaning::path, path),
+        listen: layers.list_setting("listen", &args.listen, meaning::listen, local),
+        journal_mode: layers.setting(
+            "journal_mode",
+            &args.journal_mode,
+            meaning::journal_mode,
+            wal,
+        ),
+        state_dir: state_dir(layers, args, environment),
+        anonymous: layers.setting("auth.anonymous", &args.anonymous, meaning::boolean, false),
+        origins: layers.list_setting("origins", &args.origin, meaning::origins, Vec::new()),
+        limits: limits(layers, args),
+        log_level: layers.setting("log.level", &args.log_level, meaning::log_level, info),
+        log_format: layers.setting("log.format", &args.log_format, meaning::log_format, auto),
+        feeds: feeds::resolve(layers),
+    };
+    refuse_strangers(layers, &config);
+    config
+}
+
+fn limits(layers: &mut Layers<'_>, args: &ServeArgs) -> Limits {
+    use meaning::{count, duration, duration_or_zero};
+    let mut limits = Limits::default();
+    let optional = |value: &_| count(value).map(Some);
+    limits.max_connections =
+        layers.setting("max_connections", &args.max_connections, optional, None);
+
+    let mut over =
+        |key, given, limit: &mut usize| *limit = layers.setting(key, given, count, *limit);
+    over(
+        "max_connections_per_ip",
+        &args.max_connections_per_ip,
+        &mut limits.max_connections_per_ip,
+    );
+    over("ring.rows", &args.ring_rows, &mut limits.ring_rows);
+    over("ring.bytes", &args.ring_bytes, &mut limits.ring_bytes);
+    over("replays", &args.replays, &mut limits.replays);
+    over(
+        "max_row_bytes",
+        &args.max_row_bytes,
+        &mut limits.max_row_bytes,
+    );
+
+    let mut over =
+        |key, given, meaning, limit: &mut _| *limit = layers.setting(key, given, meaning, *limit);
+    over(
+        "write_timeout",
+        &args.write_timeout,
+        duration,
+        &mut limits.write_timeout,
+    );
+    // Not to wait at all is a choice somebody may make; a client or a poll that is never waited for is not.
+    over(
+        "drain_timeout",
+        &args.drain_timeout,
+        duration_or_zero,
+        &mut limits.drain_timeout,
+    );
+    over(
+        "poll_interval",
+        &args.poll_interval,
+        duration,
+        &mut limits.poll_interval,
+    );
+    limits
+}
+
+/// What was named, else what systemd made for the unit, else the place the XDG directories give it.
+fn state_dir(
+    layers: &mut Layers<'_>,
+    args: &ServeArgs,
+    environment: Environment<'_>,
+) -> Option<PathBuf> {
+    const KEY: &str = "state_dir";
+    let named = layers.setting(
+        KEY,
+        &args.state_dir,
+        |value| meaning::path(value).map(Some),
+        None,
+    );
+    if named.is_some() {
+        return named;
+    }
+    // The XDG rules have relative paths ignored; systemd sets several directories separated by colons.
+    let absolute = |name: &str| {
+        environment(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let systemd = environment("STATE_DIRECTORY")
+        .and_then(|list| list.to_str()?.split(':').next().map(PathBuf::from))
+        .filter(|path| path.is_absolute());
+    if systemd.is_some() {
+        layers.places.insert(
+            KEY.to_owned(),
+            Place::Environment("STATE_DIRECTORY".to_owned()),
+        );
+        return systemd;
+    }
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|state| state.join("walcast"))
+}
+
+/// Without authentication whoever can connect reads every row: beyond this machine that must have been asked for.
+fn refuse_strangers(layers: &mut Layers<'_>, config: &Config) {
+    if config.anonymous {
+        return;
+    }
+    for listen in &config.listen {
+        match listen {
+            Listen::Tcp(address) if !meaning::is_loopback(address.ip()) => {
+                let place = layers.place("listen");
+                layers.refuse(
+                    "listen",
+                    &place,
+                    &address.to_string(),
+                    "is reachable from other machines, and no authentication is configured, so anyone there could read \
+                     every row; listen on 127.0.0.1 behind a proxy that authenticates, or serve anyone with \
+                     auth.anonymous = true (--anonymous)",
+                );
+            }
+            Listen::Tcp(_) | Listen::Unix(_) => {}
+        }
+    }
+}

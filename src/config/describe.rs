@@ -1,0 +1,183 @@
+//! The resolved configuration as TOML, each value with its source.
+
+use std::fmt::Display;
+
+use super::layers::{Place, quoted};
+use super::{Config, FeedConfig, JournalMode, Listen, LogFormat, Resolved, meaning};
+
+impl Resolved {
+    /// TOML that loads to the same configuration. What has no value is a comment that says what happens instead.
+    pub fn describe(&self) -> String {
+        let Config {
+            database,
+            listen,
+            journal_mode,
+            state_dir,
+            feeds,
+            anonymous,
+            origins,
+            limits,
+            log_level,
+            log_format,
+        } = &self.config;
+        let mut out = Out {
+            resolved: self,
+            section: String::new(),
+            text: self.heading(),
+        };
+        out.value("database", quoted(&database.to_string_lossy()));
+        out.value("listen", list(listen.iter().map(Listen::to_string)));
+        out.value("journal_mode", quoted(journal_mode.as_str()));
+        let directory = state_dir
+            .as_ref()
+            .map(|path| quoted(&path.to_string_lossy()));
+        out.optional("state_dir", directory, "no place for it was found");
+        out.value("origins", list(origins));
+        out.optional(
+            "max_connections",
+            limits.max_connections,
+            "the descriptor limit less 64",
+        );
+        out.value("max_connections_per_ip", limits.max_connections_per_ip);
+        out.value(
+            "write_timeout",
+            quoted(&meaning::written(limits.write_timeout)),
+        );
+        out.value(
+            "drain_timeout",
+            quoted(&meaning::written(limits.drain_timeout)),
+        );
+        out.value(
+            "poll_interval",
+            quoted(&meaning::written(limits.poll_interval)),
+        );
+        out.value("replays", limits.replays);
+        out.value("max_row_bytes", limits.max_row_bytes);
+        out.section("ring");
+        out.value("rows", limits.ring_rows);
+        out.value("bytes", limits.ring_bytes);
+        out.section("auth");
+        out.value("anonymous", anonymous);
+        out.section("log");
+        out.value("level", quoted(log_level));
+        out.value("format", quoted(log_format.as_str()));
+        for feed in feeds {
+            out.feed(feed);
+        }
+        out.text
+    }
+
+    fn heading(&self) -> String {
+        match &self.file {
+            Some(file) => format!(
+                "# The configuration of walcast, each value with its source. The file is {file:?}.\n"
+            ),
+            None => {
+                "# The configuration of walcast, each value with its source. No file is read.\n"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+struct Out<'a> {
+    resolved: &'a Resolved,
+    section: String,
+    text: String,
+}
+
+impl Out<'_> {
+    fn section(&mut self, name: &str) {
+        self.text.push_str(&format!("\n[{name}]\n"));
+        self.section = format!("{name}.");
+    }
+
+    fn value(&mut self, key: &str, value: impl Display) {
+        let place = self
+            .resolved
+            .places
+            .get(&format!("{}{key}", self.section))
+            .unwrap_or(&Place::Default);
+        self.text.push_str(&format!("{key} = {value}  # {place}\n"));
+    }
+
+    fn optional(&mut self, key: &str, value: Option<impl Display>, otherwise: &str) {
+        match value {
+            Some(value) => self.value(key, value),
+            None => self
+                .text
+                .push_str(&format!("# {key}: {otherwise}  # default\n")),
+        }
+    }
+
+    fn feed(&mut self, feed: &FeedConfig) {
+        self.section(&format!("feeds.{}", feed.name));
+        self.value("table", quoted(&feed.table));
+        self.optional(
+            "key",
+            feed.key.as_deref().map(quoted),
+            "the integer primary key",
+        );
+        self.value("ws", list(&feed.ws));
+        self.value("history", list(&feed.history));
+        self.value("message.type", quoted(&feed.message_type));
+        self.value("message.body", quoted(&feed.message_body));
+        self.optional("columns", feed.columns.as_ref().map(list), "all");
+        self.value("exclude", list(&feed.exclude));
+        self.value("json", list(&feed.json));
+        let cuts: Vec<_> = feed
+            .truncate
+            .iter()
+            .map(|(column, length)| format!("{} = {length}", quoted(column)))
+            .collect();
+        self.value(
+            "truncate",
+            if cuts.is_empty() {
+                "{}".to_owned()
+            } else {
+                format!("{{ {} }}", cuts.join(", "))
+            },
+        );
+        self.value("ingest", feed.ingest);
+        self.value("create", feed.create);
+    }
+}
+
+fn list<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
+    let texts: Vec<_> = texts
+        .into_iter()
+        .map(|text| quoted(text.as_ref()))
+        .collect();
+    format!("[{}]", texts.join(", "))
+}
+
+/// As it is written in the configuration.
+impl Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl JournalMode {
+    /// As it is written in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wal => "wal",
+            Self::Keep => "keep",
+        }
+    }
+}
+
+impl LogFormat {
+    /// As it is written in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The feeds: what `[feeds.NAME]` says, completed by what a feed has where nothing is said.
+
+use std::collections::BTreeMap;
+
+use super::FeedConfig;
+use super::layers::{Layers, Place, Value};
+use super::meaning;
+
+const STOCK_NAME: &str = "remediation";
+const STOCK_TABLE: &str = "remediation_events";
+
+/// Names end up in URLs, metric labels and file names of the state directory.
+const LONGEST_NAME: usize = 64;
+
+impl FeedConfig {
+    /// The feed that is served where the configuration names none.
+    pub fn stock() -> Self {
+        Self {
+            table: STOCK_TABLE.to_owned(),
+            history: vec!["/ops/remediate/history".to_owned()],
+            message_type: "remediation_event".to_owned(),
+            truncate: vec![("details".to_owned(), 500)],
+            create: true,
+            ..Self::own(STOCK_NAME)
+        }
+    }
+
+    /// The feed `name` as it is where nothing else is said of it: of the stock name the stock feed, else of the table `name`.
+    pub fn named(name: &str) -> Self {
+        if name == STOCK_NAME {
+            Self::stock()
+        } else {
+            Self::own(name)
+        }
+    }
+
+    fn own(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            table: name.to_owned(),
+            key: None,
+            ws: vec![format!("/ws/{name}")],
+            history: Vec::new(),
+            message_type: format!("{name}_event"),
+            message_body: "event".to_owned(),
+            columns: None,
+            exclude: Vec::new(),
+            json: Vec::new(),
+            truncate: Vec::new(),
+            ingest: false,
+            create: false,
+        }
+    }
+}
+
+/// All feeds, in the order of the file; the stock feed where it has none.
+pub(super) fn resolve(layers: &mut Layers<'_>) -> Vec<FeedConfig> {
+    let entries = layers
+        .node("feeds")
+        .map_or(&[][..], |feeds| feeds.entries());
+    let mut feeds = Vec::new();
+    for (name, node) in entries {
+        if let Err(problem) = check_name(name) {
+            layers.problem(
+                &Place::File(node.line),
+                &format!("[feeds.{name}]: {problem}"),
+            );
+        } else if matches!(node.value, Value::Table(_)) {
+            feeds.push(feed(layers, name));
+        }
+    }
+    if entries.is_empty() {
+        feeds.push(FeedConfig::stock());
+    }
+    check_paths(layers, &feeds);
+    feeds
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let fits = name.starts_with(letter) && name.chars().all(|c| letter(c) || c == '_' || c == '-');
+    match fits && name.len() <= LONGEST_NAME {
+        true => Ok(()),
+        false => Err(format!(
+            "is not a name for a feed; use a-z, 0-9, _ and -, beginning with a letter or digit, at most {LONGEST_NAME} \
+             characters (the table may be called as it likes: table = \"…\")"
+        )),
+    }
+}
+
+fn feed(layers: &mut Layers<'_>, name: &str) -> FeedConfig {
+    let key = |field: &str| format!("feeds.{name}.{field}");
+    let named = FeedConfig::named(name);
+    let table = layers.file_setting(&key("table"), meaning::text, named.table.clone());
+    // Of the stock feed's name but of another table: a feed of its own.
+    let stock = if table == named.table {
+        named
+    } else {
+        FeedConfig::own(name)
+    };
+    let feed = FeedConfig {
+        name: name.to_owned(),
+        table,
+        key: layers.file_setting(
+            &key("key"),
+            |value| meaning::text(value).map(Some),
+            stock.key,
+        ),
+        ws: layers.file_setting(&key("ws"), meaning::url_paths, stock.ws),
+        history: layers.file_setting(&key("history"), meaning::alias_paths, stock.history),
+        message_type: layers.file_setting(&key("message.type"), meaning::text, stock.message_type),
+        message_body: layers.file_setting(
+            &key("message.body"),
+            meaning::message_body,
+            stock.message_body,
+        ),
+        columns: layers.file_setting(
+            &key("columns"),
+            |value| meaning::columns(value).map(Some),
+            stock.columns,
+        ),
+        exclude: layers.file_setting(&key("exclude"), meaning::texts, stock.exclude),
+        json: layers.file_setting(&key("json"), meaning::texts, stock.json),
+        truncate: layers.file_setting(&key("truncate"), meaning::truncate, stock.truncate),
+        ingest: layers.file_setting(&key("ingest"), meaning::boolean, stock.ingest),
+        create: layers.file_setting(&key("create"), meaning::boolean, stock.create),
+    };
+    check_columns(layers, &feed);
+    check_create(layers, &feed);
+    feed
+}
+
+fn check_columns(layers: &mut Layers<'_>, feed: &FeedConfig) {
+    let columns = feed.columns.as_deref().unwrap_or_default();
+    for column in columns
+        .iter()
+        .filter(|column| feed.exclude.contains(column))
+    {
+        let key = format!("feeds.{}.exclude", feed.name);
+        let place = layers.place(&key);
+        layers.problem(
+            &place,
+            &format!("{key}: \"{column}\" is named by `columns` too; leave it out of one of them"),
+        );
+    }
+}
+
+fn check_create(layers: &mut Layers<'_>, feed: &FeedConfig) {
+    if feed.create && feed.table != STOCK_TABLE {
+        let key = format!("feeds.{}.create", feed.name);
+        let place = layers.place(&key);
+        let problem = format!(
+            "only the table {STOCK_TABLE} can be created, of {:?} the columns are not known; remove the line and let the \
+             writer create its table",
+            feed.table
+        );
+        layers.refuse(&key, &place, "true", &problem);
+    }
+}
+
+/// Each path must lead to one feed.
+fn check_paths(layers: &mut Layers<'_>, feeds: &[FeedConfig]) {
+    let mut owners = BTreeMap::new();
+    for feed in feeds {
+        let ws = feed.ws.iter().map(|path| (path, "ws"));
+        for (path, field) in ws.chain(feed.history.iter().map(|path| (path, "history"))) {
+            let key = format!("feeds.{}.{field}", feed.name);
+            if let Some(owner) = owners.insert(path, key.clone()) {
+                let place = layers.place(&key);
+                layers.problem(
+                    &place,
+                    &format!("{key}: the path {path} is taken by {owner}; give each its own"),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! What single values mean: from text, numbers and lists to typed settings. The error says what is wrong and how to mend it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::layers::Value;
+use super::{JournalMode, Listen, LogFormat};
+
+/// The longest duration a setting may have. Nobody waits longer, and sums with a clock's time stay far from overflow.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) fn text(value: &Value) -> Result<String, String> {
+    match value {
+        Value::Text(text) | Value::Argument(text) if text.is_empty() => {
+            Err("is empty; give a value or leave it out".to_owned())
+        }
+        Value::Text(text) | Value::Argument(text) if text.contains('\0') => {
+            Err("holds a NUL character; remove it".to_owned())
+        }
+        Value::Text(text) | Value::Argument(text) => Ok(text.clone()),
+        _ => Err("is not text; put it in quotes".to_owned()),
+    }
+}
+
+pub(super) fn path(value: &Value) -> Result<PathBuf, String> {
+    text(value).map(PathBuf::from)
+}
+
+/// One text or a list of them.
+pub(super) fn texts(value: &Value) -> Result<Vec<String>, String> {
+    match value {
+        Value::List(items) => items
+            .iter()
+            .map(|item| text(item).map_err(|problem| format!("{item} {problem}")))
+            .collect(),
+        Value::Text(_) | Value::Argument(_) => Ok(vec![text(value)?]),
+        _ => Err("is neither text nor a list of texts; write [\"…\", \"…\"]".to_owned()),
+    }
+}
+
+pub(super) fn boolean(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Boolean(truth) => Ok(*truth),
+        Value::Argument(text) if text == "true" || text == "1" => Ok(true),
+        Value::Argument(text) if text == "false" || text == "0" => Ok(false),
+        _ => Err("is not a truth value; write true or false, without quotes".to_owned()),
+    }
+}
+
+/// A whole number above zero.
+pub(super) fn count(value: &Value) -> Result<usize, String> {
+    let number = match value {
+        Value::Integer(number) => Some(*number),
+        Value::Argument(text) => text.parse().ok(),
+        _ => None,
+    };
+    match number.map(usize::try_from) {
+        Some(Ok(number)) if number > 0 => Ok(number),
+        _ => Err(
+            "is not a whole number above 0; write it in digits, without quotes and units"
+                .to_owned(),
+        ),
+    }
+}
+
+/// A time above zero.
+pub(super) fn duration(value: &Value) -> Result<Duration, String> {
+    match duration_or_zero(value)? {
+        Duration::ZERO => Err("must be 1ms or more".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// A time: `250ms`, `30s`, `1m`, `1h`, or a number of seconds. Kept in whole milliseconds.
+pub(super) fn duration_or_zero(value: &Value) -> Result<Duration, String> {
+    let seconds = match value {
+        Value::Integer(seconds) => Some(*seconds as f64),
+        Value::Float(seconds) => Some(*seconds),
+        Value::Text(text) | Value::Argument(text) => seconds(text.trim()),
+        _ => None,
+    };
+    let time =
+        seconds.and_then(|seconds| Duration::try_from_secs_f64((seconds * 1e3).round() / 1e3).ok());
+    match time {
+        Some(time) if time <= LONGEST => Ok(time),
+        Some(_) => Err("is too long; at most 24h".to_owned()),
+        None => Err(
+            "is not a time; write \"250ms\", \"30s\", \"1m\", or a number of seconds".to_owned(),
+        ),
+    }
+}
+
+fn seconds(text: &str) -> Option<f64> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim_start() {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    number.parse::<f64>().ok().map(|number| number * factor)
+}
+
+/// The shortest way to write a time that [`duration`] reads back.
+pub(super) fn written(time: Duration) -> String {
+    match time.subsec_millis() {
+        0 => format!("{}s", time.as_secs()),
+        _ => format!("{}ms", time.as_millis()),
+    }
+}
+
+pub(super) fn journal_mode(value: &Value) -> Result<JournalMode, String> {
+    match value {
+        Value::Text(text) | Value::Argument(text) if text == "wal" => Ok(JournalMode::Wal),
+        Value::Text(text) | Value::Argument(text) if text == "keep" => Ok(JournalMode::Keep),
+        _ => Err(
+            "is not a journal mode; write \"wal\" (switch the file to WAL) or \"keep\"".to_owned(),
+        ),
+    }
+}
+
+pub(super) fn log_format(value: &Value) -> Result<LogFormat, String> {
+    match value {
+        Value::Text(text) | Value::Argument(text) => match text.as_str() {
+            "auto" => Some(LogFormat::Auto),
+            "text" => Some(LogFormat::Text),
+            "json" => Some(LogFormat::Json),
+            _ => None,
+        },
+        _ => None,
+    }
+    .ok_or_else(|| "is not a log format; write \"auto\", \"text\" or \"json\"".to_owned())
+}
+
+/// Filter directives. A lone word must be a level: as a target, which the filter's own grammar allows, a mistyped level would
+/// silence the log.
+pub(super) fn log_level(value: &Value) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let levels = texts(value)?.join(",");
+    for directive in levels.split(',') {
+        let (target, level) = directive
+            .rsplit_once('=')
+            .map_or((None, directive), |(target, level)| (Some(target), level));
+        let is_level = LEVELS
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(level.trim()));
+        if !is_level || target.is_some_and(|target| target.trim().is_empty()) {
+            return Err(format!(
+                "`{directive}` is not a log level; write off, error, warn, info, debug or trace, or e.g. \"info,walcast=debug\""
+            ));
+        }
+    }
+    Ok(levels)
+}
+
+pub(super) fn listen(value: &Value) -> Result<Vec<Listen>, String> {
+    let mut places = Vec::new();
+    for address in texts(value)? {
+        let place = listen_place(&address).map_err(|problem| format!("{address} {problem}"))?;
+        if places.contains(&place) {
+            return Err(format!("{address} is named twice; name it once"));
+        }
+        places.push(place);
+    }
+    if places.is_empty() {
+        return Err("names no address; write e.g. [\"127.0.0.1:8010\"] or leave it out".to_owned());
+    }
+    Ok(places)
+}
+
+fn listen_place(address: &str) -> Result<Listen, String> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        return match path.starts_with('/') && !path.ends_with('/') {
+            true => Ok(Listen::Unix(path.into())),
+            false => Err(
+                "is not an absolute path of a socket; write e.g. unix:/run/walcast/walcast.sock"
+                    .to_owned(),
+            ),
+        };
+    }
+    // Never asked of a resolver: what `localhost` means must not depend on the network.
+    let parsed = match address.strip_prefix("localhost:") {
+        Some(port) => port
+            .parse()
+            .ok()
+            .map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        None => address.parse().ok(),
+    };
+    parsed.map(Listen::Tcp).ok_or_else(|| {
+        "is not an address to listen on; write IP:PORT such as 127.0.0.1:8010 or [::1]:8010, localhost:PORT, or unix:/PATH"
+            .to_owned()
+    })
+}
+
+/// Whether only this machine can reach the address.
+pub(super) fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+pub(super) fn origins(value: &Value) -> Result<Vec<String>, String> {
+    let origins = texts(value)?;
+    match origins.iter().find(|origin| !is_origin(origin)) {
+        None => Ok(origins),
+        Some(origin) => Err(format!(
+            "{origin} is not an origin; write scheme://host or scheme://host:port with nothing after it, e.g. \
+             \"https://console.example.com\", or \"*\" for all"
+        )),
+    }
+}
+
+/// As browsers send them: lower case, no path, no trailing slash.
+fn is_origin(origin: &str) -> bool {
+    if origin == "*" {
+        return true;
+    }
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c));
+    // A colon inside brackets belongs to an IPv6 address.
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let host_fits = match host.strip_prefix('[') {
+        Some(v6) => v6
+            .strip_suffix(']')
+            .is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => {
+            !host.is_empty()
+                && host
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._".contains(c))
+        }
+    };
+    scheme_fits && host_fits && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
+
+/// One URL path at least.
+pub(super) fn url_paths(value: &Value) -> Result<Vec<String>, String> {
+    match alias_paths(value)? {
+        paths if paths.is_empty() => {
+            Err("names no path; write e.g. \"/ws/orders\" or leave it out".to_owned())
+        }
+        paths => Ok(paths),
+    }
+}
+
+/// URL paths, perhaps none.
+pub(super) fn alias_paths(value: &Value) -> Result<Vec<String>, String> {
+    let paths = texts(value)?;
+    for path in &paths {
+        url_path(path).map_err(|problem| format!("{path} {problem}"))?;
+    }
+    Ok(paths)
+}
+
+fn url_path(path: &str) -> Result<(), String> {
+    const BUILT_IN: [&str; 6] = ["/", "/healthz", "/readyz", "/metrics", "/api", "/sse"];
+    if !path.starts_with('/') {
+        return Err(format!("does not begin with a slash; write \"/{path}\""));
+    }
+    // Clients and proxies rewrite all of these on the way, so such a path would never be asked for.
+    let odd = |c: char| !c.is_ascii_graphic() || "?#%\"<>\\^`{|}".contains(c);
+    if path.contains(odd) || path.split('/').any(|part| part == "." || part == "..") {
+        return Err(
+            "is not a plain path; leave out blanks, ?, #, %, quotes, braces and dot segments"
+                .to_owned(),
+        );
+    }
+    if BUILT_IN.contains(&path) || path.starts_with("/api/") || path.starts_with("/sse/") {
+        return Err("is a path of walcast itself; choose one outside /, /healthz, /readyz, /metrics, /api/ and /sse/".to_owned());
+    }
+    Ok(())
+}
+
+/// Names of columns, one at least.
+pub(super) fn columns(value: &Value) -> Result<Vec<String>, String> {
+    match texts(value)? {
+        columns if columns.is_empty() => {
+            Err("names no column; leave it out to expose all of them".to_owned())
+        }
+        columns => Ok(columns),
+    }
+}
+
+/// The key that holds the row. `type` and `truncated` stand beside it in the same object.
+pub(super) fn message_body(value: &Value) -> Result<String, String> {
+    match text(value)?.as_str() {
+        taken @ ("type" | "truncated") => Err(format!(
+            "the message has a key `{taken}` already; choose another name, e.g. \"event\""
+        )),
+        body => Ok(body.to_owned()),
+    }
+}
+
+/// Columns and the number of code points their text is cut to.
+pub(super) fn truncate(value: &Value) -> Result<Vec<(String, usize)>, String> {
+    let Value::Table(entries) = value else {
+        return Err(
+            "is not a table; write { column = characters }, e.g. { details = 500 }".to_owned(),
+        );
+    };
+    let cut = |(column, node): &(String, super::layers::Node)| {
+        let length =
+            count(&node.value).map_err(|problem| format!("{column} = {} {problem}", node.value))?;
+        Ok((column.clone(), length))
+    };
+    entries.iter().map(cut).collect()
+}

@@ -1,0 +1,105 @@
+//! What a reload may change while the daemon runs.
+
+use super::{Config, FeedConfig};
+
+/// What comes of a reload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reload {
+    /// The configuration from now on: the running one, with what was applied.
+    pub config: Config,
+    /// Keys of the file whose new value holds from now on.
+    pub applied: Vec<String>,
+    /// Keys of the file whose new value needs a restart.
+    pub refused: Vec<String>,
+}
+
+impl Config {
+    /// Takes over from `new` what can change while running: origins, connection limits, time limits of clients and log level.
+    /// Everything else is built into sockets, threads and memory at start.
+    pub fn reloaded_from(&self, new: &Self) -> Reload {
+        let mut config = self.clone();
+        let mut applied = Vec::new();
+        let (limits, next) = (&mut config.limits, &new.limits);
+        apply("origins", &mut config.origins, &new.origins, &mut applied);
+        apply(
+            "max_connections",
+            &mut limits.max_connections,
+            &next.max_connections,
+            &mut applied,
+        );
+        apply(
+            "max_connections_per_ip",
+            &mut limits.max_connections_per_ip,
+            &next.max_connections_per_ip,
+            &mut applied,
+        );
+        apply(
+            "write_timeout",
+            &mut limits.write_timeout,
+            &next.write_timeout,
+            &mut applied,
+        );
+        apply(
+            "drain_timeout",
+            &mut limits.drain_timeout,
+            &next.drain_timeout,
+            &mut applied,
+        );
+        apply(
+            "log.level",
+            &mut config.log_level,
+            &new.log_level,
+            &mut applied,
+        );
+        let refused = config.differences(new);
+        Reload {
+            config,
+            applied,
+            refused,
+        }
+    }
+
+    /// The keys in which two configurations differ, of those that only a start reads.
+    fn differences(&self, new: &Self) -> Vec<String> {
+        let (limits, next) = (&self.limits, &new.limits);
+        let fixed = [
+            ("database", self.database != new.database),
+            ("listen", self.listen != new.listen),
+            ("journal_mode", self.journal_mode != new.journal_mode),
+            ("state_dir", self.state_dir != new.state_dir),
+            ("poll_interval", limits.poll_interval != next.poll_interval),
+            ("replays", limits.replays != next.replays),
+            ("max_row_bytes", limits.max_row_bytes != next.max_row_bytes),
+            ("ring.rows", limits.ring_rows != next.ring_rows),
+            ("ring.bytes", limits.ring_bytes != next.ring_bytes),
+            ("auth.anonymous", self.anonymous != new.anonymous),
+            ("log.format", self.log_format != new.log_format),
+        ];
+        let changed = fixed
+            .iter()
+            .filter(|(_, changed)| *changed)
+            .map(|(key, _)| (*key).to_owned());
+        changed
+            .chain(feed_differences(&self.feeds, &new.feeds))
+            .collect()
+    }
+}
+
+fn apply<T: Clone + PartialEq>(key: &str, running: &mut T, new: &T, applied: &mut Vec<String>) {
+    if running != new {
+        running.clone_from(new);
+        applied.push(key.to_owned());
+    }
+}
+
+/// The feeds that were added, removed or changed. Their order means nothing.
+fn feed_differences(running: &[FeedConfig], new: &[FeedConfig]) -> Vec<String> {
+    let added = new
+        .iter()
+        .filter(|feed| running.iter().all(|other| other.name != feed.name));
+    let changed = running.iter().filter(|feed| !new.contains(feed));
+    changed
+        .chain(added)
+        .map(|feed| format!("feeds.{}", feed.name))
+        .collect()
+}

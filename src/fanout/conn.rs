@@ -1,0 +1,198 @@
+//! One upgraded connection: its socket, what waits to be written, and when something was last heard of it.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::time::Instant;
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+
+use crate::change::Block;
+use crate::fanout::inbound::{Assembler, RateLimit};
+use crate::protocol::{CloseCode, opcode, push_close, push_frame};
+use crate::session::Session;
+use std::sync::Arc;
+
+/// A socket of either kind.
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(mio::net::TcpStream),
+    Unix(mio::net::UnixStream),
+}
+
+impl Stream {
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Stream::Tcp(stream) => stream.register(registry, token, interest),
+            Stream::Unix(stream) => stream.register(registry, token, interest),
+        }
+    }
+
+    pub fn shutdown(&self) {
+        // A peer that is gone already can't be told anything.
+        let _ = match self {
+            Stream::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
+        };
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write_vectored(slices),
+            Stream::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps a connection counted; dropping it undoes the count.
+pub type Guard = Box<dyn Send>;
+
+/// Where a connection stands in its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Has everything there is; `at` is its place in its cohort's list.
+    CaughtUp { at: usize },
+    /// Takes what it can; waits for its socket when something is pending.
+    Behind,
+    /// Waits for a page or for the table's bounds.
+    Reading,
+    /// A read failed; it is tried again at the next tick.
+    Retry,
+    /// The close frame was sent; waits for the peer's.
+    Closing,
+}
+
+pub struct Conn {
+    pub stream: Stream,
+    pub session: Session,
+    pub place: Place,
+    /// Told from others that had the same slot before.
+    pub serial: u64,
+    /// The rest of a frame cut in two by a full socket, then control frames. Holds memory only while it holds bytes.
+    pending: Vec<u8>,
+    /// Rows being written; let go as soon as the socket is full, for the position says what is missing.
+    pub page: Option<Arc<Block>>,
+    pub assembler: Assembler,
+    pub rate: RateLimit,
+    pub last_text: Instant,
+    pub last_ping: Instant,
+    pub last_heard: Instant,
+    /// Since when the socket has accepted no byte although there were some.
+    pub stalled_since: Option<Instant>,
+    pub closing_since: Option<Instant>,
+    _guard: Guard,
+}
+
+/// How far a write came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrote {
+    All,
+    /// So many bytes; the socket is full.
+    Part(usize),
+    /// The peer is gone.
+    Gone,
+}
+
+impl Conn {
+    pub fn new(stream: Stream, session: Session, serial: u64, guard: Guard) -> Conn {
+        let now = Instant::now();
+        Conn {
+            stream,
+            session,
+            place: Place::Behind,
+            serial,
+            pending: Vec::new(),
+            page: None,
+            assembler: Assembler::default(),
+            rate: RateLimit::new(now),
+            last_text: now,
+            last_ping: now,
+            last_heard: now,
+            stalled_since: None,
+            closing_since: None,
+            _guard: guard,
+        }
+    }
+
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    pub fn push_text(&mut self, text: &str) {
+        push_frame(&mut self.pending, opcode::TEXT, text.as_bytes());
+        self.last_text = Instant::now();
+    }
+
+    pub fn push_control(&mut self, opcode: u8, payload: &[u8]) {
+        push_frame(&mut self.pending, opcode, payload);
+    }
+
+    pub fn push_close(&mut self, code: CloseCode) {
+        push_close(&mut self.pending, code);
+    }
+
+    /// Keeps the rest of a frame that was cut in two.
+    pub fn push_rest(&mut self, rest: &[u8]) {
+        self.pending.extend_from_slice(rest);
+    }
+
+    /// Writes what is pending.
+    pub fn flush(&mut self) -> Wrote {
+        if self.pending.is_empty() {
+            return Wrote::All;
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let wrote = self.write(&[IoSlice::new(&pending)], pending.len());
+        if let Wrote::Part(written) = wrote {
+            self.pending = pending[written..].to_vec();
+        }
+        wrote
+    }
+
+    /// Writes as much of `slices` (`total` bytes) as the socket takes, and keeps the stall clock.
+    pub fn write(&mut self, slices: &[IoSlice<'_>], total: usize) -> Wrote {
+        loop {
+            let result = match slices {
+                [one] => self.stream.write(one),
+                many => self.stream.write_vectored(many),
+            };
+            let written = match result {
+                Ok(written) => written,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(_) => return Wrote::Gone,
+            };
+            if written == total {
+                self.stalled_since = None;
+                return Wrote::All;
+            }
+            // A byte accepted is a sign of life; none at all lets the clock run on.
+            if written > 0 || self.stalled_since.is_none() {
+                self.stalled_since = Some(Instant::now());
+            }
+            return Wrote::Part(written);
+        }
+    }
+}

@@ -1,0 +1,521 @@
+//! The one thread that sees commits: wait for a wake, ask whether the database moved, read what is above the head,
+//! publish, and go on looking for a while, because a write to the WAL is seen before the commit it belongs to.
+//! It owns the read connection and the cursors, so nothing here needs a lock.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::config::{Config, JournalMode};
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::sqlite::open::{FileId, Unavailable, journal_mode, open_reading, switch_to_wal};
+use crate::sqlite::watcher::Watcher;
+use crate::tracked::{Attached, Tracked};
+use crate::wake::{Wake, Wakes};
+
+/// A held connection never waits long: the next look comes soon, and other feeds wait meanwhile.
+const BUSY: Duration = Duration::from_millis(5);
+/// How often a fresh connection reads the head row, to notice a file that was garbled in place.
+const FRESH_READ_EVERY: Duration = Duration::from_secs(30);
+/// How often switching to WAL is tried while somebody keeps the file from it.
+const WAL_RETRY: Duration = Duration::from_secs(1);
+/// How often a file that can't be opened is tried again, at most. A file event tries at once.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// The feed loop's state. [`run`](FeedLoop::run) it on a thread of its own.
+pub struct FeedLoop {
+    config: Arc<Config>,
+    hub: Arc<Hub>,
+    wake: Arc<Wake>,
+    metrics: Arc<Metrics>,
+    feeds: Vec<Tracked>,
+    database: Option<Database>,
+    watcher: Option<Watcher>,
+    /// Whether the last attempt to watch failed, so that it is said once.
+    unwatched: bool,
+    chase: Chase,
+    next_poll: Instant,
+    next_open: Instant,
+    backoff: Duration,
+    next_fresh_read: Instant,
+    /// What is wrong, as it was logged last.
+    trouble: Option<Unavailable>,
+    /// Called once per turn, so that a watchdog fed by it proves that the loop turns.
+    alive: Box<dyn FnMut() + Send>,
+}
+
+/// The open file.
+struct Database {
+    connection: Connection,
+    file: FileId,
+    /// `None`: look whatever the version says.
+    data_version: Option<i64>,
+    wal: bool,
+    mode: String,
+    next_wal_attempt: Instant,
+}
+
+impl FeedLoop {
+    pub fn new(
+        config: Arc<Config>,
+        hub: Arc<Hub>,
+        wake: Arc<Wake>,
+        metrics: Arc<Metrics>,
+        alive: Box<dyn FnMut() + Send>,
+    ) -> FeedLoop {
+        let now = Instant::now();
+        let feeds = hub
+            .feeds
+            .iter()
+            .map(|feed| Tracked::new(Arc::clone(feed), &config, Arc::clone(&metrics)));
+        FeedLoop {
+            feeds: feeds.collect(),
+            config,
+            hub,
+            wake,
+            metrics,
+            database: None,
+            watcher: None,
+            unwatched: false,
+            chase: Chase::default(),
+            next_poll: now,
+            next_open: now,
+            backoff: Duration::ZERO,
+            next_fresh_read: now + FRESH_READ_EVERY,
+            trouble: None,
+            alive,
+        }
+    }
+
+    /// Opens what is there before anyone is served. An error is one that a restart would not mend: a table that can't
+    /// be a feed.
+    pub fn start(&mut self) -> Result<(), String> {
+        self.watch();
+        self.open();
+        match self.feeds.iter().find_map(|feed| feed.unfit()) {
+            Some(reason) => Err(reason),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs until [`Wakes::STOP`].
+    pub fn run(mut self) {
+        self.wake.attach_current_thread();
+        precise_sleeps();
+        loop {
+            let wakes = self.wake.wait_until(self.next_turn());
+            if wakes.contains(Wakes::STOP) {
+                break;
+            }
+            self.turn(wakes);
+            (self.alive)();
+        }
+        if let Some(database) = &self.database {
+            self.feeds
+                .iter_mut()
+                .for_each(|feed| feed.save(&database.connection, database.file));
+        }
+    }
+
+    fn next_turn(&self) -> Instant {
+        let save = self.feeds.iter().filter_map(Tracked::next_save).min();
+        let chase = self
+            .database
+            .as_ref()
+            .and_then(|database| self.chase.next_look(database.wal));
+        [save, chase]
+            .into_iter()
+            .flatten()
+            .fold(self.next_poll, Instant::min)
+    }
+
+    fn turn(&mut self, wakes: Wakes) {
+        let now = Instant::now();
+        let waiting = self.hub.take_waiting();
+        self.count(wakes);
+        if wakes.contains(Wakes::FILE | Wakes::HOOK) {
+            self.chase.begin(now);
+        }
+        let poll = now >= self.next_poll;
+        if poll {
+            self.next_poll = now + self.config.limits.poll_interval;
+            self.watch();
+        }
+        if poll || wakes.contains(Wakes::REPLACED) {
+            self.check_file();
+            self.try_wal(now);
+        }
+        if wakes.contains(Wakes::FILE | Wakes::REPLACED) {
+            self.next_open = now;
+        }
+        if self.database.is_none() && now >= self.next_open {
+            self.open();
+        }
+        self.look(poll, !waiting.is_empty());
+        for waiter in waiting {
+            let _ = waiter.send(());
+        }
+        self.save(now);
+        if now >= self.next_fresh_read {
+            self.next_fresh_read = now + FRESH_READ_EVERY;
+            self.fresh_read();
+        }
+    }
+
+    fn count(&self, wakes: Wakes) {
+        for (wake, source) in [(Wakes::FILE, "wal"), (Wakes::HOOK, "hook")] {
+            if wakes.contains(wake) {
+                self.metrics.wakes.with_label_values(&[source]).inc();
+            }
+        }
+    }
+
+    /// Looks for commits and publishes what they brought.
+    fn look(&mut self, poll: bool, asked: bool) {
+        let Some(database) = &mut self.database else {
+            self.hub.beat(None);
+            return;
+        };
+        // With a rollback journal every look takes a lock that a committing writer has to wait for.
+        if !poll && !asked && !database.wal && journal_is_hot(&self.config.database) {
+            return;
+        }
+        let version = match data_version(&database.connection) {
+            Ok(version) => version,
+            Err(e) => return self.failed(e),
+        };
+        if database.data_version == Some(version) {
+            self.recovered();
+            return;
+        }
+        if poll && !self.chase.is_on() {
+            self.metrics.wakes.with_label_values(&["poll"]).inc();
+        }
+        let file = database.file;
+        for feed in &mut self.feeds {
+            let read = feed.read(&database.connection, file, &self.hub, self.chase.woken());
+            if let Err(e) = read {
+                return self.failed(e);
+            }
+        }
+        database.data_version = Some(version);
+        self.chase.moved(Instant::now());
+        self.recovered();
+    }
+
+    fn recovered(&mut self) {
+        self.hub.beat(None);
+        if self
+            .trouble
+            .take()
+            .is_some_and(|trouble| trouble.error_kind().is_some())
+        {
+            tracing::info!("{} can be read again", self.config.database.display());
+        }
+    }
+
+    /// A statement failed. Locks pass by themselves; anything else means a new connection.
+    fn failed(&mut self, error: rusqlite::Error) {
+        let reason = Unavailable::from_sqlite(&error, &self.config.database);
+        if !matches!(reason, Unavailable::Busy(_)) {
+            self.database = None;
+            self.close_feeds(&reason);
+            self.back_off();
+        }
+        self.report(reason);
+    }
+
+    /// Logs what is wrong when it changes, and tells `/readyz` and the metrics.
+    fn report(&mut self, reason: Unavailable) {
+        if let Some(kind) = reason.error_kind() {
+            self.metrics
+                .database_errors
+                .with_label_values(&[kind])
+                .inc();
+            self.hub.beat(Some(reason.to_string()));
+        } else {
+            self.hub.beat(None);
+        }
+        if self.trouble.as_ref() != Some(&reason) {
+            match reason {
+                // Common and short; `/readyz` and the metric tell when it is not.
+                Unavailable::Busy(_) => tracing::debug!("{reason}"),
+                Unavailable::NoFile(_) | Unavailable::NoTable(_) => tracing::warn!("{reason}"),
+                Unavailable::Broken { .. } => tracing::error!("{reason}"),
+            }
+            self.trouble = Some(reason);
+        }
+    }
+
+    fn close_feeds(&mut self, reason: &Unavailable) {
+        for feed in &mut self.feeds {
+            feed.close(reason);
+        }
+    }
+
+    fn back_off(&mut self) {
+        self.backoff = (self.backoff * 2).clamp(self.config.limits.poll_interval, MAX_BACKOFF);
+        self.next_open = Instant::now() + self.backoff;
+    }
+
+    /// Is the open file still the one the path names?
+    fn check_file(&mut self) {
+        let Some(database) = &self.database else {
+            return;
+        };
+        let now = FileId::of(&self.config.database);
+        if now == Some(database.file) {
+            return;
+        }
+        self.database = None;
+        self.next_open = Instant::now();
+        if now.is_none() {
+            let reason = Unavailable::NoFile(self.config.database.clone());
+            self.close_feeds(&reason);
+            self.report(reason);
+        } else {
+            tracing::info!(
+                "{} was replaced by another file",
+                self.config.database.display()
+            );
+        }
+    }
+
+    fn open(&mut self) {
+        match open_database(&self.config) {
+            Ok(database) => {
+                let (connection, file) = (&database.connection, database.file);
+                let mut waiting = None;
+                for feed in &mut self.feeds {
+                    match feed.attach(connection, file, &self.hub) {
+                        Ok(Attached::Open) => {}
+                        Ok(Attached::Not(reason)) => waiting = Some(reason),
+                        Err(e) => {
+                            let reason = Unavailable::from_sqlite(&e, &self.config.database);
+                            self.close_feeds(&reason);
+                            self.report(reason);
+                            return self.back_off();
+                        }
+                    }
+                }
+                self.backoff = Duration::ZERO;
+                self.hub.set_journal_mode(&database.mode);
+                self.database = Some(database);
+                // A table that is missing or unfit has been reported by its feed; the file itself is well.
+                if waiting.is_none() {
+                    self.recovered();
+                }
+            }
+            Err(reason) => {
+                self.close_feeds(&reason);
+                match reason {
+                    // Waiting costs one `stat` a poll; backing off would only make the first row late.
+                    Unavailable::NoFile(_) => self.next_open = self.next_poll,
+                    _ => self.back_off(),
+                }
+                self.report(reason);
+            }
+        }
+    }
+
+    /// Keeps watching the right directories.
+    fn watch(&mut self) {
+        if self
+            .watcher
+            .as_ref()
+            .is_some_and(|watcher| watcher.is_current(&self.config.database))
+        {
+            return;
+        }
+        match Watcher::start(&self.config.database, Arc::clone(&self.wake)) {
+            Ok(watcher) => {
+                if self.unwatched {
+                    tracing::info!("file events are back");
+                }
+                self.watcher = Some(watcher);
+                self.unwatched = false;
+                // What happened before the watch began brought no event.
+                self.chase.begin(Instant::now());
+            }
+            Err(e) => {
+                self.watcher = None;
+                if !self.unwatched {
+                    let interval = self.config.limits.poll_interval.as_millis();
+                    tracing::warn!(
+                        "no file events ({e}); rows are noticed by polling every {interval} ms"
+                    );
+                }
+                self.unwatched = true;
+            }
+        }
+    }
+
+    fn try_wal(&mut self, now: Instant) {
+        let Some(database) = &mut self.database else {
+            return;
+        };
+        if database.wal || now < database.next_wal_attempt {
+            return;
+        }
+        database.next_wal_attempt = now + WAL_RETRY;
+        if self.config.journal_mode == JournalMode::Wal {
+            match switch_to_wal(&self.config.database) {
+                Ok(true) => tracing::info!("{} is in WAL mode now", self.config.database.display()),
+                Ok(false) => database.next_wal_attempt = now + FRESH_READ_EVERY,
+                Err(reason) => tracing::debug!("not in WAL mode yet: {reason}"),
+            }
+        }
+        // Somebody else may have switched, too.
+        if let Ok(mode) = journal_mode(&database.connection) {
+            database.wal = mode == "wal";
+            self.hub.set_journal_mode(&mode);
+        }
+    }
+
+    fn save(&mut self, now: Instant) {
+        let Some(database) = &self.database else {
+            return;
+        };
+        for feed in &mut self.feeds {
+            if feed.next_save().is_some_and(|due| now >= due) {
+                feed.save(&database.connection, database.file);
+            }
+        }
+    }
+
+    /// The held connection may go on reading its cache for ever; a fresh one sees the file as it is.
+    fn fresh_read(&mut self) {
+        if self.database.is_none() {
+            return;
+        }
+        let read = open_reading(&self.config.database, BUSY).and_then(|connection| {
+            let read = self
+                .feeds
+                .iter()
+                .try_for_each(|feed| feed.read_head_row(&connection));
+            read.map_err(|e| Unavailable::from_sqlite(&e, &self.config.database))
+        });
+        if let Err(reason @ Unavailable::Broken { .. }) = read {
+            self.database = None;
+            self.close_feeds(&reason);
+            self.report(reason);
+            self.back_off();
+        }
+    }
+}
+
+fn open_database(config: &Config) -> Result<Database, Unavailable> {
+    let path = &config.database;
+    let before = FileId::of(path);
+    let connection = open_reading(path, BUSY)?;
+    let mode = journal_mode(&connection).map_err(|e| Unavailable::from_sqlite(&e, path))?;
+    // A file replaced between the two looks would be served under the wrong identity.
+    let file = FileId::of(path).filter(|after| Some(*after) == before);
+    let file =
+        file.ok_or_else(|| Unavailable::Busy(format!("{} is being replaced", path.display())))?;
+    let wal = mode == "wal";
+    let mut database = Database {
+        connection,
+        file,
+        data_version: None,
+        wal,
+        mode,
+        next_wal_attempt: Instant::now(),
+    };
+    if !database.wal && config.journal_mode == JournalMode::Wal {
+        match switch_to_wal(path) {
+            Ok(true) => (database.wal, database.mode) = (true, "wal".to_owned()),
+            Ok(false) => {}
+            Err(reason) => tracing::info!(
+                "in journal mode {} until it can be switched to WAL: {reason}",
+                database.mode
+            ),
+        }
+    }
+    Ok(database)
+}
+
+/// Moves whenever another connection committed. About 2 µs in WAL mode.
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("PRAGMA data_version")?
+        .query_row([], |row| row.get(0))
+}
+
+/// Whether a transaction is under way in a file with a rollback journal: the journal is there and holds something.
+fn journal_is_hot(database: &Path) -> bool {
+    let mut journal = database.as_os_str().to_owned();
+    journal.push("-journal");
+    std::fs::metadata(journal).is_ok_and(|meta| meta.len() > 0)
+}
+
+/// Makes sleeps of 20 µs last about that long: the kernel's default slack of 50 µs would more than double them.
+fn precise_sleeps() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: PR_SET_TIMERSLACK takes an integer by value, touches no memory of ours and concerns this thread alone.
+    unsafe {
+        libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_u64);
+    }
+}
+
+/// Looking again after a wake, at growing intervals, until it has been quiet for a while.
+///
+/// The frames of a commit are in the WAL, and their file event is here, before the commit is visible; the event is no
+/// later than the commit, and nothing else will tell of it. A commit that syncs to a slow disk can take long, so the
+/// interval grows with the time waited: a row is late by an eighth of what its own commit took.
+#[derive(Debug, Default)]
+struct Chase {
+    /// The last wake or movement.
+    since: Option<Instant>,
+    woken: Option<Instant>,
+}
+
+/// As fine as is useful: a busy loop preempts the writer in the middle of its commit.
+const CHASE_FINEST: Duration = Duration::from_micros(20);
+/// With a rollback journal a look takes a lock, so fewer of them.
+const CHASE_FINEST_JOURNAL: Duration = Duration::from_millis(1);
+/// As coarse as the promise of 100 ms allows, with room to spare.
+const CHASE_COARSEST: Duration = Duration::from_millis(25);
+/// A write without a commit (a rollback, a spilled transaction) is forgotten after this; its commit brings new events.
+const CHASE_FOR: Duration = Duration::from_secs(1);
+
+impl Chase {
+    fn begin(&mut self, now: Instant) {
+        self.since = Some(now);
+        self.woken = Some(now);
+    }
+
+    /// Commits were seen; others may be on their way.
+    fn moved(&mut self, now: Instant) {
+        if self.since.is_some() {
+            self.since = Some(now);
+        }
+    }
+
+    fn is_on(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() < CHASE_FOR)
+    }
+
+    /// When the wake came that this chase is about.
+    fn woken(&self) -> Option<Instant> {
+        self.woken.filter(|_| self.is_on())
+    }
+
+    fn next_look(&self, wal: bool) -> Option<Instant> {
+        let since = self.since?;
+        let now = Instant::now();
+        let waited = now - since;
+        if waited >= CHASE_FOR {
+            return None;
+        }
+        let finest = if wal {
+            CHASE_FINEST
+        } else {
+            CHASE_FINEST_JOURNAL
+        };
+        Some(now + (waited / 8).clamp(finest, CHASE_COARSEST))
+    }
+}

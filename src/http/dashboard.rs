@@ -1,0 +1,54 @@
+//! The dashboard at `/`, embedded in the binary.
+
+use warp::filters::BoxedFilter;
+use warp::http::{HeaderValue, header};
+use warp::reply::Response;
+use warp::{Filter, Rejection};
+
+/// Scripts and styles only from here, connections only to here, nothing inline: a row that holds HTML stays text even
+/// if a bug should ever put it into the page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+    connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Name, media type and text of each file.
+const FILES: &[(&str, &str, &str)] = &[(
+    "index.html",
+    "text/html; charset=utf-8",
+    include_str!("dashboard/index.html"),
+)];
+
+/// `/` and `/dashboard/<file>`.
+pub fn files() -> BoxedFilter<(Response,)> {
+    let index = warp::path::end().map(|| "index.html".to_owned());
+    let file = warp::path!("dashboard" / String);
+    warp::get()
+        .or(warp::head())
+        .unify()
+        .and(index.or(file).unify())
+        .and_then(serve)
+        .boxed()
+}
+
+async fn serve(name: String) -> Result<Response, Rejection> {
+    let Some((_, kind, text)) = FILES.iter().find(|(file, _, _)| *file == name) else {
+        return Err(warp::reject::not_found());
+    };
+    let mut response = Response::new((*text).into());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(POLICY),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    // A new version of the daemon brings new files under the same names.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}

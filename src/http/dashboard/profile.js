@@ -1,0 +1,148 @@
+// What the columns of any table are good for, judged by their names and by the rows seen:
+// which one is the time, which the status, which make filters, how wide each wants to be.
+
+import { parseTime, textOf } from './values.js';
+
+const TIME_NAME = /^(ts|time|timestamp|date|datetime|at|when|(created|updated|inserted|occurred|logged|event)(_?(at|on|time|ts))?|.*_(at|ts|time|timestamp))$/i;
+const STATUS_NAME = /^(status|state|result|outcome)$/i;
+/** Words a query keeps for itself: a column of such a name can't be filtered on. */
+export const RESERVED = ['since', 'last', 'epoch', 'limit', 'before', 'after', 'token'];
+/** Always offered where the table has them, however many values were seen so far. */
+const FACET_NAME = /^(tenant|status)$/i;
+const FACET_MAX_VALUES = 24;
+const FACET_MAX_LENGTH = 40;
+/** A list to choose from is no longer one beyond this; the address takes any value. */
+const LIST_MAX = 500;
+/** A column whose every second value is new is data, not a category. */
+const FACET_MIN_REPEAT = 2;
+
+/** The daemon takes 100 values in one filter; the view's other filters need some of them. */
+const SPELLINGS_MAX = 60;
+
+const WORDS = {
+  good: ['success', 'successful', 'succeeded', 'ok', 'done', 'complete', 'completed', 'resolved', 'passed', 'fixed', 'remediated'],
+  bad: ['failed', 'failure', 'fail', 'error', 'errored', 'timeout', 'timed_out', 'rejected', 'aborted', 'crashed', 'unsuccessful'],
+  busy: ['pending', 'running', 'started', 'in_progress', 'queued', 'waiting', 'retrying', 'warning', 'skipped', 'partial', 'degraded', 'dry_run'],
+};
+const TONES = new Map(Object.entries(WORDS).flatMap(([tone, words]) => words.map((word) => [word, tone])));
+
+/** Characters a value needs beside its own: the frame of a status, the weight of a headline. */
+const ROOM = { status: 3, title: 2, text: 0 };
+
+/** "good", "bad", "busy" or "plain". */
+export function toneOf(value) {
+  if (typeof value !== 'string' || value.length > 20) return 'plain';
+  const known = TONES.get(value);
+  if (known) return known;
+  return TONES.get(value.trim().toLowerCase().replace(/[ -]/g, '_')) ?? 'plain';
+}
+
+export class Profile {
+  /** Column → Map of value → rows seen with it; columns with too many values map to null. */
+  #seen = new Map();
+  #rows = 0;
+  #lengths = new Map();
+  #timeHits = new Map();
+
+  constructor(feed) {
+    this.feed = feed;
+    // Of a table that is not there yet neither the key nor the columns are known.
+    this.columns = [feed.key, ...feed.columns].filter((name, i, all) => name !== null && all.indexOf(name) === i);
+    this.status = this.columns.find((name) => STATUS_NAME.test(name)) ?? null;
+  }
+
+  learn(rows) {
+    this.#rows += rows.length;
+    for (const row of rows) for (const name of this.columns) this.#learnValue(name, row[name]);
+  }
+
+  #learnValue(name, value) {
+    const text = textOf(value);
+    if (text === null) return;
+    const lengths = this.#lengths.get(name) ?? { sum: 0, n: 0, max: 0, numbers: 0 };
+    lengths.sum += Math.min(text.length, 400);
+    lengths.n += 1;
+    lengths.numbers += typeof value === 'number' ? 1 : 0;
+    lengths.max = Math.max(lengths.max, Math.min(text.length, 400));
+    this.#lengths.set(name, lengths);
+    if (parseTime(value)) this.#timeHits.set(name, (this.#timeHits.get(name) ?? 0) + 1);
+    if (typeof value !== 'string' || this.#seen.get(name) === null) return;
+    const values = this.#seen.get(name) ?? new Map();
+    if (values.has(text) || (text.length <= 200 && values.size < LIST_MAX)) values.set(text, (values.get(text) ?? 0) + 1);
+    const tooMany = values.size > FACET_MAX_VALUES || text.length > FACET_MAX_LENGTH;
+    this.#seen.set(name, tooMany && !FACET_NAME.test(name) ? null : values);
+  }
+
+  /** The column that says when a row happened, or null. */
+  get time() {
+    const hits = (name) => this.#timeHits.get(name) ?? 0;
+    const others = this.columns.filter((name) => name !== this.feed.key);
+    // A telling name needs one value to confirm it; any other column must be times nearly throughout.
+    return others.find((name) => TIME_NAME.test(name) && hits(name) > 0) ??
+      others.find((name) => this.#seen.has(name) && hits(name) > 0.8 * this.#lengths.get(name).n) ?? null;
+  }
+
+  /** The column that names a row best: the headline where there is room for one only. */
+  get title() {
+    const { key, time, status } = { key: this.feed.key, time: this.time, status: this.status };
+    return this.columns.find((name) => ![key, time, status].includes(name)) ?? key;
+  }
+
+  /** Columns worth a filter, the usual ones first. */
+  get facets() {
+    return this.columns
+      .filter((name) => name !== this.feed.key && name !== this.time && this.#isFacet(name))
+      .sort((a, b) => FACET_NAME.test(b) - FACET_NAME.test(a));
+  }
+
+  #isFacet(name) {
+    if (RESERVED.includes(name)) return false;
+    if (FACET_NAME.test(name)) return true;
+    const values = this.#seen.get(name);
+    return Boolean(values) && values.size > 1 && this.#rows >= FACET_MIN_REPEAT * values.size;
+  }
+
+  /** The values seen in a column, in alphabetical order. */
+  valuesOf(name) {
+    return [...(this.#seen.get(name)?.keys() ?? [])].sort((a, b) => a.localeCompare(b));
+  }
+
+  /** True where this feed's status says success or failure, so that a rate means something. */
+  get rated() {
+    if (!this.status) return false;
+    return this.feed.name === 'remediation' || this.valuesOf(this.status).some((v) => ['good', 'bad'].includes(toneOf(v)));
+  }
+
+  /** Every spelling to ask the daemon for when it counts "good" or "bad" rows. */
+  spellings(tone) {
+    const seen = this.valuesOf(this.status).filter((value) => toneOf(value) === tone);
+    return [...new Set([...WORDS[tone], ...seen])].slice(0, SPELLINGS_MAX);
+  }
+
+  /** Preferred width of a column in characters: what most values need, within reason. */
+  width(name) {
+    if (name === this.time) return 15;
+    const { sum = 0, n = 0, max = 0 } = this.#lengths.get(name) ?? {};
+    // A category is shown whole; other texts get what most of them need.
+    const whole = this.#seen.get(name) || max <= 16;
+    const typical = n === 0 ? 8 : whole ? max : Math.min(max, Math.ceil((sum / n) * 1.35));
+    return Math.min(44, Math.max(typical, name.length + 1, 5) + ROOM[this.#role(name)]);
+  }
+
+  /** True for a column of numbers, which are read by their right edge. */
+  numeric(name) {
+    const { n = 0, numbers = 0 } = this.#lengths.get(name) ?? {};
+    return name !== this.feed.key && n > 0 && numbers === n;
+  }
+
+  #role(name) {
+    if (name === this.status) return 'status';
+    return name === this.title ? 'title' : 'text';
+  }
+
+  /** The column that takes what room is left: the one with the longest texts. */
+  get roomiest() {
+    const max = (name) => this.#lengths.get(name)?.max ?? 0;
+    return this.columns.reduce((best, name) => (max(name) > max(best) ? name : best), this.columns.at(-1));
+  }
+}

@@ -1,0 +1,79 @@
+//! Errors as clients see them: a status, a code for programs and a message for people, as JSON.
+
+use serde_json::json;
+use warp::http::{HeaderValue, StatusCode, header};
+use warp::reply::{Reply, Response};
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub struct HttpError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    /// Seconds after which trying again makes sense.
+    retry_after: Option<u32>,
+}
+
+impl HttpError {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> HttpError {
+        HttpError {
+            status,
+            code,
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// A parameter of the query is wrong.
+    pub fn bad_parameter(message: impl Into<String>) -> HttpError {
+        HttpError::new(StatusCode::BAD_REQUEST, "bad_parameter", message)
+    }
+
+    pub fn not_found(message: impl Into<String>) -> HttpError {
+        HttpError::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// It can't be done now, but later.
+    pub fn unavailable(message: impl Into<String>) -> HttpError {
+        let error = HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message);
+        HttpError {
+            retry_after: Some(1),
+            ..error
+        }
+    }
+
+    /// Too many connections.
+    pub fn at_capacity(message: impl Into<String>) -> HttpError {
+        let error = HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "at_capacity", message);
+        HttpError {
+            retry_after: Some(5),
+            ..error
+        }
+    }
+}
+
+impl Reply for HttpError {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": { "code": self.code, "message": self.message } });
+        let mut response = json_response(self.status, body.to_string());
+        if let Some(seconds) = self.retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// A JSON answer that no cache keeps: all of them are about now.
+pub fn json_response(status: StatusCode, body: String) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

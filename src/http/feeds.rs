@@ -1,0 +1,71 @@
+//! `GET /api/feeds`: which feeds there are, where they stand and where to find them.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use crate::change::Cursor;
+use crate::http::App;
+use crate::http::error::json_response;
+use crate::hub::{Feed, Presence};
+
+pub async fn list(app: Arc<App>) -> Response {
+    app.hub.caught_up().await;
+    let mut feeds = Vec::with_capacity(app.hub.feeds.len());
+    for feed in &app.hub.feeds {
+        feeds.push(describe(&app, feed).await);
+    }
+    json_response(StatusCode::OK, json!({ "feeds": feeds }).to_string())
+}
+
+async fn describe(app: &App, feed: &Arc<Feed>) -> Value {
+    let standing = feed.standing();
+    let schema = feed.schema();
+    let (status, reason) = match standing.presence {
+        Presence::Open => ("open", None),
+        Presence::Waiting(reason) => ("waiting", Some(reason)),
+        Presence::Broken(reason) => ("error", Some(reason)),
+    };
+    let config = &feed.config;
+    let columns: Vec<String> = schema
+        .iter()
+        .flat_map(|s| s.column_names())
+        .map(str::to_owned)
+        .collect();
+    let key = schema
+        .as_ref()
+        .map(|s| s.table.key_name().to_owned())
+        .or_else(|| config.key.clone());
+    json!({
+        "name": config.name,
+        "table": config.table,
+        "key": key,
+        "columns": columns,
+        "epoch": standing.epoch,
+        "head": standing.head,
+        "earliest": earliest(app, feed).await,
+        "subscribers": feed.subscribers(),
+        "status": status,
+        "reason": reason,
+        "ws": config.ws,
+        "sse": format!("/sse/{}", config.name),
+        "events": format!("/api/feeds/{}/events", config.name),
+        "history": config.history,
+        "message": { "type": config.message_type, "body": config.message_body },
+        "ingest": config.ingest,
+    })
+}
+
+/// The lowest id there is; null for none, and where it can't be read (the status says so).
+async fn earliest(app: &App, feed: &Arc<Feed>) -> Option<Cursor> {
+    let of = Arc::clone(feed);
+    let read = app.catchup.pool.run(move |reader| {
+        reader.with_feed(&of, |open| match open {
+            Some((connection, rows)) => rows.schema.table.min_key(connection),
+            None => Ok(None),
+        })
+    });
+    read.await.ok().flatten().map(Cursor)
+}

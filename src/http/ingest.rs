@@ -1,0 +1,132 @@
+//! `POST /api/feeds/<feed>/events`: rows over HTTP, for feeds that allow it.
+
+use std::sync::Arc;
+
+use bytes::Buf;
+use futures_util::{Stream, StreamExt};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use warp::http::StatusCode;
+use warp::reply::{Reply, Response};
+
+use crate::change::Cursor;
+use crate::http::App;
+use crate::http::error::{HttpError, json_response};
+use crate::hub::{Feed, Presence};
+use crate::sqlite::table::Schema;
+use crate::sqlite::writer::{IngestError, NewRow, Writer, parse_rows};
+
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Requests that may wait for the one writing connection. Each holds a body and a thread, so not for ever more.
+const MAX_WAITING: usize = 16;
+
+/// The writing connection, one request at a time.
+pub struct Ingest {
+    writer: Arc<Mutex<Writer>>,
+    waiting: Semaphore,
+}
+
+impl Ingest {
+    pub fn new(writer: Writer) -> Ingest {
+        Ingest {
+            writer: Arc::new(Mutex::new(writer)),
+            waiting: Semaphore::new(MAX_WAITING),
+        }
+    }
+
+    async fn insert(&self, schema: Arc<Schema>, rows: Vec<NewRow>) -> Result<Vec<i64>, HttpError> {
+        let Ok(_turn) = self.waiting.try_acquire() else {
+            return Err(HttpError::unavailable(
+                "too many requests are waiting to write",
+            ));
+        };
+        let writer = Arc::clone(&self.writer);
+        let insert = tokio::task::spawn_blocking(move || writer.lock().insert(&schema, &rows));
+        match insert.await {
+            Ok(Ok(ids)) => Ok(ids),
+            Ok(Err(IngestError::Invalid(message))) => Err(invalid(message)),
+            Ok(Err(IngestError::Unavailable(reason))) => {
+                Err(HttpError::unavailable(reason.to_string()))
+            }
+            Err(_) => Err(HttpError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the write was aborted",
+            )),
+        }
+    }
+}
+
+fn invalid(message: String) -> HttpError {
+    HttpError::new(StatusCode::BAD_REQUEST, "invalid_row", message)
+}
+
+pub async fn post(
+    name: String,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
+    app: Arc<App>,
+) -> Response {
+    match ingest(&name, body, &app).await {
+        Ok(ids) => {
+            let ids: Vec<Cursor> = ids.into_iter().map(Cursor).collect();
+            json_response(StatusCode::CREATED, json!({ "ids": ids }).to_string())
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn ingest(
+    name: &str,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
+    app: &App,
+) -> Result<Vec<i64>, HttpError> {
+    let feed = app.feed(name)?;
+    if !feed.config.ingest {
+        let message = format!(
+            "feed \"{name}\" takes no rows over HTTP; set `ingest = true` in [feeds.{name}] to allow it"
+        );
+        return Err(HttpError::new(StatusCode::FORBIDDEN, "ingest_off", message));
+    }
+    let body = collect(body).await?;
+    let schema = feed
+        .schema()
+        .ok_or_else(|| HttpError::unavailable(why_closed(&feed)))?;
+    let rows = parse_rows(&schema, &body).map_err(invalid)?;
+    app.ingest.insert(schema, rows).await
+}
+
+fn why_closed(feed: &Feed) -> String {
+    match feed.presence() {
+        Presence::Waiting(reason) | Presence::Broken(reason) => reason,
+        Presence::Open => "the table is being opened".to_owned(),
+    }
+}
+
+async fn collect(
+    body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
+) -> Result<Vec<u8>, HttpError> {
+    let mut bytes = Vec::new();
+    let mut body = std::pin::pin!(body);
+    while let Some(chunk) = body.next().await {
+        let mut chunk =
+            chunk.map_err(|e| HttpError::bad_parameter(format!("the body broke off: {e}")))?;
+        if bytes.len() + chunk.remaining() > MAX_BODY_BYTES {
+            let message = format!(
+                "the body is larger than {MAX_BODY_BYTES} bytes; send fewer rows at a time"
+            );
+            return Err(HttpError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                message,
+            ));
+        }
+        while chunk.has_remaining() {
+            let part = chunk.chunk();
+            bytes.extend_from_slice(part);
+            let taken = part.len();
+            chunk.advance(taken);
+        }
+    }
+    Ok(bytes)
+}

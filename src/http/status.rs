@@ -1,0 +1,53 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use warp::http::{HeaderValue, StatusCode, header};
+use warp::reply::{Reply, Response};
+
+use crate::http::App;
+use crate::http::error::{HttpError, json_response};
+
+/// The process works: it answered.
+pub async fn healthz() -> Response {
+    json_response(StatusCode::OK, json!({ "status": "ok" }).to_string())
+}
+
+/// Rows can be seen, or why not.
+pub async fn readyz(app: Arc<App>) -> Response {
+    if *app.draining.borrow() {
+        return json_response(
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({ "status": "draining", "reason": "the daemon is shutting down" }).to_string(),
+        );
+    }
+    match app.hub.not_ready() {
+        None => json_response(StatusCode::OK, json!({ "status": "ready" }).to_string()),
+        Some(reason) => json_response(
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({ "status": "not ready", "reason": reason }).to_string(),
+        ),
+    }
+}
+
+/// Prometheus text.
+pub async fn metrics(app: Arc<App>) -> Response {
+    for feed in &app.hub.feeds {
+        let subscribers = i64::try_from(feed.subscribers()).unwrap_or(i64::MAX);
+        app.metrics
+            .feed_subscribers
+            .with_label_values(&[&feed.config.name])
+            .set(subscribers);
+    }
+    match app.metrics.text() {
+        Ok(text) => {
+            let mut response = text.into_response();
+            let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+        Err(e) => HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", e.to_string())
+            .into_response(),
+    }
+}

@@ -1,0 +1,320 @@
+//! walcast turns the tables of a SQLite file into live feeds: it sees each commit, reads the new rows and sends every
+//! one of them to the subscribers that asked for it.
+//!
+//! ```text
+//! commit ─▶ Wake ─▶ Reader ─▶ Block ─▶ Hub ─▶ Session ─▶ socket
+//! ```
+//!
+//! Every subscriber is a position in a table, and the table is the log: live delivery, catch-up after a reconnect, a
+//! slow client and history are all "rows above this id, a page at a time", from memory when they are recent and from
+//! SQLite when they are not.
+
+pub mod catchup;
+pub mod change;
+pub mod cli;
+//pub mod commands;
+pub mod config;
+pub mod fanout;
+pub mod feed_loop;
+pub mod filter;
+pub mod http;
+pub mod hub;
+pub mod logging;
+pub mod metrics;
+pub mod protocol;
+pub mod session;
+pub mod shutdown;
+pub mod sqlite;
+mod tracked;
+pub mod wake;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use parking_lot::Mutex;
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use catchup::CatchUp;
+use config::{Config, Listen};
+use fanout::Fanout;
+use feed_loop::FeedLoop;
+use http::limits::{Bounds, Connections, descriptors_allow};
+use http::server::{self, Listener};
+use http::{App, Ingest, Moves};
+use hub::Hub;
+use logging::LogLevel;
+use metrics::Metrics;
+use shutdown::{Control, Stop, tell};
+use sqlite::pool::ReadPool;
+use sqlite::writer::{Writer, create_stock_table};
+use wake::{Wake, Wakes};
+
+/// Threads that write to sockets. More than two bring nothing to a machine whose feed loop and writers run too.
+const MAX_SHARDS: usize = 4;
+
+/// Binds every address of the configuration. The error names the address and the remedy.
+pub async fn bind(addresses: &[Listen]) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let bound = match address {
+            Listen::Tcp(address) => Listener::bind_tcp(*address).await,
+            Listen::Unix(path) => Listener::bind_unix(path).await,
+        };
+        let bound = bound.map_err(|e| match e.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                anyhow!("can't listen on {address}: it is in use; stop what listens there or choose another with --listen")
+            }
+            _ => anyhow!("can't listen on {address}: {e}"),
+        });
+        listeners.push(bound?);
+    }
+    Ok(listeners)
+}
+
+/// Serves `config` on `listeners` until `control` says stop. An error means that it never began to.
+pub async fn run(
+    config: Config,
+    listeners: Vec<Listener>,
+    control: Control,
+    log: &LogLevel,
+) -> anyhow::Result<()> {
+    let config = Arc::new(usable(config));
+    let wake = Arc::new(Wake::default());
+    let metrics = Metrics::new().context("the metrics contradict each other")?;
+    let hub = Arc::new(Hub::new(
+        config.feeds.clone(),
+        &config.limits,
+        Arc::clone(&wake),
+    ));
+    let mut feed_loop = FeedLoop::new(
+        Arc::clone(&config),
+        Arc::clone(&hub),
+        Arc::clone(&wake),
+        Arc::clone(&metrics),
+        shutdown::watchdog(),
+    );
+    let feed_loop = tokio::task::spawn_blocking({
+        let config = Arc::clone(&config);
+        move || {
+            create_stock_tables(&config);
+            feed_loop.start().map(|()| feed_loop)
+        }
+    });
+    let feed_loop = feed_loop
+        .await
+        .context("the feed loop could not start")?
+        .map_err(anyhow::Error::msg)?;
+
+    let catchup = CatchUp::new(
+        ReadPool::new(config.database.clone(), config.limits.replays),
+        Arc::clone(&metrics),
+    );
+    let write_timeout = Arc::new(Mutex::new(config.limits.write_timeout));
+    let fanout = Fanout::start(
+        fanout::Context {
+            hub: Arc::clone(&hub),
+            catchup: catchup.clone(),
+            metrics: Arc::clone(&metrics),
+            write_timeout: Arc::clone(&write_timeout),
+        },
+        std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(MAX_SHARDS),
+    )?;
+    let moves = Moves::new(hub.feeds.len());
+    hub.set_listeners(vec![fanout.listener(), moves.listener()]);
+    let (drain, draining) = watch::channel(false);
+    let app = App::new(http::Parts {
+        hub: Arc::clone(&hub),
+        catchup,
+        metrics,
+        fanout,
+        ingest: Ingest::new(Writer::new(config.database.clone(), Arc::clone(&wake))),
+        connections: Connections::new(bounds(&config)),
+        moves,
+        origins: config.origins.clone(),
+        write_timeout,
+        draining,
+    });
+    let feed_thread = std::thread::Builder::new()
+        .name("walcast-feed".into())
+        .spawn(move || feed_loop.run())?;
+
+    announce(&config, &hub, &listeners);
+    let routes = http::routes(&app);
+    for listener in listeners {
+        tokio::spawn(server::serve(listener, Arc::clone(&app), routes.clone()));
+    }
+    tell(&[NotifyState::Ready]);
+
+    let drain_timeout = serve_until_stopped(&app, &config, control, log, &drain).await;
+    tracing::info!("stopped after {} of drain", shown(drain_timeout));
+    tokio::task::spawn_blocking(move || {
+        app.fanout.stop();
+        wake.signal(Wakes::STOP);
+        // A feed loop that panicked has said so; there is nothing left to wait for.
+        let _ = feed_thread.join();
+    })
+    .await
+    .context("the threads could not be stopped")
+}
+
+fn shown(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+/// Reloads while running, drains when told to stop. Gives how long the drain took.
+async fn serve_until_stopped(
+    app: &Arc<App>,
+    config: &Config,
+    mut control: Control,
+    log: &LogLevel,
+    drain: &watch::Sender<bool>,
+) -> Duration {
+    let mut config = config.clone();
+    loop {
+        tokio::select! {
+            // No one left who could say stop: then this is it.
+            stopped = control.stop.wait_for(|stop| *stop != Stop::No) => {
+                drop(stopped);
+                break;
+            }
+            Some(read) = control.reload.recv() => match read {
+                Ok(new) => config = reload(app, &config, &new, log),
+                Err(e) => tracing::error!("the configuration was not reloaded, the old one stays in force: {e}"),
+            },
+        }
+    }
+    let begun = Instant::now();
+    tell(&[NotifyState::Stopping]);
+    let open = app.fanout.connections();
+    tracing::info!(
+        "stopping: draining {open} WebSocket connections for up to {}",
+        shown(config.limits.drain_timeout)
+    );
+    // Nobody may be listening any more; the flag is for those who are.
+    let _ = drain.send(true);
+    app.fanout.drain();
+    let deadline = begun + config.limits.drain_timeout;
+    let drained = async {
+        while app.connections.open() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        () = tokio::time::sleep_until(deadline) => {
+            tracing::warn!("{} connections did not go in time", app.connections.open());
+        }
+        _ = control.stop.wait_for(|stop| *stop == Stop::Now) => tracing::warn!("told again to stop: stopping now"),
+    }
+    begun.elapsed()
+}
+
+/// Applies what can change while running and says what can't.
+fn reload(app: &App, running: &Config, new: &Config, log: &LogLevel) -> Config {
+    let reload = running.reloaded_from(new);
+    let config = reload.config;
+    *app.origins.lock() = Arc::new(config.origins.clone());
+    *app.write_timeout.lock() = config.limits.write_timeout;
+    app.connections.set_bounds(bounds(&config));
+    if let Err(e) = log.set(&config.log_level) {
+        tracing::error!("log level {}: {e}", config.log_level);
+    }
+    match reload.applied.as_slice() {
+        [] => tracing::info!("configuration read again: nothing to apply"),
+        applied => tracing::info!("configuration read again: applied {}", applied.join(", ")),
+    }
+    if !reload.refused.is_empty() {
+        tracing::warn!(
+            "these take effect only after a restart: {}",
+            reload.refused.join(", ")
+        );
+    }
+    config
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        total: config
+            .limits
+            .max_connections
+            .unwrap_or_else(descriptors_allow),
+        per_ip: config.limits.max_connections_per_ip,
+    }
+}
+
+/// Creates the stock table where it is wanted and missing. What keeps it from being created will keep it from being
+/// served, and is reported there.
+fn create_stock_tables(config: &Config) {
+    if config.feeds.iter().any(|feed| feed.create)
+        && let Err(reason) = create_stock_table(&config.database)
+    {
+        tracing::warn!("the stock table was not created: {reason}");
+    }
+}
+
+/// The configuration with a state directory that can be written, or none.
+fn usable(mut config: Config) -> Config {
+    let Some(directory) = &config.state_dir else {
+        tracing::warn!("{}", no_state("none is configured"));
+        return config;
+    };
+    if let Err(e) = writable(directory) {
+        tracing::warn!(
+            "{}",
+            no_state(&format!("{} can't be written: {e}", directory.display()))
+        );
+        config.state_dir = None;
+    }
+    config
+}
+
+fn no_state(why: &str) -> String {
+    format!(
+        "no state directory ({why}): the identity of each history is derived from the file, so a restore in place \
+         while the daemon is down goes unnoticed; set `state_dir` to a directory the daemon may write"
+    )
+}
+
+fn writable(directory: &PathBuf) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let probe = directory.join(format!(".probe-{}", std::process::id()));
+    std::fs::write(&probe, b"")?;
+    std::fs::remove_file(&probe)
+}
+
+/// The one line that says what is served and where.
+fn announce(config: &Config, hub: &Hub, listeners: &[Listener]) {
+    let urls: Vec<String> = listeners.iter().map(Listener::url).collect();
+    let feeds: Vec<String> = hub
+        .feeds
+        .iter()
+        .map(|feed| {
+            let state = match feed.presence() {
+                hub::Presence::Open => format!("head {}", feed.head()),
+                hub::Presence::Waiting(_) => "waiting for its table".to_owned(),
+                hub::Presence::Broken(_) => "not readable yet".to_owned(),
+            };
+            let first = feed
+                .config
+                .ws
+                .first()
+                .map(String::as_str)
+                .unwrap_or_default();
+            format!("{} at {first} ({state})", feed.config.name)
+        })
+        .collect();
+    tracing::info!(
+        "walcast {} serves {} ({}) on {}; feeds: {}",
+        env!("CARGO_PKG_VERSION"),
+        config.database.display(),
+        hub.journal_mode(),
+        urls.join(" "),
+        feeds.join(", ")
+    );
+}

@@ -1,0 +1,225 @@
+//! Every frame and close code that leaves walcast, and nothing else.
+
+use serde::Serialize;
+
+use crate::change::{Cursor, Epoch};
+
+/// Seconds of silence after which a resumable subscriber gets a heartbeat, and every client a protocol Ping. Under the
+/// 30 to 60 s after which common proxies drop a silent connection.
+pub const HEARTBEAT_SECS: u64 = 25;
+/// Seconds from the last sign of life after which a client counts as dead: two Pings and some patience.
+pub const PONG_TIMEOUT_SECS: u64 = 60;
+/// Largest inbound message: clients have nothing to say but `ping`.
+pub const MAX_INBOUND_BYTES: usize = 4096;
+/// Inbound messages a second a client may send for ever ...
+pub const INBOUND_PER_SECOND: f32 = 20.0;
+/// ... and at once.
+pub const INBOUND_BURST: f32 = 60.0;
+
+/// Why a connection is closed, as clients see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseCode {
+    /// The peer closed; its own code is echoed as 1000.
+    Normal,
+    /// The peer broke the WebSocket protocol.
+    ProtocolError,
+    /// A text frame was not UTF-8.
+    InvalidPayload,
+    /// Too many messages.
+    Policy,
+    TooBig,
+    /// The server restarts, drains or changed its history: reconnect.
+    Restart,
+    /// At capacity: reconnect later.
+    TryAgainLater,
+    /// The client accepted no byte for `write_timeout`.
+    WriteTimeout,
+    /// Nothing came from the client for [`PONG_TIMEOUT_SECS`].
+    NoPong,
+}
+
+impl CloseCode {
+    pub fn code(self) -> u16 {
+        match self {
+            CloseCode::Normal => 1000,
+            CloseCode::ProtocolError => 1002,
+            CloseCode::InvalidPayload => 1007,
+            CloseCode::Policy => 1008,
+            CloseCode::TooBig => 1009,
+            CloseCode::Restart => 1012,
+            CloseCode::TryAgainLater => 1013,
+            CloseCode::WriteTimeout => 4008,
+            CloseCode::NoPong => 4009,
+        }
+    }
+
+    /// Label of `walcast_connection_errors_total`; `None` for closings that are no error.
+    pub fn error_reason(self) -> Option<&'static str> {
+        match self {
+            CloseCode::Normal | CloseCode::Restart => None,
+            CloseCode::ProtocolError | CloseCode::InvalidPayload => Some("protocol"),
+            CloseCode::Policy => Some("policy"),
+            CloseCode::TooBig => Some("too_big"),
+            CloseCode::TryAgainLater => Some("capacity"),
+            CloseCode::WriteTimeout => Some("write_timeout"),
+            CloseCode::NoPong => Some("no_pong"),
+        }
+    }
+}
+
+/// The text frames of a resumable subscription that are not rows.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Control {
+    Hello {
+        feed: String,
+        key: String,
+        epoch: Epoch,
+        head: Cursor,
+        earliest: Option<Cursor>,
+        since: Cursor,
+        recovered: bool,
+    },
+    Live {
+        id: Cursor,
+    },
+    Heartbeat {
+        head: Cursor,
+    },
+    Reset {
+        epoch: Epoch,
+        reason: &'static str,
+        head: Cursor,
+        earliest: Option<Cursor>,
+    },
+    Goodbye {
+        reconnect_after_ms: u64,
+    },
+}
+
+impl Control {
+    pub fn json(&self) -> String {
+        // Strings, numbers and options only: nothing in it can fail to serialise.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The name of the event in SSE.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Control::Hello { .. } => "hello",
+            Control::Live { .. } => "live",
+            Control::Heartbeat { .. } => "heartbeat",
+            Control::Reset { .. } => "reset",
+            Control::Goodbye { .. } => "goodbye",
+        }
+    }
+}
+
+/// The answer to a client's text `ping`, and to `{"type":"ping"}`.
+pub const TEXT_PONG: &str = "pong";
+pub const JSON_PONG: &str = r#"{"type":"pong"}"#;
+
+/// WebSocket opcodes (RFC 6455, section 5.2).
+pub mod opcode {
+    pub const TEXT: u8 = 1;
+    pub const CLOSE: u8 = 8;
+    pub const PING: u8 = 9;
+    pub const PONG: u8 = 10;
+}
+
+/// Appends one unmasked, final frame. Its bytes are the same for every client.
+pub fn push_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+    push_frame_header(out, opcode, payload.len());
+    out.extend_from_slice(payload);
+}
+
+fn push_frame_header(out: &mut Vec<u8>, opcode: u8, length: usize) {
+    out.push(0x80 | opcode);
+    match length {
+        0..126 => out.push(length as u8),
+        126..=0xffff => {
+            out.push(126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+}
+
+/// The payload of a frame made by [`push_frame`].
+pub fn payload(frame: &[u8]) -> &[u8] {
+    let header = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    &frame[header..]
+}
+
+/// Appends a close frame.
+pub fn push_close(out: &mut Vec<u8>, code: CloseCode) {
+    push_frame(out, opcode::CLOSE, &code.code().to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_carry_their_length_in_the_shortest_form() {
+        for (length, header) in [(0, 2), (125, 2), (126, 4), (65535, 4), (65536, 10)] {
+            let mut out = vec![];
+            push_frame(&mut out, opcode::TEXT, &vec![b'x'; length]);
+            assert_eq!(out.len(), header + length);
+            assert_eq!(payload(&out).len(), length);
+        }
+    }
+
+    #[test]
+    fn control_frames_are_worded_as_promised() {
+        let epoch = Epoch::new("e1");
+        let hello = Control::Hello {
+            feed: "remediation".into(),
+            key: "id".into(),
+            epoch: epoch.clone(),
+            head: Cursor(123),
+            earliest: Some(Cursor(1)),
+            since: Cursor(100),
+            recovered: true,
+        };
+        assert_eq!(
+            hello.json(),
+            r#"{"type":"hello","feed":"remediation","key":"id","epoch":"e1","head":123,"earliest":1,"since":100,"recovered":true}"#
+        );
+        assert_eq!(
+            Control::Live { id: Cursor(123) }.json(),
+            r#"{"type":"live","id":123}"#
+        );
+        assert_eq!(
+            Control::Heartbeat {
+                head: Cursor(1 << 60)
+            }
+            .json(),
+            r#"{"type":"heartbeat","head":"1152921504606846976"}"#
+        );
+        let reset = Control::Reset {
+            epoch,
+            reason: "database_replaced",
+            head: Cursor(5),
+            earliest: None,
+        };
+        assert_eq!(
+            reset.json(),
+            r#"{"type":"reset","epoch":"e1","reason":"database_replaced","head":5,"earliest":null}"#
+        );
+        assert_eq!(
+            Control::Goodbye {
+                reconnect_after_ms: 1234
+            }
+            .json(),
+            r#"{"type":"goodbye","reconnect_after_ms":1234}"#
+        );
+    }
+}

@@ -1,0 +1,665 @@
+//! One subscriber's life as a state machine: hello, replay, live, reset. It decides what comes next and does no input
+//! or output, so WebSocket and SSE share it whole. A subscriber is a position in the table, never a queue.
+
+use std::time::Instant;
+
+use crate::catchup::Bounds;
+use crate::change::{Block, Cursor};
+use crate::filter::{Filter, FilterId};
+use crate::hub::{Feed, Presence, Standing, Subscription, View};
+use crate::protocol::{CloseCode, Control};
+use std::sync::Arc;
+
+/// Where a resumable subscription wants to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Since {
+    /// `since=<id>`, with the history the id belongs to where the client knows it.
+    Id { id: Cursor, epoch: Option<String> },
+    /// `since=earliest` or `since=0`.
+    Earliest,
+    /// `since=now`.
+    Now,
+    /// `last=<n>`.
+    Last(u32),
+}
+
+/// What a client asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Request {
+    /// `None`: a plain subscription, which gets rows and nothing else.
+    pub since: Option<Since>,
+    pub filter: Filter,
+}
+
+/// What a session needs done next.
+#[derive(Debug)]
+pub enum Step {
+    /// Send this.
+    Say(Control),
+    /// Send the rows above the position that the view's blocks hold.
+    TakeRows,
+    /// Read a page from the table and send it.
+    ReadPage,
+    /// Ask the table where it begins, then call [`Session::opened`].
+    AskBounds,
+    /// Everything there is was taken.
+    Wait,
+    Close(CloseCode),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Hello (or reset, when something was sent before) waits for the table's bounds.
+    Opening {
+        reset: bool,
+    },
+    CatchUp,
+    Live,
+}
+
+/// A subscriber.
+pub struct Session {
+    subscription: Subscription,
+    /// Boxed: most subscribers are plain and idle, and there may be many.
+    since: Option<Box<Since>>,
+    generation: u64,
+    position: Cursor,
+    phase: Phase,
+    /// There was no table to have a position in when this subscriber came: whatever appears is new to it.
+    from_nothing: bool,
+    /// Pages read before this are too old for this subscriber.
+    started: Instant,
+}
+
+impl Session {
+    /// Enters a subscriber. Everything committed from now on is its to get.
+    pub fn begin(feed: &Arc<Feed>, request: Request) -> Session {
+        let (subscription, standing) = feed.subscribe(request.filter);
+        let Standing {
+            generation,
+            head,
+            presence,
+            ..
+        } = standing;
+        let phase = match request.since {
+            Some(_) => Phase::Opening { reset: false },
+            None => Phase::Live,
+        };
+        Session {
+            subscription,
+            since: request.since.map(Box::new),
+            generation,
+            position: head,
+            phase,
+            from_nothing: matches!(presence, Presence::Waiting(_)),
+            started: Instant::now(),
+        }
+    }
+
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.subscription.feed
+    }
+
+    pub fn filter(&self) -> &Arc<Filter> {
+        &self.subscription.filter
+    }
+
+    pub fn filter_id(&self) -> FilterId {
+        self.subscription.filter_id
+    }
+
+    pub fn position(&self) -> Cursor {
+        self.position
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Whether control frames may be sent to it.
+    pub fn is_resumable(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// How many rows `last=<n>` asks for.
+    pub fn last(&self) -> Option<u32> {
+        match self.since.as_deref() {
+            Some(Since::Last(n)) => Some(*n),
+            _ => None,
+        }
+    }
+
+    /// Rows up to `position` were handed over, or are none of this subscriber's.
+    pub fn advance(&mut self, position: Cursor) {
+        if position > self.position {
+            self.position = position;
+            self.from_nothing = false;
+        }
+    }
+
+    /// What comes next, given the state of the log.
+    pub fn next(&mut self, view: &View) -> Step {
+        if self.generation != view.generation {
+            return self.replaced(view);
+        }
+        if self.filter_is_gone(view) {
+            return Step::Close(CloseCode::Restart);
+        }
+        match self.phase {
+            Phase::Opening { .. } => Step::AskBounds,
+            _ if self.position < view.floor => Step::ReadPage,
+            _ if self.position < view.head => self.rows(view),
+            Phase::CatchUp => {
+                self.phase = Phase::Live;
+                match self.is_resumable() {
+                    true => Step::Say(Control::Live { id: view.head }),
+                    false => Step::Wait,
+                }
+            }
+            Phase::Live => Step::Wait,
+        }
+    }
+
+    /// A filter on a column that is no more matches nothing for ever; the client learns of it when it reconnects.
+    fn filter_is_gone(&self, view: &View) -> bool {
+        let Some(schema) = &view.schema else {
+            return false;
+        };
+        self.filter()
+            .columns()
+            .any(|name| schema.place(name).is_none())
+    }
+
+    fn rows(&self, view: &View) -> Step {
+        match view.after(self.position).next() {
+            Some(block) if block.knows(self.filter_id()) => Step::TakeRows,
+            _ => Step::ReadPage,
+        }
+    }
+
+    /// The history changed under the subscriber.
+    fn replaced(&mut self, view: &View) -> Step {
+        if self.is_resumable() {
+            // A hello that was not sent yet can tell of the new history itself.
+            let reset = self.phase != Phase::Opening { reset: false };
+            self.generation = view.generation;
+            self.phase = Phase::Opening { reset };
+            return Step::AskBounds;
+        }
+        if self.from_nothing {
+            self.generation = view.generation;
+            self.from_nothing = false;
+            self.position = Cursor::MIN;
+            return self.next(view);
+        }
+        Step::Close(CloseCode::Restart)
+    }
+
+    /// The answer to [`Step::AskBounds`]: fixes where the stream begins and words the hello or reset.
+    /// `None` where the answer is about a history that is gone again.
+    pub fn opened(&mut self, bounds: &Bounds) -> Option<Control> {
+        let Phase::Opening { reset } = self.phase else {
+            return None;
+        };
+        if bounds.generation != self.generation {
+            return None;
+        }
+        let (start, recovered) = self.start(bounds, reset);
+        self.position = start;
+        self.phase = Phase::CatchUp;
+        self.started = bounds.read_at;
+        let Bounds {
+            epoch,
+            head,
+            earliest,
+            ..
+        } = bounds;
+        let earliest = earliest.map(Cursor);
+        Some(if reset {
+            Control::Reset {
+                epoch: epoch.clone(),
+                reason: "database_replaced",
+                head: *head,
+                earliest,
+            }
+        } else {
+            Control::Hello {
+                feed: self.feed().config.name.clone(),
+                key: bounds.key.clone(),
+                epoch: epoch.clone(),
+                head: *head,
+                earliest,
+                since: start,
+                recovered,
+            }
+        })
+    }
+
+    /// The position the stream begins from, and whether that is where the client wanted to be.
+    fn start(&self, bounds: &Bounds, reset: bool) -> (Cursor, bool) {
+        let from_earliest = bounds.earliest.map_or(bounds.head, Cursor::before);
+        match self.since.as_deref() {
+            Some(Since::Now) | None => (bounds.head, true),
+            Some(Since::Earliest) => (from_earliest, true),
+            Some(Since::Last(_)) => (bounds.start_of_last.unwrap_or(bounds.head), true),
+            Some(Since::Id { .. }) if reset => (from_earliest, true),
+            Some(Since::Id { id, epoch }) => {
+                let same_epoch = epoch
+                    .as_deref()
+                    .is_none_or(|epoch| epoch == &*bounds.epoch.0);
+                let recovered = same_epoch && *id <= bounds.head && *id >= from_earliest;
+                (if recovered { *id } else { from_earliest }, recovered)
+            }
+        }
+    }
+
+    /// Whether a page read from the table may be sent to this subscriber: it must follow the position, in the same
+    /// history, and have been read since the subscription began.
+    pub fn accepts(&self, block: &Block, generation: u64) -> bool {
+        generation == self.generation
+            && block.after <= self.position
+            && block.last > self.position
+            && block.read_at >= self.started
+    }
+}
+
+/// A stretch of a block that goes out as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    block: &'a Block,
+    first: usize,
+    /// Index of the last entry, included.
+    last: usize,
+}
+
+impl<'a> Run<'a> {
+    pub fn bytes(&self) -> &'a [u8] {
+        &self.block.bytes[self.block.span(self.first).start..self.block.span(self.last).end]
+    }
+
+    /// The frames one by one.
+    pub fn frames(&self) -> impl Iterator<Item = (i64, &'a [u8])> {
+        let block = self.block;
+        (self.first..=self.last)
+            .map(move |index| (block.entries[index].id, &block.bytes[block.span(index)]))
+    }
+
+    fn rows(&self) -> usize {
+        self.last - self.first + 1
+    }
+}
+
+/// What a subscriber takes next, as stretches of frames that exist already.
+#[derive(Debug, Default)]
+pub struct Batch<'a> {
+    pub runs: Vec<Run<'a>>,
+    pub rows: usize,
+    pub bytes: usize,
+    /// The position once all of it was taken.
+    pub reaches: Option<Cursor>,
+}
+
+/// How much one batch may hold: what a single vectored write can take, and no more than keeps others waiting for long.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    pub runs: usize,
+    pub bytes: usize,
+}
+
+impl<'a> Batch<'a> {
+    /// Gathers what `filter` takes of `blocks` above `position`. A block whose rows were not asked about the filter
+    /// ends the batch.
+    pub fn gather(
+        blocks: impl Iterator<Item = &'a Arc<Block>>,
+        filter: FilterId,
+        position: Cursor,
+        limits: BatchLimits,
+    ) -> Batch<'a> {
+        let mut batch = Batch::default();
+        for block in blocks {
+            if !block.knows(filter) || !batch.take(block, filter, position, limits) {
+                break;
+            }
+        }
+        batch
+    }
+
+    /// Takes what there is in one block; `false` when the batch is full.
+    fn take(
+        &mut self,
+        block: &'a Block,
+        filter: FilterId,
+        position: Cursor,
+        limits: BatchLimits,
+    ) -> bool {
+        let selection = block.selection(filter, position);
+        let mut n = 0;
+        while n < selection.len() {
+            if self.runs.len() >= limits.runs || self.bytes >= limits.bytes {
+                return false;
+            }
+            let first = selection.get(n);
+            let start = block.span(first).start;
+            let mut last = first;
+            n += 1;
+            while n < selection.len()
+                && selection.get(n) == last + 1
+                && self.bytes + block.span(last).end - start < limits.bytes
+            {
+                last += 1;
+                n += 1;
+            }
+            let run = Run { block, first, last };
+            self.rows += run.rows();
+            self.bytes += run.bytes().len();
+            self.runs.push(run);
+            self.reaches = Some(Cursor(block.entries[last].id));
+        }
+        self.reaches = Some(block.last);
+        true
+    }
+
+    /// After `written` bytes of it went out: the position reached, the rest of the frame that was cut in two, and the
+    /// rows that are out or under way.
+    pub fn after_writing(&self, written: usize) -> (Option<Cursor>, &'a [u8], usize) {
+        if written >= self.bytes {
+            return (self.reaches, &[], self.rows);
+        }
+        let (mut left, mut rows, mut reached) = (written, 0, None);
+        for run in &self.runs {
+            let bytes = run.bytes();
+            if left >= bytes.len() {
+                left -= bytes.len();
+                rows += run.rows();
+                reached = Some(Cursor(run.block.entries[run.last].id));
+                continue;
+            }
+            if left == 0 {
+                break;
+            }
+            let block = run.block;
+            let at = block.span(run.first).start + left;
+            // The entry that holds byte `at − 1`, the last one written.
+            let cut = block
+                .entries
+                .partition_point(|entry| (entry.end as usize) < at);
+            let end = block.entries[cut].end as usize;
+            return (
+                Some(Cursor(block.entries[cut].id)),
+                &block.bytes[at..end],
+                rows + cut - run.first + 1,
+            );
+        }
+        (reached, &[], rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{Entry, Epoch, Matches};
+    use crate::config::{FeedConfig, Limits};
+    use crate::hub::Hub;
+    use crate::wake::Wake;
+    use std::collections::HashMap;
+
+    /// Frames of ten bytes each, filled with their id.
+    fn block(ids: &[u8], after: i64) -> Arc<Block> {
+        let entries: Vec<Entry> = ids
+            .iter()
+            .zip(1..)
+            .map(|(&id, n)| Entry {
+                id: id.into(),
+                end: n * 10,
+            })
+            .collect();
+        Arc::new(Block {
+            after: Cursor(after),
+            last: Cursor(ids.last().copied().unwrap_or_default().into()),
+            bytes: ids.iter().flat_map(|&id| [id; 10]).collect(),
+            entries,
+            matches: Some(Matches {
+                known_below: FilterId(2),
+                rows: HashMap::from([(FilterId(1), (0..ids.len() as u32).step_by(2).collect())]),
+            }),
+            read_at: Instant::now(),
+        })
+    }
+
+    const WIDE: BatchLimits = BatchLimits {
+        runs: 100,
+        bytes: 1 << 20,
+    };
+
+    #[test]
+    fn wherever_a_write_stops_the_rest_of_the_frame_and_the_position_are_right() {
+        let blocks = [block(&[1, 2, 3], 0), block(&[4], 3), block(&[7, 8, 9], 4)];
+        for filter in [FilterId::NONE, FilterId(1)] {
+            for position in 0..9 {
+                let batch = Batch::gather(blocks.iter(), filter, Cursor(position), WIDE);
+                let all: Vec<u8> = batch
+                    .runs
+                    .iter()
+                    .flat_map(|run| run.bytes().to_vec())
+                    .collect();
+                let wanted: Vec<u8> = match filter {
+                    FilterId::NONE => vec![1, 2, 3, 4, 7, 8, 9],
+                    _ => vec![1, 3, 4, 7, 9],
+                };
+                let wanted: Vec<u8> = wanted
+                    .into_iter()
+                    .filter(|&id| i64::from(id) > position)
+                    .collect();
+                assert_eq!(
+                    all,
+                    wanted.iter().flat_map(|&id| [id; 10]).collect::<Vec<u8>>()
+                );
+                assert_eq!(batch.reaches, Some(Cursor(9)));
+                for written in 0..=all.len() {
+                    let (reached, rest, rows) = batch.after_writing(written);
+                    let whole_frames = written.div_ceil(10);
+                    assert_eq!(rows, whole_frames);
+                    assert_eq!(rest.len(), whole_frames * 10 - written, "{written}");
+                    assert_eq!(&all[written..written + rest.len()], rest);
+                    if written == all.len() {
+                        assert_eq!(reached, Some(Cursor(9)));
+                    } else {
+                        assert_eq!(
+                            reached.map(|c| c.0 as u8),
+                            whole_frames.checked_sub(1).map(|n| wanted[n])
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_stops_at_its_limits_and_goes_on_from_there() {
+        let blocks = [block(&[1, 2, 3], 0), block(&[4], 3), block(&[7, 8, 9], 4)];
+        for limits in [
+            BatchLimits {
+                runs: 1,
+                bytes: 1 << 20,
+            },
+            BatchLimits {
+                runs: 100,
+                bytes: 15,
+            },
+        ] {
+            for filter in [FilterId::NONE, FilterId(1)] {
+                let (mut position, mut got) = (Cursor(0), vec![]);
+                while position < Cursor(9) {
+                    let batch = Batch::gather(
+                        blocks.iter().filter(|b| b.last > position),
+                        filter,
+                        position,
+                        limits,
+                    );
+                    got.extend(
+                        batch
+                            .runs
+                            .iter()
+                            .flat_map(|run| run.frames().map(|(id, _)| id)),
+                    );
+                    assert!(
+                        batch.reaches > Some(position),
+                        "no progress from {position}"
+                    );
+                    position = batch.reaches.unwrap();
+                }
+                let wanted: &[i64] = if filter == FilterId::NONE {
+                    &[1, 2, 3, 4, 7, 8, 9]
+                } else {
+                    &[1, 3, 4, 7, 9]
+                };
+                assert_eq!(got, wanted);
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_that_does_not_know_the_filter_ends_the_batch() {
+        let blocks = [block(&[1, 2, 3], 0)];
+        let batch = Batch::gather(blocks.iter(), FilterId(2), Cursor(0), WIDE);
+        assert_eq!((batch.rows, batch.reaches), (0, None));
+    }
+
+    fn feed() -> Arc<Feed> {
+        let hub = Hub::new(
+            vec![FeedConfig::stock()],
+            &Limits::default(),
+            Arc::new(Wake::default()),
+        );
+        let feed = Arc::clone(&hub.feeds[0]);
+        feed.begin(Epoch::new("e1"), Cursor(100));
+        feed
+    }
+
+    fn bounds(earliest: Option<i64>) -> Bounds {
+        Bounds {
+            epoch: Epoch::new("e1"),
+            generation: 0,
+            key: "id".into(),
+            head: Cursor(100),
+            earliest,
+            start_of_last: Some(Cursor(90)),
+            read_at: Instant::now(),
+        }
+    }
+
+    fn hello(since: Since, earliest: Option<i64>) -> (i64, bool) {
+        let mut session = Session::begin(
+            &feed(),
+            Request {
+                since: Some(since),
+                filter: Filter::default(),
+            },
+        );
+        match session.opened(&bounds(earliest)) {
+            Some(Control::Hello {
+                since, recovered, ..
+            }) => (since.0, recovered),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_cursor_is_honoured_or_the_client_is_told() {
+        let id = |id, epoch: Option<&str>| Since::Id {
+            id: Cursor(id),
+            epoch: epoch.map(str::to_owned),
+        };
+        assert_eq!(hello(id(50, None), Some(1)), (50, true));
+        assert_eq!(hello(id(50, Some("e1")), Some(1)), (50, true));
+        assert_eq!(hello(id(100, None), Some(1)), (100, true));
+        assert_eq!(
+            hello(id(50, Some("e0")), Some(1)),
+            (0, false),
+            "another epoch"
+        );
+        assert_eq!(hello(id(101, None), Some(1)), (0, false), "above the head");
+        assert_eq!(
+            hello(id(49, None), Some(50)),
+            (49, true),
+            "nothing above it was pruned"
+        );
+        assert_eq!(
+            hello(id(48, None), Some(50)),
+            (49, false),
+            "row 49 was pruned"
+        );
+        assert_eq!(
+            hello(id(99, None), None),
+            (100, false),
+            "row 100 was pruned"
+        );
+        assert_eq!(hello(id(100, None), None), (100, true));
+        assert_eq!(hello(Since::Earliest, Some(50)), (49, true));
+        assert_eq!(hello(Since::Earliest, None), (100, true));
+        assert_eq!(hello(Since::Now, Some(1)), (100, true));
+        assert_eq!(hello(Since::Last(10), Some(1)), (90, true));
+    }
+
+    #[test]
+    fn a_replaced_history_closes_plain_subscribers_and_resets_resumable_ones() {
+        let feed = feed();
+        feed.opened(Arc::new(crate::sqlite::table::Schema {
+            table: crate::sqlite::table::Table {
+                name: "t".into(),
+                columns: vec![],
+                key: 0,
+                autoincrement: true,
+            },
+            exposed: vec![],
+            key_place: 0,
+        }));
+        let mut plain = Session::begin(&feed, Request::default());
+        let mut resumable = Session::begin(
+            &feed,
+            Request {
+                since: Some(Since::Now),
+                filter: Filter::default(),
+            },
+        );
+        resumable.opened(&bounds(Some(1)));
+        feed.replace(Epoch::new("e2"), Cursor(5));
+        let view = feed.view();
+        assert!(matches!(plain.next(&view), Step::Close(CloseCode::Restart)));
+        assert!(matches!(resumable.next(&view), Step::AskBounds));
+        assert!(
+            resumable.opened(&bounds(Some(1))).is_none(),
+            "bounds of the old history"
+        );
+        let new = Bounds {
+            generation: 1,
+            head: Cursor(5),
+            epoch: Epoch::new("e2"),
+            ..bounds(Some(1))
+        };
+        assert!(matches!(
+            resumable.opened(&new),
+            Some(Control::Reset {
+                head: Cursor(5),
+                ..
+            })
+        ));
+        assert!(matches!(
+            resumable.next(&view),
+            Step::Say(Control::Live { id: Cursor(5) })
+        ));
+    }
+
+    #[test]
+    fn who_came_before_there_was_a_table_gets_all_of_it() {
+        let feed = feed();
+        feed.closed(Presence::Waiting("no file".into()));
+        let mut early = Session::begin(&feed, Request::default());
+        feed.replace(Epoch::new("e2"), Cursor(5));
+        assert!(matches!(early.next(&feed.view()), Step::ReadPage));
+    }
+}

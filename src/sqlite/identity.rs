@@ -1,0 +1,396 @@
+//! Which history a table holds: tells a table that went on from one that was replaced, restored or started over,
+//! by rows sampled earlier, and keeps what it needs for that across restarts.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use serde::{Deserialize, Serialize};
+
+use crate::filter::quote_identifier;
+use crate::sqlite::open::FileId;
+use crate::sqlite::reader::fingerprint;
+use crate::sqlite::table::Table;
+
+/// Rows sampled; enough that a chance agreement of a whole column is out of the question.
+const SAMPLE_ROWS: usize = 16;
+/// With fewer rows left, a single column that agrees proves nothing.
+const ENOUGH_ROWS: usize = 8;
+
+/// Fingerprints of the newest rows of a table, column by column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Sample {
+    /// All columns but the key.
+    columns: Vec<String>,
+    /// Ids and fingerprints, newest first.
+    rows: Vec<(i64, Vec<u64>)>,
+}
+
+/// How much a difference weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspicion {
+    /// The file was replaced or the daemon was away: what can't be told apart is another history.
+    Replaced,
+    /// The same open file, whose newest row looks different: most likely an update.
+    Edited,
+}
+
+impl Sample {
+    /// Samples the newest rows up to `head`.
+    pub fn take(connection: &Connection, table: &Table, head: i64) -> rusqlite::Result<Sample> {
+        let columns: Vec<String> = table
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| *i != table.key)
+            .map(|(_, c)| c.name.clone())
+            .collect();
+        let key = quote_identifier(table.key_name());
+        let sql = format!(
+            "SELECT {} FROM {} WHERE {key} <= ? ORDER BY {key} DESC LIMIT {SAMPLE_ROWS}",
+            select_list(&key, &columns),
+            quote_identifier(&table.name)
+        );
+        let rows = connection
+            .prepare_cached(&sql)?
+            .query_map([head], |row| fingerprints(row, columns.len()))?
+            .collect::<Result<_, _>>()?;
+        Ok(Sample { columns, rows })
+    }
+
+    /// The sampled rows as they are now; rows and columns that are gone are left out.
+    fn again(&self, connection: &Connection, table: &Table) -> rusqlite::Result<Sample> {
+        let columns: Vec<String> = self
+            .columns
+            .iter()
+            .filter(|name| table.columns.iter().any(|c| c.name == **name))
+            .cloned()
+            .collect();
+        let key = quote_identifier(table.key_name());
+        let sql = format!(
+            "SELECT {} FROM {} WHERE {key} = ?",
+            select_list(&key, &columns),
+            quote_identifier(&table.name)
+        );
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = Vec::new();
+        for (id, _) in &self.rows {
+            let mut found = statement.query_map([id], |row| fingerprints(row, columns.len()))?;
+            rows.extend(found.next().transpose()?);
+        }
+        Ok(Sample { columns, rows })
+    }
+}
+
+fn select_list(key: &str, columns: &[String]) -> String {
+    let mut list = key.to_owned();
+    for column in columns {
+        list.push_str(", ");
+        list.push_str(&quote_identifier(column));
+    }
+    list
+}
+
+fn fingerprints(row: &rusqlite::Row<'_>, columns: usize) -> rusqlite::Result<(i64, Vec<u64>)> {
+    let values = (1..=columns).map(|place| row.get_ref(place).map(value_fingerprint));
+    Ok((row.get(0)?, values.collect::<Result<_, _>>()?))
+}
+
+fn value_fingerprint(value: ValueRef<'_>) -> u64 {
+    // The first byte keeps 5, 5.0 and '5' apart.
+    let tagged =
+        |tag: u8, bytes: &[u8]| fingerprint(bytes) ^ (u64::from(tag) << 56 | u64::from(tag));
+    match value {
+        ValueRef::Null => 0,
+        ValueRef::Integer(i) => tagged(1, &i.to_le_bytes()),
+        ValueRef::Real(r) => tagged(2, &r.to_le_bytes()),
+        ValueRef::Text(text) => tagged(3, text),
+        ValueRef::Blob(blob) => tagged(4, blob),
+    }
+}
+
+/// Whether the table still holds the history that `sample` and `head` were taken from.
+pub fn same_history(
+    connection: &Connection,
+    table: &Table,
+    sample: &Sample,
+    head: i64,
+    suspicion: Suspicion,
+) -> rusqlite::Result<bool> {
+    if head_fell(connection, table, sample, head)? {
+        return Ok(false);
+    }
+    let now = sample.again(connection, table)?;
+    if now.rows.is_empty() {
+        // Nothing to compare: everything sampled was deleted, or there never was a row.
+        return Ok(match suspicion {
+            Suspicion::Edited => true,
+            Suspicion::Replaced => {
+                (sample.rows.is_empty() && head == 0) || only_deleted(connection, table, head)?
+            }
+        });
+    }
+    Ok(agrees(sample, &now, suspicion))
+}
+
+/// All sampled rows are gone, yet SQLite remembers having given the head: rows were deleted.
+fn only_deleted(connection: &Connection, table: &Table, head: i64) -> rusqlite::Result<bool> {
+    Ok(head > 0
+        && table.max_key(connection)?.is_none()
+        && table.sequence(connection)? >= Some(head))
+}
+
+/// Ids below the head are being given again, or will be.
+fn head_fell(
+    connection: &Connection,
+    table: &Table,
+    sample: &Sample,
+    head: i64,
+) -> rusqlite::Result<bool> {
+    let max = table.max_key(connection)?;
+    if table.autoincrement {
+        return Ok(max.max(table.sequence(connection)?).unwrap_or(0) < head);
+    }
+    // Without AUTOINCREMENT a deleted newest row looks like this too. Ids were given again where the highest row is
+    // not one of those that were there.
+    Ok(match max {
+        Some(max) if max < head => !sample.rows.iter().any(|(id, _)| *id == max),
+        Some(_) => false,
+        None => false,
+    })
+}
+
+/// Compares the rows that still exist on the columns that still exist.
+fn agrees(before: &Sample, now: &Sample, suspicion: Suspicion) -> bool {
+    let old_rows: HashMap<i64, &Vec<u64>> = before
+        .rows
+        .iter()
+        .map(|(id, values)| (*id, values))
+        .collect();
+    let old_place = |name: &String| before.columns.iter().position(|c| c == name);
+    // For each column: the values now, and whether every one is what it was.
+    let columns: Vec<(HashSet<u64>, bool)> = now
+        .columns
+        .iter()
+        .enumerate()
+        .filter_map(|(place, name)| {
+            let old = old_place(name)?;
+            let values = now.rows.iter().map(|(_, values)| values[place]).collect();
+            let unchanged = now
+                .rows
+                .iter()
+                .all(|(id, values)| old_rows[id][old] == values[place]);
+            Some((values, unchanged))
+        })
+        .collect();
+    let whole_rows = columns.iter().all(|(_, unchanged)| *unchanged);
+    // A column of few values (a status) agrees by chance; one whose values are mostly its rows' own does not.
+    let telling = |values: &HashSet<u64>| values.len() >= 2 && values.len() * 2 >= now.rows.len();
+    match suspicion {
+        _ if whole_rows => true,
+        Suspicion::Replaced => {
+            now.rows.len() >= ENOUGH_ROWS
+                && columns
+                    .iter()
+                    .any(|(values, unchanged)| *unchanged && telling(values))
+        }
+        Suspicion::Edited => {
+            let varied = |values: &HashSet<u64>| values.len() >= 2 || now.rows.len() == 1;
+            let any_whole_row = now.rows.iter().any(|(id, values)| {
+                now.columns.iter().enumerate().all(|(place, name)| {
+                    old_place(name).is_none_or(|old| old_rows[id][old] == values[place])
+                })
+            });
+            any_whole_row
+                || columns
+                    .iter()
+                    .any(|(values, unchanged)| *unchanged && varied(values))
+        }
+    }
+}
+
+/// What is kept of a feed's history across restarts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    pub database: PathBuf,
+    pub table: String,
+    pub epoch: String,
+    /// The highest id ever given in this epoch.
+    pub head: i64,
+    pub file: Option<(u64, u64, u64)>,
+    pub sample: Sample,
+}
+
+impl Identity {
+    pub fn file_triple(file: FileId) -> (u64, u64, u64) {
+        (file.device, file.inode, file.born)
+    }
+}
+
+/// Where one feed's [`Identity`] is kept.
+#[derive(Debug, Clone)]
+pub struct IdentityFile(PathBuf);
+
+impl IdentityFile {
+    /// One file for each database and feed, so that several daemons can share a directory.
+    pub fn new(directory: &Path, database: &Path, feed: &str) -> IdentityFile {
+        let path = std::path::absolute(database).unwrap_or_else(|_| database.to_owned());
+        let hash = fingerprint(path.as_os_str().as_encoded_bytes());
+        IdentityFile(directory.join(format!("{feed}-{hash:016x}.json")))
+    }
+
+    /// What was kept; `None` where nothing was or it can't be understood, which counts as nothing.
+    pub fn load(&self) -> io::Result<Option<Identity>> {
+        match std::fs::read(&self.0) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Keeps it, whole or not at all: written beside and renamed.
+    pub fn store(&self, identity: &Identity) -> io::Result<()> {
+        let bytes = serde_json::to_vec(identity)?;
+        let beside = self.0.with_extension("new");
+        std::fs::write(&beside, bytes)?;
+        std::fs::rename(&beside, &self.0)
+    }
+}
+
+/// A name for a new history: unguessable enough never to collide.
+pub fn new_epoch() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    // RandomState is seeded by the system's randomness once a thread and counts on from there; time and process id
+    // keep apart what the seed might not.
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    let random = RandomState::new().hash_one((now.as_nanos(), std::process::id()));
+    format!("{:x}-{random:016x}", now.as_secs())
+}
+
+/// A name derived from the file, for when no state can be kept: survives restarts, tells a replaced file, but not one
+/// restored in place while the daemon was down.
+pub fn derived_epoch(file: FileId, table: &str) -> String {
+    let FileId {
+        device,
+        inode,
+        born,
+    } = file;
+    format!(
+        "f-{:016x}",
+        fingerprint(format!("{device}:{inode}:{born}:{table}").as_bytes())
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: i64 = 20;
+
+    fn events(autoincrement: bool) -> (Connection, Table) {
+        let db = Connection::open_in_memory().unwrap();
+        let auto = if autoincrement { "AUTOINCREMENT" } else { "" };
+        db.execute_batch(&format!(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY {auto}, ts TEXT, status TEXT, details TEXT)"
+        ))
+        .unwrap();
+        fill(&db, 1, HEAD, "a");
+        let table = Table::introspect(&db, "t", None).unwrap();
+        (db, table)
+    }
+
+    fn fill(db: &Connection, from: i64, to: i64, mark: &str) {
+        for id in from..=to {
+            let status = if id % 4 == 0 { "error" } else { "success" };
+            db.execute(
+                "INSERT INTO t VALUES (?1, ?2 || ?1, ?3, ?2 || 'd' || ?1)",
+                (id, mark, status),
+            )
+            .unwrap();
+        }
+    }
+
+    /// Whether the history counts as the same after `change`.
+    fn after(autoincrement: bool, suspicion: Suspicion, change: &str) -> bool {
+        let (db, table) = events(autoincrement);
+        let sample = Sample::take(&db, &table, HEAD).unwrap();
+        db.execute_batch(change).unwrap();
+        let table = Table::introspect(&db, "t", None).unwrap();
+        same_history(&db, &table, &sample, HEAD, suspicion).unwrap()
+    }
+
+    #[test]
+    fn updates_deletions_and_new_columns_are_the_same_history() {
+        for change in [
+            "",
+            "UPDATE t SET status = 'done'",
+            "UPDATE t SET details = 'x' WHERE id = 20",
+            "DELETE FROM t WHERE id < 10",
+            "DELETE FROM t WHERE id = 20",
+            "ALTER TABLE t ADD COLUMN extra TEXT DEFAULT 'x'",
+            "ALTER TABLE t DROP COLUMN details",
+            "INSERT INTO t(ts) VALUES ('later')",
+            "VACUUM",
+        ] {
+            for suspicion in [Suspicion::Replaced, Suspicion::Edited] {
+                assert!(after(true, suspicion, change), "{change} {suspicion:?}");
+                assert!(
+                    after(false, suspicion, change),
+                    "{change} {suspicion:?} without AUTOINCREMENT"
+                );
+            }
+        }
+        assert!(after(true, Suspicion::Replaced, "DELETE FROM t"));
+        assert!(after(false, Suspicion::Edited, "DELETE FROM t"));
+    }
+
+    #[test]
+    fn a_restore_is_another_history_also_when_written_past_the_old_head() {
+        let restored = "DELETE FROM t WHERE id > 18; UPDATE sqlite_sequence SET seq = 18;";
+        let written = "INSERT INTO t(ts, status, details) VALUES ('b19', 'success', 'x'), ('b20', 'error', 'y'), ('b21', 'success', 'z')";
+        for suspicion in [Suspicion::Replaced, Suspicion::Edited] {
+            assert!(!after(true, suspicion, restored));
+        }
+        assert!(!after(
+            true,
+            Suspicion::Replaced,
+            &format!("{restored}{written}")
+        ));
+        assert!(!after(
+            false,
+            Suspicion::Replaced,
+            &format!("DELETE FROM t WHERE id > 18; {written}")
+        ));
+    }
+
+    #[test]
+    fn ids_that_start_over_are_another_history() {
+        let over = "DELETE FROM t; DELETE FROM sqlite_sequence;
+            INSERT INTO t(ts, status, details) SELECT 'n' || value, 'ok', 'm' || value FROM generate_series(1, 30)";
+        let recursive = over.replace(
+            "SELECT 'n' || value, 'ok', 'm' || value FROM generate_series(1, 30)",
+            "WITH RECURSIVE s(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM s WHERE value < 30) SELECT 'n' || value, 'ok', 'm' || value FROM s",
+        );
+        assert!(!after(true, Suspicion::Edited, &recursive));
+        let without = recursive.replace("DELETE FROM sqlite_sequence;", "");
+        assert!(!after(false, Suspicion::Edited, &without));
+        assert!(!after(
+            false,
+            Suspicion::Replaced,
+            "DELETE FROM t; INSERT INTO t(ts) VALUES ('x')"
+        ));
+    }
+
+    #[test]
+    fn few_rows_must_agree_whole_when_the_file_was_replaced() {
+        let few = "DELETE FROM t WHERE id < 18;";
+        assert!(after(true, Suspicion::Replaced, few));
+        let updated = format!("{few} UPDATE t SET status = 'done' WHERE id = 20");
+        assert!(!after(true, Suspicion::Replaced, &updated));
+        assert!(after(true, Suspicion::Edited, &updated));
+    }
+}

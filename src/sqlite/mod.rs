@@ -1,0 +1,11 @@
+//! Everything that touches the SQLite file: opening it, looking into its tables, noticing commits, reading rows
+//! and writing them. Nothing here knows of sockets or subscribers.
+
+pub mod encode;
+pub mod identity;
+pub mod open;
+pub mod pool;
+pub mod reader;
+pub mod table;
+pub mod watcher;
+pub mod writer;

@@ -1,0 +1,189 @@
+//! Opening connections with the right pragmas, and saying in words why a file can't be opened or read.
+//!
+//! The file is never opened with plain file calls: closing any descriptor of it would drop all POSIX locks SQLite
+//! holds on it in this process. `stat` by path is safe.
+
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+/// Which file a path names at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    pub device: u64,
+    pub inode: u64,
+    /// Nanoseconds since 1970; 0 where the file system keeps no birth time. Tells a reused inode number.
+    pub born: u64,
+}
+
+impl FileId {
+    /// The file behind `path`, through symbolic links; `None` where there is none.
+    pub fn of(path: &Path) -> Option<FileId> {
+        let meta = std::fs::metadata(path).ok()?;
+        let born = meta
+            .created()
+            .ok()
+            .and_then(|t: SystemTime| t.duration_since(UNIX_EPOCH).ok())
+            .map_or(0, |d| d.as_nanos() as u64);
+        Some(FileId {
+            device: meta.dev(),
+            inode: meta.ino(),
+            born,
+        })
+    }
+}
+
+/// Why the database can't be served right now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unavailable {
+    /// The file is not there (yet). Normal: the writer may create it later.
+    NoFile(PathBuf),
+    /// The file is there, the table is not (yet). Normal as well.
+    NoTable(String),
+    /// Somebody holds a lock; passes by itself.
+    Busy(String),
+    /// Something an operator has to mend.
+    Broken { kind: &'static str, reason: String },
+}
+
+impl Unavailable {
+    /// Label of `walcast_database_errors_total`; `None` for states that are no error.
+    pub fn error_kind(&self) -> Option<&'static str> {
+        match self {
+            Unavailable::NoFile(_) | Unavailable::NoTable(_) => None,
+            Unavailable::Busy(_) => Some("busy"),
+            Unavailable::Broken { kind, .. } => Some(kind),
+        }
+    }
+
+    /// Puts what SQLite said into words an operator can act on.
+    pub fn from_sqlite(error: &rusqlite::Error, path: &Path) -> Unavailable {
+        let code = error.sqlite_error_code();
+        let shown = path.display();
+        let broken = |kind, reason| Unavailable::Broken { kind, reason };
+        match code {
+            _ if FileId::of(path).is_none() && code != Some(ErrorCode::PermissionDenied) => {
+                missing(path)
+            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                Unavailable::Busy(format!("{shown} is locked by another process ({error})"))
+            }
+            Some(ErrorCode::NotADatabase) => broken(
+                "not_a_database",
+                format!("{shown} is not a SQLite database; point `database` at the right file"),
+            ),
+            Some(ErrorCode::DatabaseCorrupt) => broken(
+                "corrupt",
+                format!(
+                    "{shown} is corrupt ({error}); restore it from a backup or run `sqlite3 {shown} .recover`"
+                ),
+            ),
+            Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+                broken(
+                    "permission",
+                    format!(
+                        "{shown} can't be opened ({error}); the daemon's user must be able to read and write the file and its directory"
+                    ),
+                )
+            }
+            _ => broken("io", format!("{shown} can't be read ({error})")),
+        }
+    }
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unavailable::NoFile(path) => write!(
+                f,
+                "the database {} does not exist yet; it is served as soon as a writer creates it",
+                path.display()
+            ),
+            Unavailable::NoTable(table) => write!(
+                f,
+                "the table {table} does not exist yet; it is served as soon as a writer creates it"
+            ),
+            Unavailable::Busy(reason) | Unavailable::Broken { reason, .. } => f.write_str(reason),
+        }
+    }
+}
+
+/// A path that can't be looked at is not the same as one that isn't there.
+fn missing(path: &Path) -> Unavailable {
+    match std::fs::metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Unavailable::Broken {
+            kind: "permission",
+            reason: format!(
+                "{} can't be looked up ({e}); the daemon's user needs search rights on every directory above it",
+                path.display()
+            ),
+        },
+        _ => Unavailable::NoFile(path.to_owned()),
+    }
+}
+
+/// Opens a connection that only reads. `busy` is how long a statement waits for locks.
+///
+/// It is opened read-write where rights allow, so that it can recover a WAL left by a crash and tidy up when it is
+/// the last to close, and then forbidden to write.
+pub fn open_reading(path: &Path, busy: Duration) -> Result<Connection, Unavailable> {
+    let unavailable = |e: rusqlite::Error| Unavailable::from_sqlite(&e, path);
+    // Asked first, for SQLite would say "unable to open" of a missing file, a directory and missing rights alike.
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            return Err(Unavailable::Broken {
+                kind: "not_a_database",
+                reason: format!(
+                    "{} is a directory; `database` must name a file",
+                    path.display()
+                ),
+            });
+        }
+        Ok(_) => {}
+        Err(_) => return Err(missing(path)),
+    }
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(unavailable)?;
+    connection.busy_timeout(busy).map_err(unavailable)?;
+    connection
+        .execute_batch(
+            "PRAGMA query_only = ON; PRAGMA cache_size = -1024; PRAGMA temp_store = MEMORY;",
+        )
+        .map_err(unavailable)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// Opens a connection that writes, creating the file when `create`.
+pub fn open_writing(path: &Path, busy: Duration, create: bool) -> Result<Connection, Unavailable> {
+    let unavailable = |e: rusqlite::Error| Unavailable::from_sqlite(&e, path);
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if create {
+        flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    let connection = Connection::open_with_flags(path, flags).map_err(unavailable)?;
+    connection.busy_timeout(busy).map_err(unavailable)?;
+    Ok(connection)
+}
+
+/// The file's journal mode in lower case: `wal`, `delete`, `truncate`, `persist`, ...
+pub fn journal_mode(connection: &Connection) -> rusqlite::Result<String> {
+    connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))
+}
+
+/// Switches the file to WAL; needs a moment in which nobody else has it open. Returns whether it is in WAL now.
+pub fn switch_to_wal(path: &Path) -> Result<bool, Unavailable> {
+    let connection = open_writing(path, Duration::ZERO, false)?;
+    let mode: rusqlite::Result<String> =
+        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));
+    match mode {
+        Ok(mode) => Ok(mode == "wal"),
+        Err(e) => Err(Unavailable::from_sqlite(&e, path)),
+    }
+}

@@ -1,0 +1,194 @@
+//! A few threads with read-only connections of their own, for catch-up, history and everything else that reads beside
+//! the feed loop. Threads start when there is work and end, closing their connections, when there has been none.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use rusqlite::Connection;
+
+use crate::hub::{Feed, Presence};
+use crate::sqlite::open::{FileId, Unavailable, open_reading};
+use crate::sqlite::reader::RowReader;
+use crate::sqlite::table::Schema;
+
+/// How long a thread keeps its connection without work.
+const IDLE: Duration = Duration::from_secs(5);
+/// How long a read waits for locks. In WAL mode only recovery and exclusive locking make it wait at all.
+const BUSY: Duration = Duration::from_secs(2);
+
+type Job = Box<dyn FnOnce(&mut PooledReader) + Send>;
+
+/// The pool; a cheap handle.
+#[derive(Clone)]
+pub struct ReadPool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    threads: usize,
+    queue: Mutex<Queue>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    running: usize,
+    idle: usize,
+}
+
+impl ReadPool {
+    /// At most `threads` reads run at once; more wait their turn.
+    pub fn new(path: PathBuf, threads: usize) -> ReadPool {
+        ReadPool {
+            shared: Arc::new(Shared {
+                path,
+                threads,
+                queue: Mutex::default(),
+                work: Condvar::new(),
+            }),
+        }
+    }
+
+    /// Runs `job` on a thread of the pool.
+    pub fn submit(&self, job: impl FnOnce(&mut PooledReader) + Send + 'static) {
+        let mut queue = self.shared.queue.lock();
+        queue.jobs.push_back(Box::new(job));
+        if queue.idle >= queue.jobs.len() || queue.running >= self.shared.threads {
+            self.shared.work.notify_one();
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let started = std::thread::Builder::new()
+            .name("walcast-read".into())
+            .spawn(move || run(&shared));
+        match started {
+            Ok(_) => queue.running += 1,
+            // Out of threads: those that run will come to it. With none running, the next submit tries again.
+            Err(e) => tracing::warn!("no thread for a read: {e}"),
+        }
+    }
+
+    /// Runs `job` and gives what it returns.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut PooledReader) -> Result<T, Unavailable> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.submit(move |reader| {
+            let _ = sender.send(job(reader));
+        });
+        receiver
+            .await
+            .unwrap_or_else(|_| Err(Unavailable::Busy("the read was dropped".into())))
+    }
+}
+
+fn run(shared: &Shared) {
+    let mut reader = PooledReader {
+        path: shared.path.clone(),
+        open: None,
+    };
+    loop {
+        let mut queue = shared.queue.lock();
+        let job = loop {
+            if let Some(job) = queue.jobs.pop_front() {
+                break job;
+            }
+            queue.idle += 1;
+            let timed_out = shared.work.wait_for(&mut queue, IDLE).timed_out();
+            queue.idle -= 1;
+            if timed_out && queue.jobs.is_empty() {
+                queue.running -= 1;
+                return;
+            }
+        };
+        drop(queue);
+        // A job that panics must not cost the pool a thread that still counts as running.
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&mut reader))).is_err() {
+            reader.open = None;
+            tracing::error!("a read panicked; its connection is opened anew");
+        }
+    }
+}
+
+/// A connection of the pool, and the feeds it has read.
+pub struct PooledReader {
+    path: PathBuf,
+    open: Option<OpenReader>,
+}
+
+struct OpenReader {
+    file: FileId,
+    connection: Connection,
+    /// Readers made for a schema, by feed.
+    feeds: HashMap<usize, RowReader>,
+}
+
+impl PooledReader {
+    /// Runs `read` on the feed's table as its schema is now. `None` in place of a reader: there is no table yet.
+    pub fn with_feed<T>(
+        &mut self,
+        feed: &Feed,
+        read: impl FnOnce(Option<(&Connection, &mut RowReader)>) -> rusqlite::Result<T>,
+    ) -> Result<T, Unavailable> {
+        let Some(schema) = feed.schema() else {
+            return match feed.presence() {
+                Presence::Broken(reason) => Err(Unavailable::Broken {
+                    kind: "unreadable",
+                    reason,
+                }),
+                // Nothing is read, so nothing can fail.
+                _ => read(None).map_err(|e| Unavailable::from_sqlite(&e, &self.path)),
+            };
+        };
+        let path = self.path.clone();
+        let open = self.opened()?;
+        let OpenReader {
+            connection, feeds, ..
+        } = open;
+        let result = read(Some((connection, current_reader(feeds, feed, &schema))));
+        result.map_err(|e| {
+            // Whatever it was (a changed schema, a dead file), a new connection starts clean.
+            self.open = None;
+            Unavailable::from_sqlite(&e, &path)
+        })
+    }
+
+    /// The connection, made anew where the path names another file than the one that is open.
+    fn opened(&mut self) -> Result<&mut OpenReader, Unavailable> {
+        let file = FileId::of(&self.path).ok_or_else(|| Unavailable::NoFile(self.path.clone()))?;
+        if self.open.as_ref().is_some_and(|open| open.file != file) {
+            self.open = None;
+        }
+        match &mut self.open {
+            Some(open) => Ok(open),
+            open => {
+                let connection = open_reading(&self.path, BUSY)?;
+                Ok(open.insert(OpenReader {
+                    file,
+                    connection,
+                    feeds: HashMap::new(),
+                }))
+            }
+        }
+    }
+}
+
+/// The reader of a feed under its schema as it is now.
+fn current_reader<'a>(
+    feeds: &'a mut HashMap<usize, RowReader>,
+    feed: &Feed,
+    schema: &Arc<Schema>,
+) -> &'a mut RowReader {
+    let make = || RowReader::new(&feed.config, Arc::clone(schema), feed.max_row_bytes);
+    let reader = feeds.entry(feed.index).or_insert_with(make);
+    if !Arc::ptr_eq(&reader.schema, schema) {
+        *reader = make();
+    }
+    reader
+}

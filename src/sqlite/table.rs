@@ -1,0 +1,433 @@
+//! What a table looks like: key, columns, AUTOINCREMENT; and which of it a feed exposes.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::config::FeedConfig;
+use crate::filter::{ColumnKind, quote_identifier};
+use crate::sqlite::open::Unavailable;
+
+/// A table as the file describes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    pub name: String,
+    /// In table order, generated ones included.
+    pub columns: Vec<Column>,
+    /// Index of the cursor column in `columns`.
+    pub key: usize,
+    /// Ids are never given twice.
+    pub autoincrement: bool,
+}
+
+/// A column as it was declared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    pub name: String,
+    /// Declared type, upper case; empty where none was given.
+    pub declared: String,
+    pub not_null: bool,
+    pub has_default: bool,
+    pub generated: bool,
+    pub primary_key: bool,
+}
+
+impl Column {
+    /// SQLite's affinity rules ("Determination Of Column Affinity"), in their order.
+    pub fn kind(&self) -> ColumnKind {
+        let has = |part: &str| self.declared.contains(part);
+        if has("INT") {
+            ColumnKind::Number
+        } else if has("CHAR") || has("CLOB") || has("TEXT") {
+            ColumnKind::Text
+        } else if has("BLOB") || self.declared.is_empty() {
+            ColumnKind::Any
+        } else {
+            ColumnKind::Number
+        }
+    }
+}
+
+/// Why a table can't be a feed.
+#[derive(Debug)]
+pub enum TableError {
+    /// There is no such table (yet).
+    Missing,
+    /// The table or the feed's configuration has to change; says which and how.
+    Unfit(String),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for TableError {
+    fn from(error: rusqlite::Error) -> Self {
+        TableError::Sqlite(error)
+    }
+}
+
+impl TableError {
+    pub fn unavailable(self, table: &str, path: &std::path::Path) -> Unavailable {
+        match self {
+            TableError::Missing => Unavailable::NoTable(table.to_owned()),
+            TableError::Unfit(reason) => Unavailable::Broken {
+                kind: "unfit_table",
+                reason,
+            },
+            TableError::Sqlite(error) => Unavailable::from_sqlite(&error, path),
+        }
+    }
+}
+
+impl Table {
+    /// Looks the table up. `key` names the cursor column; `None` takes the integer primary key.
+    pub fn introspect(
+        connection: &Connection,
+        name: &str,
+        key: Option<&str>,
+    ) -> Result<Table, TableError> {
+        let found: Option<(String, String, Option<String>)> = connection
+            .query_row(
+                "SELECT name, type, sql FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE AND type IN ('table', 'view')",
+                [name],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
+            .optional()?;
+        let (name, kind, sql) = found.ok_or(TableError::Missing)?;
+        let sql = sql.unwrap_or_default();
+        if kind == "view" {
+            return Err(TableError::Unfit(format!(
+                "{name} is a view; a feed needs a table, for only a table has ids in the order of its commits"
+            )));
+        }
+        let columns = columns(connection, &name)?;
+        let key = match key {
+            Some(key) => named_key(connection, &name, &columns, key)?,
+            None => integer_primary_key(&name, &columns)?,
+        };
+        let autoincrement = columns[key].primary_key && declares_autoincrement(&sql);
+        Ok(Table {
+            name,
+            columns,
+            key,
+            autoincrement,
+        })
+    }
+
+    pub fn key_name(&self) -> &str {
+        &self.columns[self.key].name
+    }
+
+    /// The highest id SQLite ever gave in this table, as far as it remembers: the larger of `max(key)` and, with
+    /// AUTOINCREMENT, its `sqlite_sequence`. `None` for a table that never had a row.
+    pub fn highest(&self, connection: &Connection) -> rusqlite::Result<Option<i64>> {
+        Ok(self.max_key(connection)?.max(self.sequence(connection)?))
+    }
+
+    /// The highest id there is.
+    pub fn max_key(&self, connection: &Connection) -> rusqlite::Result<Option<i64>> {
+        self.extreme(connection, "max")
+    }
+
+    /// The lowest id there is.
+    pub fn min_key(&self, connection: &Connection) -> rusqlite::Result<Option<i64>> {
+        self.extreme(connection, "min")
+    }
+
+    /// What `sqlite_sequence` says of an AUTOINCREMENT table.
+    pub fn sequence(&self, connection: &Connection) -> rusqlite::Result<Option<i64>> {
+        if !self.autoincrement {
+            return Ok(None);
+        }
+        connection
+            .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = ?1")?
+            .query_row([&self.name], |row| row.get(0))
+            .optional()
+    }
+
+    fn extreme(&self, connection: &Connection, which: &str) -> rusqlite::Result<Option<i64>> {
+        let (key, table) = (
+            quote_identifier(self.key_name()),
+            quote_identifier(&self.name),
+        );
+        connection
+            .prepare_cached(&format!("SELECT {which}({key}) FROM {table}"))?
+            .query_row([], |row| row.get(0))
+    }
+}
+
+fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
+    connection
+        .prepare("SELECT name, upper(type), \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid")?
+        .query_map([table], |row| {
+            Ok(Column {
+                name: row.get(0)?,
+                declared: row.get(1)?,
+                not_null: row.get(2)?,
+                has_default: row.get(3)?,
+                primary_key: row.get::<_, i64>(4)? > 0,
+                generated: row.get::<_, i64>(5)? > 1,
+            })
+        })?
+        .collect()
+}
+
+fn integer_primary_key(table: &str, columns: &[Column]) -> Result<usize, TableError> {
+    let mut keys = columns.iter().enumerate().filter(|(_, c)| c.primary_key);
+    match (keys.next(), keys.next()) {
+        (Some((index, column)), None) if column.declared == "INTEGER" => Ok(index),
+        _ => Err(TableError::Unfit(format!(
+            "table {table} has no integer primary key, so its rows have no order to resume from; \
+             declare one (`id INTEGER PRIMARY KEY AUTOINCREMENT`) or name a unique integer column with `key`"
+        ))),
+    }
+}
+
+/// A cursor column other than the primary key must still identify and order rows.
+fn named_key(
+    connection: &Connection,
+    table: &str,
+    columns: &[Column],
+    key: &str,
+) -> Result<usize, TableError> {
+    let names = || {
+        columns
+            .iter()
+            .map(|c| c.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let index = columns
+        .iter()
+        .position(|c| c.name.eq_ignore_ascii_case(key))
+        .ok_or_else(|| {
+            TableError::Unfit(format!(
+                "key = \"{key}\": table {table} has no such column; it has {}",
+                names()
+            ))
+        })?;
+    let column = &columns[index];
+    let sole_primary = column.primary_key && columns.iter().filter(|c| c.primary_key).count() == 1;
+    if sole_primary && column.declared == "INTEGER" {
+        return Ok(index);
+    }
+    let unique: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1) AS list WHERE list.\"unique\" AND NOT list.partial
+           AND (SELECT group_concat(name) FROM pragma_index_info(list.name)) = ?2)",
+        [table, &column.name],
+        |row| row.get(0),
+    )?;
+    if unique && column.declared.contains("INT") {
+        return Ok(index);
+    }
+    Err(TableError::Unfit(format!(
+        "key = \"{key}\": column {table}.{} must be an INTEGER PRIMARY KEY or an integer column with a unique index of its own, \
+         or rows could share a position",
+        column.name
+    )))
+}
+
+/// Whether the keyword stands in a CREATE TABLE outside of strings, quoted names and comments.
+fn declares_autoincrement(sql: &str) -> bool {
+    let mut rest = sql;
+    while let Some(first) = rest.chars().next() {
+        let skip = match first {
+            '\'' | '"' | '`' => rest[1..].find(first).map_or(rest.len(), |end| end + 2),
+            '[' => rest.find(']').map_or(rest.len(), |end| end + 1),
+            '-' if rest.starts_with("--") => rest.find('\n').map_or(rest.len(), |end| end + 1),
+            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
+            c if c.is_alphanumeric() || c == '_' => {
+                let end = rest
+                    .find(|c: char| !c.is_alphanumeric() && c != '_')
+                    .unwrap_or(rest.len());
+                if rest[..end].eq_ignore_ascii_case("autoincrement") {
+                    return true;
+                }
+                end
+            }
+            c => c.len_utf8(),
+        };
+        rest = &rest[skip..];
+    }
+    false
+}
+
+/// A table as one feed shows it: which columns leave, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schema {
+    pub table: Table,
+    /// Exposed columns in table order. The key is always among them: without it nobody could resume.
+    pub exposed: Vec<Exposed>,
+    /// Place of the key in `exposed`.
+    pub key_place: usize,
+}
+
+/// One exposed column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exposed {
+    pub name: String,
+    pub kind: ColumnKind,
+    /// Embed text that is valid JSON as JSON.
+    pub json: bool,
+    /// Cut text to so many code points.
+    pub truncate: Option<usize>,
+}
+
+impl Schema {
+    /// Introspects the feed's table and applies the feed's choice of columns.
+    pub fn of_feed(connection: &Connection, feed: &FeedConfig) -> Result<Schema, TableError> {
+        let table = Table::introspect(connection, &feed.table, feed.key.as_deref())?;
+        let known = |name: &str| {
+            table
+                .columns
+                .iter()
+                .any(|c| c.name.eq_ignore_ascii_case(name))
+        };
+        let wanted = feed.columns.iter().flatten();
+        if let Some(unknown) = wanted
+            .chain(&feed.exclude)
+            .chain(&feed.json)
+            .find(|name| !known(name))
+        {
+            return Err(TableError::Unfit(format!(
+                "feeds.{}: table {} has no column {unknown}; it has {}",
+                feed.name,
+                table.name,
+                table
+                    .columns
+                    .iter()
+                    .map(|c| c.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )));
+        }
+        let listed =
+            |names: &[String], name: &str| names.iter().any(|n| n.eq_ignore_ascii_case(name));
+        let exposed: Vec<Exposed> = table
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(index, column)| {
+                let chosen = feed
+                    .columns
+                    .as_ref()
+                    .is_none_or(|names| listed(names, &column.name));
+                *index == table.key || (chosen && !listed(&feed.exclude, &column.name))
+            })
+            .map(|(_, column)| Exposed {
+                name: column.name.clone(),
+                kind: column.kind(),
+                json: listed(&feed.json, &column.name),
+                truncate: feed
+                    .truncate
+                    .iter()
+                    .find(|(name, _)| name.eq_ignore_ascii_case(&column.name))
+                    .map(|(_, n)| *n),
+            })
+            .collect();
+        let key_place = exposed
+            .iter()
+            .position(|e| e.name == table.key_name())
+            .ok_or_else(|| {
+                TableError::Unfit(format!(
+                    "table {}: the key is not among its columns",
+                    table.name
+                ))
+            })?;
+        Ok(Schema {
+            table,
+            exposed,
+            key_place,
+        })
+    }
+
+    pub fn place(&self, column: &str) -> Option<usize> {
+        self.exposed.iter().position(|e| e.name == column)
+    }
+
+    pub fn kind(&self, column: &str) -> Option<ColumnKind> {
+        self.place(column).map(|place| self.exposed[place].kind)
+    }
+
+    pub fn column_names(&self) -> Vec<&str> {
+        self.exposed.iter().map(|e| e.name.as_str()).collect()
+    }
+
+    /// `"a", "b"`: the exposed columns for a SELECT.
+    pub fn select_list(&self) -> String {
+        self.exposed
+            .iter()
+            .map(|e| quote_identifier(&e.name))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn introspect(sql: &str, key: Option<&str>) -> Result<Table, TableError> {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(sql).unwrap();
+        Table::introspect(&db, "t", key)
+    }
+
+    #[test]
+    fn finds_the_key_and_autoincrement() {
+        let table = introspect(
+            "CREATE TABLE t(a TEXT, \"weird \"\"id\" INTEGER PRIMARY KEY AUTOINCREMENT)",
+            None,
+        )
+        .unwrap();
+        assert_eq!((table.key, table.autoincrement), (1, true));
+        assert_eq!(table.key_name(), "weird \"id");
+        let table = introspect(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, x DEFAULT 'autoincrement' /* autoincrement */)",
+            None,
+        )
+        .unwrap();
+        assert!(!table.autoincrement);
+    }
+
+    #[test]
+    fn refuses_tables_without_an_order_and_says_what_to_do() {
+        for sql in [
+            "CREATE TABLE t(a TEXT PRIMARY KEY)",
+            "CREATE TABLE t(a, b)",
+            "CREATE TABLE t(a INTEGER, b INTEGER, PRIMARY KEY(a, b))",
+            "CREATE TABLE t(id INT PRIMARY KEY)",
+        ] {
+            let Err(TableError::Unfit(reason)) = introspect(sql, None) else {
+                panic!("{sql}")
+            };
+            assert!(
+                reason.contains("AUTOINCREMENT") && reason.contains("key"),
+                "{reason}"
+            );
+        }
+        assert!(matches!(
+            introspect("CREATE VIEW t AS SELECT 1 AS id", None),
+            Err(TableError::Unfit(_))
+        ));
+        assert!(matches!(
+            introspect("CREATE TABLE u(id INTEGER PRIMARY KEY)", None),
+            Err(TableError::Missing)
+        ));
+    }
+
+    #[test]
+    fn a_named_key_must_be_unique_and_integer() {
+        let sql =
+            "CREATE TABLE t(a TEXT PRIMARY KEY, seq INTEGER UNIQUE, n INTEGER, s TEXT UNIQUE)";
+        assert_eq!(introspect(sql, Some("seq")).unwrap().key, 1);
+        assert!(matches!(
+            introspect(sql, Some("n")),
+            Err(TableError::Unfit(_))
+        ));
+        assert!(matches!(
+            introspect(sql, Some("s")),
+            Err(TableError::Unfit(_))
+        ));
+        let Err(TableError::Unfit(reason)) = introspect(sql, Some("nope")) else {
+            panic!()
+        };
+        assert!(reason.contains("a, seq, n, s"), "{reason}");
+    }
+}

@@ -1,0 +1,530 @@
+//! One feed as the feed loop follows it: its cursor, the filters to ask about each row, and the identity of its history.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::change::{Block, Cursor, Epoch};
+use crate::config::Config;
+use crate::filter::{Filter, FilterId, FilterIndex};
+use crate::hub::{Feed, FilterChange, Hub, Presence};
+use crate::metrics::Metrics;
+use crate::sqlite::identity::{
+    Identity, IdentityFile, Sample, Suspicion, derived_epoch, new_epoch, same_history,
+};
+use crate::sqlite::open::{FileId, Unavailable};
+use crate::sqlite::reader::{HeadPage, PageLimits, RowReader};
+use crate::sqlite::table::{Schema, TableError};
+
+/// The identity is kept at most so often. Rows sent within this time before a kill are not in it; a restore would have
+/// to come from a backup taken in that same moment to go unnoticed.
+const SAVE_EVERY: Duration = Duration::from_millis(200);
+/// The first page after a wake is small, so that the first rows of a burst leave early; the next ones are larger.
+const FIRST_PAGE: PageLimits = PageLimits {
+    rows: 64,
+    bytes: 64 * 1024,
+};
+const NEXT_PAGE: PageLimits = PageLimits {
+    rows: 1024,
+    bytes: 256 * 1024,
+};
+
+/// A feed and its place in the table.
+pub struct Tracked {
+    feed: Arc<Feed>,
+    metrics: Arc<Metrics>,
+    database: std::path::PathBuf,
+    reader: Option<RowReader>,
+    schema_version: i64,
+    head: Cursor,
+    head_row: HeadRow,
+    /// The highest id there was at the last look; only for tables without AUTOINCREMENT.
+    top: Option<i64>,
+    filters: Filters,
+    /// Where the identity is kept; `None`: nowhere.
+    file: Option<IdentityFile>,
+    identity: Option<Identity>,
+    /// Something happened since the identity was kept.
+    dirty_since: Option<Instant>,
+    saved_at: Option<Instant>,
+    /// File or table were missing at some time: what appears is new to those who were here.
+    was_missing: bool,
+    /// The table was read at least once.
+    was_open: bool,
+    unfit: Option<String>,
+    presence: Option<Presence>,
+}
+
+/// What is known of the row at the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HeadRow {
+    Unknown,
+    Absent,
+    Seen(u64),
+}
+
+/// Whether a table could be attached.
+#[derive(Debug)]
+pub enum Attached {
+    Open,
+    Not(Unavailable),
+}
+
+impl Tracked {
+    pub fn new(feed: Arc<Feed>, config: &Config, metrics: Arc<Metrics>) -> Tracked {
+        metrics.announce_feed(&feed.config.name);
+        let file = config
+            .state_dir
+            .as_deref()
+            .map(|directory| IdentityFile::new(directory, &config.database, &feed.config.name));
+        let identity = file.as_ref().and_then(|file| file.load().ok().flatten());
+        let identity = identity.filter(|identity| identity.table == feed.config.table);
+        let head = Cursor(identity.as_ref().map_or(0, |identity| identity.head));
+        let epoch = identity
+            .as_ref()
+            .map_or_else(new_epoch, |identity| identity.epoch.clone());
+        feed.begin(Epoch::new(epoch), head);
+        Tracked {
+            feed,
+            metrics,
+            database: config.database.clone(),
+            reader: None,
+            schema_version: 0,
+            head,
+            head_row: HeadRow::Unknown,
+            top: None,
+            filters: Filters::default(),
+            file,
+            identity,
+            dirty_since: None,
+            saved_at: None,
+            was_missing: false,
+            was_open: false,
+            unfit: None,
+            presence: None,
+        }
+    }
+
+    /// Why this table can never be a feed, as found at start.
+    pub fn unfit(&self) -> Option<String> {
+        self.unfit.clone()
+    }
+
+    /// Reads the table's shape and decides whether its history is the one known.
+    pub fn attach(
+        &mut self,
+        connection: &Connection,
+        file: FileId,
+        hub: &Hub,
+    ) -> rusqlite::Result<Attached> {
+        let transaction = connection.unchecked_transaction()?;
+        self.schema_version = schema_version(&transaction)?;
+        let attached = match Schema::of_feed(&transaction, &self.feed.config) {
+            Ok(schema) => {
+                self.use_schema(Arc::new(schema));
+                self.settle_history(&transaction, file, hub)?;
+                // At start the opening line says it for all feeds.
+                if self
+                    .presence
+                    .replace(Presence::Open)
+                    .is_some_and(|before| before != Presence::Open)
+                {
+                    tracing::info!(
+                        "feed {} is open at head {}",
+                        self.feed.config.name,
+                        self.head
+                    );
+                }
+                self.was_open = true;
+                Attached::Open
+            }
+            Err(TableError::Sqlite(e)) => return Err(e),
+            Err(error) => {
+                if let TableError::Unfit(reason) = &error {
+                    self.unfit = Some(reason.clone());
+                }
+                let reason = error.unavailable(&self.feed.config.table, &self.database);
+                if self.close(&reason) {
+                    tracing::warn!("feed {}: {reason}", self.feed.config.name);
+                }
+                Attached::Not(reason)
+            }
+        };
+        transaction.commit()?;
+        hub.announce(self.feed.index);
+        Ok(attached)
+    }
+
+    /// The table can't be read for now. Says whether that is news.
+    pub fn close(&mut self, reason: &Unavailable) -> bool {
+        self.reader = None;
+        self.head_row = HeadRow::Unknown;
+        let presence = match reason {
+            Unavailable::NoFile(_) | Unavailable::NoTable(_) => {
+                self.was_missing = true;
+                Presence::Waiting(reason.to_string())
+            }
+            Unavailable::Busy(_) | Unavailable::Broken { .. } => {
+                Presence::Broken(reason.to_string())
+            }
+        };
+        let news = self.presence.as_ref() != Some(&presence);
+        if news {
+            self.feed.closed(presence.clone());
+            self.presence = Some(presence);
+        }
+        news
+    }
+
+    fn use_schema(&mut self, schema: Arc<Schema>) {
+        self.unfit = None;
+        self.filters.rebind(&schema);
+        self.feed.opened(Arc::clone(&schema));
+        self.reader = Some(RowReader::new(
+            &self.feed.config,
+            schema,
+            self.feed.max_row_bytes,
+        ));
+        self.head_row = HeadRow::Unknown;
+    }
+
+    /// Is this the history whose identity is known? Called whenever that is in doubt.
+    fn settle_history(
+        &mut self,
+        connection: &Connection,
+        file: FileId,
+        hub: &Hub,
+    ) -> rusqlite::Result<()> {
+        let Some(reader) = &self.reader else {
+            return Ok(());
+        };
+        let table = reader.schema.table.clone();
+        let highest = Cursor(table.highest(connection)?.unwrap_or(0).max(0));
+        let known = match &self.identity {
+            Some(identity) => Some(same_history(
+                connection,
+                &table,
+                &identity.sample,
+                self.head.0,
+                Suspicion::Replaced,
+            )?),
+            None => None,
+        };
+        match known {
+            Some(false) => self.start_over(connection, file, hub)?,
+            // Somebody may have been here before the table; it gets all of it. The loop reads on from the head.
+            _ if self.was_open || self.was_missing => {}
+            // Served from the first: what is there is history.
+            _ => {
+                if self.feed.subscribers() > 0 {
+                    // They came while the file could not be opened, and can't know what they missed.
+                    self.feed.replace(self.feed.standing().epoch, highest);
+                }
+                self.feed.skip_to(highest);
+                self.head = self.head.max(highest);
+            }
+        }
+        if known.is_none() && self.file.is_none() && !self.was_open && !self.was_missing {
+            self.feed
+                .begin(Epoch::new(derived_epoch(file, &table.name)), self.head);
+        }
+        self.top = table.max_key(connection)?;
+        self.update_gauges();
+        self.keep_identity(connection, file)
+    }
+
+    /// Another history: a new epoch, and everyone is told.
+    fn start_over(
+        &mut self,
+        connection: &Connection,
+        file: FileId,
+        hub: &Hub,
+    ) -> rusqlite::Result<()> {
+        let Some(reader) = &self.reader else {
+            return Ok(());
+        };
+        let table = &reader.schema.table;
+        let name = &self.feed.config.name;
+        self.head = Cursor(table.highest(connection)?.unwrap_or(0).max(0));
+        self.top = table.max_key(connection)?;
+        self.head_row = HeadRow::Unknown;
+        let epoch = match self.file {
+            Some(_) => new_epoch(),
+            // Derived from the file where it can be, so that it survives a restart; a second history in the same file can't.
+            None => Some(derived_epoch(file, &table.name))
+                .filter(|epoch| *epoch != *self.feed.standing().epoch.0)
+                .unwrap_or_else(new_epoch),
+        };
+        tracing::info!(
+            "feed {name}: the table holds another history now; epoch {epoch}, head {}",
+            self.head
+        );
+        self.metrics.epoch_changes.with_label_values(&[name]).inc();
+        self.feed.replace(Epoch::new(epoch), self.head);
+        self.update_gauges();
+        hub.announce(self.feed.index);
+        self.keep_identity(connection, file)
+    }
+
+    /// Reads and publishes everything above the head. `woken` is when the wake came that made the loop look.
+    pub fn read(
+        &mut self,
+        connection: &Connection,
+        file: FileId,
+        hub: &Hub,
+        woken: Option<Instant>,
+    ) -> rusqlite::Result<()> {
+        let mut limits = FIRST_PAGE;
+        let mut detected = woken;
+        loop {
+            let transaction = connection.unchecked_transaction()?;
+            if schema_version(&transaction)? != self.schema_version || self.reader.is_none() {
+                drop(transaction);
+                self.attach(connection, file, hub)?;
+                if self.reader.is_none() {
+                    return Ok(());
+                }
+                continue;
+            }
+            let Some(mut page) = self.next_page(&transaction, file, hub, limits)? else {
+                return Ok(());
+            };
+            if !page.full {
+                page.block.last = page.block.last.max(self.sequence(&transaction)?);
+            }
+            transaction.commit()?;
+            if let Some(woken) = detected.take().filter(|_| !page.block.entries.is_empty()) {
+                self.metrics
+                    .detect
+                    .observe((page.block.read_at - woken).as_secs_f64());
+            }
+            let full = page.full;
+            self.publish(page, hub);
+            if !full {
+                self.dirty_since.get_or_insert_with(Instant::now);
+                return Ok(());
+            }
+            limits = NEXT_PAGE;
+        }
+    }
+
+    /// The page above the head; `None` when the history turned out to be another one and the next look begins afresh.
+    fn next_page(
+        &mut self,
+        connection: &Connection,
+        file: FileId,
+        hub: &Hub,
+        limits: PageLimits,
+    ) -> rusqlite::Result<Option<HeadPage>> {
+        let known_below = self
+            .filters
+            .take_changes(&self.feed, self.reader.as_ref().map(|r| &*r.schema));
+        let Some(reader) = &mut self.reader else {
+            return Ok(None);
+        };
+        let page = reader.above_head(
+            connection,
+            self.head,
+            limits,
+            &self.filters.index,
+            known_below,
+        )?;
+        if self.is_another_history(connection, &page)? {
+            self.start_over(connection, file, hub)?;
+            return Ok(None);
+        }
+        Ok(Some(page))
+    }
+
+    /// Signs that ids are being given again, or that rows already sent are not what they were.
+    fn is_another_history(
+        &mut self,
+        connection: &Connection,
+        page: &HeadPage,
+    ) -> rusqlite::Result<bool> {
+        let Some(reader) = &self.reader else {
+            return Ok(false);
+        };
+        let table = &reader.schema.table;
+        if page.block.entries.is_empty() && table.autoincrement {
+            let highest = table.sequence(connection)?.unwrap_or(0);
+            if highest < self.head.0 && table.max_key(connection)?.unwrap_or(0) < self.head.0 {
+                return Ok(true);
+            }
+        }
+        if !table.autoincrement {
+            let top = table.max_key(connection)?;
+            let before = std::mem::replace(&mut self.top, top);
+            // A row appeared below the head, above all others: a deleted id was given again.
+            if top.is_some_and(|top| top < self.head.0) && top > before {
+                return Ok(true);
+            }
+            if self.head_row == HeadRow::Absent && page.head_row.is_some() {
+                return Ok(true);
+            }
+        }
+        let now = page.head_row.map_or(HeadRow::Absent, HeadRow::Seen);
+        if self.head_row == HeadRow::Unknown || self.head_row == now {
+            return Ok(false);
+        }
+        match &self.identity {
+            Some(identity) => {
+                let sample = &identity.sample;
+                Ok(!same_history(
+                    connection,
+                    table,
+                    sample,
+                    identity.head.min(self.head.0),
+                    Suspicion::Edited,
+                )?)
+            }
+            None => Ok(false),
+        }
+    }
+
+    fn sequence(&self, connection: &Connection) -> rusqlite::Result<Cursor> {
+        let sequence = match &self.reader {
+            Some(reader) => reader.schema.table.sequence(connection)?,
+            None => None,
+        };
+        Ok(sequence.map_or(Cursor::MIN, Cursor))
+    }
+
+    fn publish(&mut self, page: HeadPage, hub: &Hub) {
+        let block: Block = page.block;
+        let last_row = block.entries.len().checked_sub(1);
+        self.head_row = match last_row {
+            Some(last) if block.entries[last].id == block.last.0 => {
+                HeadRow::Seen(RowReader::fingerprint_of(&block.bytes[block.span(last)]))
+            }
+            None if block.last == self.head => page.head_row.map_or(HeadRow::Absent, HeadRow::Seen),
+            _ => HeadRow::Absent,
+        };
+        if block.last == self.head {
+            return;
+        }
+        self.head = block.last;
+        let name = &self.feed.config.name;
+        self.metrics
+            .rows_read
+            .with_label_values(&[name])
+            .inc_by(block.entries.len() as u64);
+        self.metrics
+            .feed_head
+            .with_label_values(&[name])
+            .set(self.head.0);
+        self.feed.publish(block);
+        hub.announce(self.feed.index);
+    }
+
+    fn update_gauges(&self) {
+        self.metrics
+            .feed_head
+            .with_label_values(&[&self.feed.config.name])
+            .set(self.head.0);
+    }
+
+    /// When the identity is due to be kept.
+    pub fn next_save(&self) -> Option<Instant> {
+        self.reader.as_ref()?;
+        let dirty = self.dirty_since?;
+        Some(
+            self.saved_at
+                .map_or(dirty, |saved| dirty.max(saved + SAVE_EVERY)),
+        )
+    }
+
+    /// Keeps the identity. What fails is logged; serving goes on.
+    pub fn save(&mut self, connection: &Connection, file: FileId) {
+        if self.dirty_since.is_some()
+            && let Err(e) = self.keep_identity(connection, file)
+        {
+            tracing::debug!("feed {}: no sample this time: {e}", self.feed.config.name);
+        }
+        self.saved_at = Some(Instant::now());
+        self.dirty_since = None;
+    }
+
+    fn keep_identity(&mut self, connection: &Connection, file: FileId) -> rusqlite::Result<()> {
+        let Some(reader) = &self.reader else {
+            return Ok(());
+        };
+        let identity = Identity {
+            database: self.database.clone(),
+            table: self.feed.config.table.clone(),
+            epoch: self.feed.standing().epoch.to_string(),
+            head: self.head.0,
+            file: Some(Identity::file_triple(file)),
+            sample: Sample::take(connection, &reader.schema.table, self.head.0)?,
+        };
+        if let Some(kept) = &self.file
+            && self.identity.as_ref() != Some(&identity)
+            && let Err(e) = kept.store(&identity)
+        {
+            tracing::error!(
+                "the identity of feed {} can't be kept ({e}); after a restart subscribers may have to start over",
+                self.feed.config.name
+            );
+            self.file = None;
+        }
+        self.identity = Some(identity);
+        Ok(())
+    }
+
+    /// Reads the row at the head through another connection.
+    pub fn read_head_row(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let Some(reader) = &self.reader else {
+            return Ok(());
+        };
+        Sample::take(connection, &reader.schema.table, self.head.0).map(drop)
+    }
+}
+
+fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("PRAGMA schema_version")?
+        .query_row([], |row| row.get(0))
+}
+
+/// The filters subscribers use, bound to the schema as it is.
+#[derive(Default)]
+struct Filters {
+    known: HashMap<FilterId, Arc<Filter>>,
+    index: FilterIndex,
+}
+
+impl Filters {
+    /// Takes in what came and went; every filter below the id returned is known from here on.
+    fn take_changes(&mut self, feed: &Feed, schema: Option<&Schema>) -> FilterId {
+        let (changes, known_below) = feed.filter_changes();
+        for change in changes {
+            match change {
+                FilterChange::Add(id, filter) => {
+                    if let Some(predicate) =
+                        schema.and_then(|schema| filter.resolve(|name| schema.place(name)))
+                    {
+                        self.index.insert(id, predicate);
+                    }
+                    self.known.insert(id, filter);
+                }
+                FilterChange::Remove(id) => {
+                    self.index.remove(id);
+                    self.known.remove(&id);
+                }
+            }
+        }
+        known_below
+    }
+
+    /// The schema changed: columns moved.
+    fn rebind(&mut self, schema: &Schema) {
+        self.index = FilterIndex::default();
+        for (id, filter) in &self.known {
+            if let Some(predicate) = filter.resolve(|name| schema.place(name)) {
+                self.index.insert(*id, predicate);
+            }
+        }
+    }
+}
