@@ -155,6 +155,8 @@ pub async fn run(
     tracing::info!("stopped after {} of drain", shown(drain_timeout));
     tokio::task::spawn_blocking(move || {
         app.fanout.stop();
+        app.catchup.pool.close();
+        app.ingest.close();
         wake.signal(Wakes::STOP);
         // A feed loop that panicked has said so; there is nothing left to wait for.
         let _ = feed_thread.join();

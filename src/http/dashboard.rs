@@ -11,11 +11,36 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Name, media type and text of each file.
-const FILES: &[(&str, &str, &str)] = &[(
-    "index.html",
-    "text/html; charset=utf-8",
-    include_str!("dashboard/index.html"),
-)];
+macro_rules! file {
+    ($name:literal, $kind:expr) => {
+        ($name, $kind, include_str!(concat!("dashboard/", $name)))
+    };
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+const FILES: &[(&str, &str, &str)] = &[
+    file!("index.html", HTML),
+    file!("api.js", JS),
+    file!("app.js", JS),
+    file!("cells.js", JS),
+    file!("chart.js", JS),
+    file!("counts.js", JS),
+    file!("detail.js", JS),
+    file!("export.js", JS),
+    file!("profile.js", JS),
+    file!("rows.js", JS),
+    file!("stream.js", JS),
+    file!("table.js", JS),
+    file!("theme.js", JS),
+    file!("values.js", JS),
+    file!("view.js", JS),
+    file!("style.css", CSS),
+    file!("favicon.svg", SVG),
+];
 
 /// `/` and `/dashboard/<file>`.
 pub fn files() -> BoxedFilter<(Response,)> {

@@ -35,6 +35,11 @@ impl Ingest {
         }
     }
 
+    /// Closes the connection, once nobody writes any more.
+    pub fn close(&self) {
+        self.writer.lock().close();
+    }
+
     async fn insert(&self, schema: Arc<Schema>, rows: Vec<NewRow>) -> Result<Vec<i64>, HttpError> {
         let Ok(_turn) = self.waiting.try_acquire() else {
             return Err(HttpError::unavailable(

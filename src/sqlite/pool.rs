@@ -32,13 +32,18 @@ struct Shared {
     threads: usize,
     queue: Mutex<Queue>,
     work: Condvar,
+    ended: Condvar,
 }
 
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Threads that take jobs, and those of them that wait for one.
     running: usize,
     idle: usize,
+    /// Threads that may have a connection open.
+    open: usize,
+    closed: bool,
 }
 
 impl ReadPool {
@@ -50,6 +55,7 @@ impl ReadPool {
                 threads,
                 queue: Mutex::default(),
                 work: Condvar::new(),
+                ended: Condvar::new(),
             }),
         }
     }
@@ -57,6 +63,9 @@ impl ReadPool {
     /// Runs `job` on a thread of the pool.
     pub fn submit(&self, job: impl FnOnce(&mut PooledReader) + Send + 'static) {
         let mut queue = self.shared.queue.lock();
+        if queue.closed {
+            return;
+        }
         queue.jobs.push_back(Box::new(job));
         if queue.idle >= queue.jobs.len() || queue.running >= self.shared.threads {
             self.shared.work.notify_one();
@@ -67,9 +76,24 @@ impl ReadPool {
             .name("walcast-read".into())
             .spawn(move || run(&shared));
         match started {
-            Ok(_) => queue.running += 1,
+            Ok(_) => {
+                queue.running += 1;
+                queue.open += 1;
+            }
             // Out of threads: those that run will come to it. With none running, the next submit tries again.
             Err(e) => tracing::warn!("no thread for a read: {e}"),
+        }
+    }
+
+    /// Ends all threads when their reads are done, closing their connections. Blocks until then, but not for ever.
+    pub fn close(&self) {
+        let mut queue = self.shared.queue.lock();
+        queue.closed = true;
+        queue.jobs.clear();
+        let deadline = std::time::Instant::now() + BUSY;
+        while queue.open > 0 && std::time::Instant::now() < deadline {
+            self.shared.work.notify_all();
+            self.shared.ended.wait_until(&mut queue, deadline);
         }
     }
 
@@ -97,23 +121,29 @@ fn run(shared: &Shared) {
         let mut queue = shared.queue.lock();
         let job = loop {
             if let Some(job) = queue.jobs.pop_front() {
-                break job;
+                break Some(job);
             }
             queue.idle += 1;
-            let timed_out = shared.work.wait_for(&mut queue, IDLE).timed_out();
+            let done = queue.closed || shared.work.wait_for(&mut queue, IDLE).timed_out();
             queue.idle -= 1;
-            if timed_out && queue.jobs.is_empty() {
+            if done && queue.jobs.is_empty() {
+                // In one step with the last look, or a job could be left to a thread that is leaving.
                 queue.running -= 1;
-                return;
+                break None;
             }
         };
         drop(queue);
+        let Some(job) = job else { break };
         // A job that panics must not cost the pool a thread that still counts as running.
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&mut reader))).is_err() {
             reader.open = None;
             tracing::error!("a read panicked; its connection is opened anew");
         }
     }
+    // The connection is closed before the thread counts as ended.
+    drop(reader);
+    shared.queue.lock().open -= 1;
+    shared.ended.notify_all();
 }
 
 /// A connection of the pool, and the feeds it has read.

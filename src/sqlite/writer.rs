@@ -64,6 +64,11 @@ impl Writer {
         }
     }
 
+    /// Closes the connection; the next insert would open it anew.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
     /// Inserts all rows in one transaction and gives their ids.
     pub fn insert(&mut self, schema: &Schema, rows: &[NewRow]) -> Result<Vec<i64>, IngestError> {
         let path = self.path.clone();

@@ -374,7 +374,8 @@ function lag() {
   const head = maxId(stream?.head, isId(feed.head) ? feed.head : null);
   if (!stream || filters.length > 0) return { text: '–', title: 'Not measured while a filter is on: rows that do not match are not sent', head };
   if (head === null) return { text: '0', title: 'No rows yet', head };
-  const behind = stream.reached === null ? (isId(feed.earliest) ? idDistance(head, feed.earliest) + 1n : 0n) : idDistance(head, stream.reached);
+  const all = isId(feed.earliest) ? idDistance(head, feed.earliest) + 1n : 0n;
+  const behind = stream.reached === null ? all : idDistance(head, stream.reached);
   return { text: behind > 0n ? `${count(String(behind))} ids` : '0', title: `Head ${head}, received up to ${stream.reached ?? 'nothing'}`, head, behind };
 }
 

@@ -26,8 +26,8 @@ const WORDS = {
 };
 const TONES = new Map(Object.entries(WORDS).flatMap(([tone, words]) => words.map((word) => [word, tone])));
 
-/** Characters a value needs beside its own: the frame of a status, the weight of a headline. */
-const ROOM = { status: 3, title: 2, text: 0 };
+/** Characters a value needs beside its own: the frame of a status, the weight of a headline, the gap after a number. */
+const ROOM = { status: 3, title: 2, number: 2, text: 0 };
 
 /** "good", "bad", "busy" or "plain". */
 export function toneOf(value) {
@@ -137,6 +137,7 @@ export class Profile {
 
   #role(name) {
     if (name === this.status) return 'status';
+    if (this.numeric(name)) return 'number';
     return name === this.title ? 'title' : 'text';
   }
 
