@@ -104,9 +104,14 @@ fn alternative(column: &str, kind: ColumnKind, value: &str, params: &mut Vec<Val
         Number::Integer(i) => Value::Integer(i),
         Number::Real(r) => Value::Real(r),
     });
-    let mut sql = match (kind, &number) {
-        (ColumnKind::Number, Some(_)) => String::new(),
-        (ColumnKind::Number, None) => format!(
+    // What looks like a number is never stored as text in such a column; infinities, which have no literal, are.
+    let finite = !matches!(
+        number,
+        None | Some(Value::Real(f64::INFINITY | f64::NEG_INFINITY))
+    );
+    let mut sql = match kind {
+        ColumnKind::Number if finite => String::new(),
+        ColumnKind::Number => format!(
             "typeof({column}) = 'text' AND {column} = {} COLLATE BINARY",
             bind(text)
         ),
@@ -181,13 +186,21 @@ impl Accepted {
             ValueRef::Text(text) => text == self.text.as_bytes(),
             ValueRef::Integer(i) => match self.number {
                 Some(Number::Integer(n)) => n == i,
-                Some(Number::Real(r)) => r == i as f64,
+                Some(Number::Real(r)) => same_number(i, r),
                 None => false,
             },
-            ValueRef::Real(r) => self.number.is_some_and(|n| n.as_f64() == r),
+            ValueRef::Real(r) => self.number.is_some_and(|n| match n {
+                Number::Integer(i) => same_number(i, r),
+                Number::Real(n) => n == r,
+            }),
             ValueRef::Blob(blob) => BASE64.decode(&self.text).is_ok_and(|b| b == blob),
         }
     }
+}
+
+/// Exactly, as SQLite compares: an integer beyond 2^53 is not the float it would round to.
+fn same_number(integer: i64, real: f64) -> bool {
+    integer as f64 == real && real as i128 == i128::from(integer)
 }
 
 /// A filter bound to the columns of one schema.

@@ -1,0 +1,177 @@
+// Reading a feed's history over HTTP: pages of rows, and the words for an answer that is none.
+import { compareIds, type Id } from "./ids.js";
+import { FeedError, type FeedErrorCode } from "./errors.js";
+import type { Target } from "./options.js";
+import { columnNames, id, isObject, MalformedFrame, parseObject, type Row } from "./protocol.js";
+
+/** The most rows that the server gives in one answer. */
+export const PAGE_LIMIT = 500;
+
+export interface HistoryRow {
+  readonly id: Id;
+  readonly row: Row;
+  readonly truncated: readonly string[];
+}
+
+export interface HistoryPage {
+  /** Ascending by id, whatever order they came in. */
+  readonly rows: readonly HistoryRow[];
+  readonly total: number;
+  readonly totalIsCapped: boolean;
+  readonly head: Id;
+  /** Null where there is no table yet. */
+  readonly epoch: string | null;
+  /** Length of the JSON, to estimate what a row costs to hold. */
+  readonly size: number;
+}
+
+export interface PageQuery {
+  readonly limit: number;
+  readonly after?: Id;
+  readonly before?: Id;
+}
+
+/** One page of rows that match the target's filters. `key` is the cursor column's name. Rejects with a FeedError. */
+export async function readHistory(target: Target, query: PageQuery, key: string, signal: AbortSignal): Promise<HistoryPage> {
+  const url = new URL(target.historyUrl!);
+  for (const [name, value] of target.filters) url.searchParams.append(name, value);
+  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, String(value));
+  const source = await get(target, url, signal);
+  try {
+    return parsePage(source, key);
+  } catch (cause) {
+    throw malformed(url, cause);
+  }
+}
+
+export interface Count {
+  /** Rows that match the filters, at least 10,000 where capped. */
+  readonly total: number;
+  readonly totalIsCapped: boolean;
+  /** The newest row counted, null for none. */
+  readonly newest: Id | null;
+}
+
+/** How many rows match the target's filters now. Rejects with a FeedError. */
+export async function countRows(target: Target, signal: AbortSignal): Promise<Count> {
+  const feed = target.feed === null ? null : await describeFeed(target, target.feed, signal);
+  const { total, totalIsCapped, rows } = await readHistory(target, { limit: 1 }, feed?.key ?? "id", signal);
+  return { total, totalIsCapped, newest: rows[0]?.id ?? null };
+}
+
+export interface FeedDescription {
+  /** The cursor column. */
+  readonly key: string;
+  readonly epoch: string | null;
+  /** The lowest id there is, null for none. */
+  readonly earliest: Id | null;
+}
+
+/** A feed by the server's list of feeds; null where that list has no answer or the table can't be read, for it is only ever asked for a detail. */
+export async function describeFeed(target: Target, feed: string, signal: AbortSignal): Promise<FeedDescription | null> {
+  if (!target.feedsUrl) return null;
+  try {
+    const { feeds } = parseObject(await get(target, target.feedsUrl, signal));
+    const entry: unknown = Array.isArray(feeds) ? feeds.find((each) => isObject(each) && each.name === feed) : null;
+    if (!isObject(entry) || typeof entry.key !== "string" || entry.status !== "open") return null;
+    return { key: entry.key, epoch: epochOf(entry), earliest: entry.earliest == null ? null : id(entry, "earliest") };
+  } catch {
+    return null;
+  }
+}
+
+function parsePage(source: string, key: string): HistoryPage {
+  const answer = parseObject(source);
+  if (!Array.isArray(answer.items)) throw new MalformedFrame('"items" is not a list');
+  const cut = isObject(answer.truncated) ? answer.truncated : {};
+  const rows = answer.items.map((row: unknown) => {
+    if (!isObject(row)) throw new MalformedFrame("an item is not an object");
+    const rowId = id(row, key);
+    return { id: rowId, row, truncated: columnNames(cut[String(rowId)]) };
+  });
+  return {
+    rows: rows.sort((a, b) => compareIds(a.id, b.id)),
+    total: typeof answer.total === "number" ? answer.total : rows.length,
+    totalIsCapped: answer.total_is_capped === true,
+    head: answer.head == null ? 0 : id(answer, "head"),
+    epoch: epochOf(answer),
+    size: source.length,
+  };
+}
+
+function epochOf(answer: Row): string | null {
+  return typeof answer.epoch === "string" && answer.epoch !== "" ? answer.epoch : null;
+}
+
+async function get(target: Target, url: URL, signal: AbortSignal): Promise<string> {
+  const token = await readToken(target);
+  const headers = { ...target.headers, ...(token === null ? {} : { Authorization: `Bearer ${token}` }) };
+  const limit = AbortSignal.timeout(target.timing.connectTimeoutMs);
+  let response: Response;
+  let body: string;
+  try {
+    response = await fetch(url, { headers, cache: "no-store", signal: AbortSignal.any([signal, limit]) });
+    body = await response.text();
+  } catch (cause) {
+    throw await unreachable(url, signal, cause);
+  }
+  if (!response.ok) throw refusal(url, response, body);
+  return body;
+}
+
+/** The token for one attempt, null for none. Rejects with a FeedError where the application's function failed. */
+export async function readToken(target: Target): Promise<string | null> {
+  try {
+    return await target.token();
+  } catch (cause) {
+    throw new FeedError("token_unavailable", `No token could be had: ${words(cause)}; trying again.`, { cause });
+  }
+}
+
+// To a page, a server that is gone and one that refuses the page's origin look the same. A request whose answer
+// the page may not read tells them apart: it succeeds wherever anything answers.
+async function unreachable(url: URL, signal: AbortSignal, cause: unknown): Promise<FeedError> {
+  const origin = globalThis.location?.origin;
+  if (origin !== undefined && origin !== url.origin && !signal.aborted) {
+    try {
+      await fetch(new URL("/healthz", url), { mode: "no-cors", cache: "no-store", signal });
+      return new FeedError("origin_refused", `${url.host} answers, but not to pages of ${origin}: the server must list this origin under "origins".`, { cause });
+    } catch {
+      // Nothing answers at all.
+    }
+  }
+  return new FeedError("unreachable", `${url.host} can't be reached; trying again.`, { cause });
+}
+
+const REFUSALS: Record<number, FeedErrorCode> = {
+  400: "bad_request",
+  401: "unauthorized",
+  403: "forbidden",
+  404: "unknown_feed",
+  429: "at_capacity",
+  503: "at_capacity",
+};
+
+function refusal(url: URL, response: Response, body: string): FeedError {
+  const retryAfter = Number(response.headers.get("Retry-After") ?? NaN);
+  const about = Number.isFinite(retryAfter) ? { retryAfterMs: retryAfter * 1000 } : {};
+  const said = serverWords(body) ?? `${response.status} ${response.statusText}`.trim();
+  return new FeedError(REFUSALS[response.status] ?? "server_error", `${url.host} refuses: ${said}`, about);
+}
+
+function serverWords(body: string): string | null {
+  try {
+    const { error } = parseObject(body);
+    return isObject(error) && typeof error.message === "string" ? error.message : null;
+  } catch {
+    return null;
+  }
+}
+
+function malformed(url: URL, cause: unknown): FeedError {
+  return new FeedError("malformed_frame", `${url.host} answered with something that is no history: ${words(cause)}`, { cause });
+}
+
+function words(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
+}

@@ -1,0 +1,17 @@
+export { compareIds, type Id } from "./ids.js";
+export { FeedError, type FeedErrorCode } from "./errors.js";
+export type {
+  EventMeta,
+  FeedState,
+  FeedStatus,
+  Filters,
+  FilterValue,
+  Position,
+  Reset,
+  SubscribeOptions,
+  Timing,
+  WebSocketLike,
+} from "./options.js";
+export type { Row } from "./protocol.js";
+export { subscribe, type Subscription } from "./subscription.js";
+export type { RemediationEvent } from "./remediation-event.js";

@@ -1,0 +1,103 @@
+// The frames a resumable subscription receives, from text to types. Knows no socket.
+import { isId, type Id } from "./ids.js";
+
+/** A row as the feed's table has it. NULL is `null`, BLOB a base64 string, an integer beyond ±(2^53−1) a string. */
+export type Row = Record<string, unknown>;
+
+export type Frame =
+  | { kind: "hello"; feed: string; key: string; epoch: string; head: Id; earliest: Id | null; since: Id; recovered: boolean }
+  | { kind: "live"; id: Id }
+  | { kind: "reset"; epoch: string; reason: string; head: Id; earliest: Id | null }
+  | { kind: "goodbye"; reconnectAfterMs: number }
+  | { kind: "row"; id: Id; row: Row; truncated: readonly string[] }
+  /** Heartbeats, pongs and kinds that a later server may add: they only prove that the link is alive. */
+  | { kind: "sign-of-life" };
+
+/** A frame that is not of the protocol; `message` says in what way. */
+export class MalformedFrame extends Error {}
+
+/** `key` is the name of the cursor column as the hello gave it, null before the hello. */
+export function parseFrame(data: unknown, key: string | null): Frame {
+  if (typeof data !== "string") throw new MalformedFrame("a binary frame");
+  if (data === "pong") return { kind: "sign-of-life" };
+  const frame = parseObject(data);
+  switch (frame.type) {
+    case "hello":
+      return {
+        kind: "hello",
+        feed: text(frame, "feed"),
+        key: text(frame, "key"),
+        epoch: text(frame, "epoch"),
+        head: id(frame, "head"),
+        earliest: frame.earliest === null ? null : id(frame, "earliest"),
+        since: id(frame, "since"),
+        recovered: frame.recovered === true,
+      };
+    case "live":
+      return { kind: "live", id: id(frame, "id") };
+    case "reset":
+      return {
+        kind: "reset",
+        epoch: text(frame, "epoch"),
+        reason: text(frame, "reason"),
+        head: id(frame, "head"),
+        earliest: frame.earliest === null ? null : id(frame, "earliest"),
+      };
+    case "goodbye":
+      return { kind: "goodbye", reconnectAfterMs: milliseconds(frame.reconnect_after_ms) };
+    case "heartbeat":
+    case "pong":
+      return { kind: "sign-of-life" };
+  }
+  return rowFrame(frame, key);
+}
+
+// The key that holds the row is the server's choice, so the row is recognised as the one object in the frame.
+function rowFrame(frame: Row, key: string | null): Frame {
+  const row = Object.values(frame).find(isObject);
+  if (!row) return { kind: "sign-of-life" };
+  if (key === null) throw new MalformedFrame("a row before the hello");
+  return { kind: "row", id: id(row, key), row, truncated: columnNames(frame.truncated) };
+}
+
+export function columnNames(value: unknown): readonly string[] {
+  return Array.isArray(value) ? value.filter((name) => typeof name === "string") : [];
+}
+
+export function isObject(value: unknown): value is Row {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The JSON object in `source`. */
+export function parseObject(source: string): Row {
+  let value: unknown;
+  try {
+    value = JSON.parse(source);
+  } catch {
+    throw new MalformedFrame(`not JSON: ${excerpt(source)}`);
+  }
+  if (!isObject(value)) throw new MalformedFrame(`not a JSON object: ${excerpt(source)}`);
+  return value;
+}
+
+/** The id in `holder[name]`. */
+export function id(holder: Row, name: string): Id {
+  const value = holder[name];
+  if (!isId(value)) throw new MalformedFrame(`"${name}" is not an id: ${excerpt(JSON.stringify(value) ?? "missing")}`);
+  return value;
+}
+
+function text(frame: Row, name: string): string {
+  const value = frame[name];
+  if (typeof value !== "string") throw new MalformedFrame(`"${name}" is not a string in a ${String(frame.type)} frame`);
+  return value;
+}
+
+function milliseconds(value: unknown): number {
+  return typeof value === "number" && value >= 0 ? value : 0;
+}
+
+// Enough to recognise a frame by in a log line.
+function excerpt(source: string): string {
+  return source.length > 80 ? `${source.slice(0, 80)}…` : source;
+}

@@ -1,0 +1,4 @@
+export { useFeed, type Feed, type UseFeedOptions } from "./use-feed.js";
+export { useRemediationWebSocket, type RemediationWebSocket } from "./use-remediation-websocket.js";
+export { RecentRemediations, type RecentRemediationsProps } from "./recent-remediations.js";
+export type { RemediationEvent } from "../remediation-event.js";

@@ -1,0 +1,308 @@
+// A subscription from its start to its end: connects, falls back to the history, comes back.
+import { Backoff } from "./backoff.js";
+import { catchUp } from "./catch-up.js";
+import { converse, type ConnectionEnd, type ReceivedFrame } from "./connection.js";
+import { Delivery } from "./delivery.js";
+import { closeError, FeedError } from "./errors.js";
+import { readToken } from "./history.js";
+import { compareIds } from "./ids.js";
+import { resolveTarget, type FeedState, type FeedStatus, type Position, type SubscribeOptions, type Target } from "./options.js";
+import { MalformedFrame, type Row } from "./protocol.js";
+
+/** A running subscription. Iterating it takes the rows one at a time; leaving the loop closes it. */
+export interface Subscription<R extends object = Row> extends AsyncIterable<R> {
+  /** Ends it: no callback comes after the last status, `closed`. */
+  close(): void;
+  readonly status: FeedStatus;
+  /** Where the application stands, to be kept and given back as `since` and `epoch`; null before anything is known. */
+  readonly position: Position | null;
+}
+
+/**
+ * Subscribes to a feed: `ws://host/ws/<feed>`, the same with `http:`, or a path of the page's own server.
+ * Every row that matches arrives once and in order, over restarts, dead links and outages. Throws a TypeError for options that can't work.
+ */
+export function subscribe<R extends object = Row>(url: string | URL, options: SubscribeOptions<R> = {}): Subscription<R> {
+  return new FeedSubscription(resolveTarget(url, options), options);
+}
+
+/** How an attempt to connect, or the connection it led to, came to its end. */
+interface Ending {
+  readonly error: FeedError | null;
+  readonly greeted: boolean;
+  /** After how long the server asked to come back, in milliseconds. */
+  readonly announcedMs: number | undefined;
+  /** Whether this side ended it, because its buffer is full. */
+  readonly letGo: boolean;
+}
+
+class FeedSubscription<R extends object> implements Subscription<R> {
+  #status: FeedStatus = { state: "connecting", message: "Connecting." };
+  readonly #target: Target;
+  readonly #options: SubscribeOptions<R>;
+  readonly #delivery: Delivery<R>;
+  readonly #backoff: Backoff;
+  readonly #life = new AbortController();
+  #feed: string | null;
+  /** When the history is due to be read, by the monotonic clock. */
+  #pollAt = 0;
+  /** Where a malformed frame was met last: the position is tried twice. */
+  #malformedAt: Position | null = null;
+  #reported: string | null = null;
+  #cutWaitShort: () => void = () => {};
+
+  constructor(target: Target, options: SubscribeOptions<R>) {
+    this.#target = target;
+    this.#options = options;
+    this.#feed = target.feed;
+    this.#delivery = new Delivery(target.position, options, (error) => this.#report(error));
+    this.#backoff = new Backoff(target.timing);
+    // Later, so that a callback can use the handle.
+    queueMicrotask(() => void this.#run());
+  }
+
+  get status(): FeedStatus {
+    return this.#status;
+  }
+
+  get position(): Position | null {
+    return this.#delivery.taken;
+  }
+
+  close(): void {
+    this.#finish(null);
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<R, undefined> {
+    this.#delivery.iterated = true;
+    return {
+      next: async () => {
+        const { done, value } = await this.#delivery.buffer.next();
+        return done ? { done, value: undefined } : { done: false, value: value.row };
+      },
+      return: async () => {
+        this.close();
+        return { done: true, value: undefined };
+      },
+    };
+  }
+
+  get #over(): boolean {
+    return this.#life.signal.aborted;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#options;
+    if (signal?.aborted) this.close();
+    if (this.#over) return;
+    signal?.addEventListener("abort", () => this.close(), { signal: this.#life.signal });
+    this.#listenForReturn();
+    this.#notify();
+    while (!this.#over) {
+      const startedAt = performance.now();
+      const end = await this.#connect();
+      if (this.#over) return;
+      if (end.error?.fatal) return this.#finish(end.error);
+      if (!end.letGo) await this.#recover(end, end.greeted ? performance.now() - startedAt : 0);
+      if (this.#delivery.isFull) await this.#pause();
+    }
+  }
+
+  async #connect(): Promise<Ending> {
+    try {
+      const token = await readToken(this.#target);
+      this.#life.signal.throwIfAborted();
+      const hooks = {
+        onFrame: (frame: ReceivedFrame, size: number) => this.#receive(frame, size),
+        onMalformed: (error: MalformedFrame) => this.#skips(error),
+      };
+      const end = await converse(this.#target, this.#query(), token, hooks, this.#life.signal);
+      return { error: endError(end, this.#target), greeted: end.greeted, announcedMs: end.reconnectAfterMs, letGo: end.cause === "stopped" };
+    } catch (cause) {
+      const error = cause instanceof FeedError ? cause : forbidden(cause);
+      return { error, greeted: false, announcedMs: undefined, letGo: false };
+    }
+  }
+
+  /** Always of the resumable form: from the position where there is one, else from the start that was asked for. */
+  #query(): URLSearchParams {
+    const query = new URLSearchParams(this.#target.filters.map(([column, value]) => [column, value]));
+    const { position } = this.#delivery;
+    const { start } = this.#target;
+    if (position !== null) {
+      query.set("since", String(position.id));
+      if (position.epoch !== null) query.set("epoch", position.epoch);
+    } else if (start === "now") query.set("since", "now");
+    else query.set("last", String(start.last));
+    return query;
+  }
+
+  #receive(frame: ReceivedFrame, size: number): boolean {
+    const delivery = this.#delivery;
+    switch (frame.kind) {
+      case "hello":
+        this.#greet(frame);
+        break;
+      case "live":
+        delivery.advance(null, frame.id);
+        delivery.caughtUp();
+        this.#reported = null;
+        this.#setStatus("live", "Live.");
+        break;
+      case "reset":
+        delivery.reset({ reason: frame.reason, epoch: frame.epoch, head: frame.head, earliest: frame.earliest }, 0);
+        this.#setStatus("replaying", "The history changed; reading the new one.");
+        break;
+      case "row":
+        delivery.accept({ ...frame, via: "socket", size });
+    }
+    return !this.#over && !delivery.isFull;
+  }
+
+  #greet(hello: Extract<ReceivedFrame, { kind: "hello" }>): void {
+    const delivery = this.#delivery;
+    const { position } = delivery;
+    const { epoch, head, earliest } = hello;
+    this.#feed = hello.feed;
+    delivery.key = hello.key;
+    const other = position !== null && position.epoch !== null && position.epoch !== epoch;
+    if (!hello.recovered || other) {
+      const aboveHead = position !== null && compareIds(position.id, head) > 0;
+      delivery.reset({ reason: other ? "epoch_changed" : aboveHead ? "above_head" : "pruned", epoch, head, earliest }, hello.since);
+    } else {
+      delivery.advance(epoch, position?.id ?? hello.since);
+    }
+    this.#setStatus("replaying", "Connected; reading what was missed.");
+  }
+
+  /** Whether to go on after a malformed frame. It may have been a row, so it is first asked for again. */
+  #skips(error: MalformedFrame): boolean {
+    const { position } = this.#delivery;
+    if (position === null || position.epoch !== this.#malformedAt?.epoch || position.id !== this.#malformedAt.id) {
+      this.#malformedAt = position;
+      return false;
+    }
+    this.#report(new FeedError("malformed_frame", `A frame after row ${position.id} is malformed a second time and was skipped: ${error.message}.`));
+    return true;
+  }
+
+  async #pause(): Promise<void> {
+    this.#setStatus("paused", "Waiting for rows to be taken.");
+    await this.#delivery.buffer.drained();
+  }
+
+  /** Everything between the end of one connection and the next attempt. */
+  async #recover({ error, greeted, announcedMs }: Ending, lifetimeMs: number): Promise<void> {
+    const { historyUrl, timing } = this.#target;
+    const now = performance.now();
+    // What the server asked for is waited out; what is only our own caution is cut short by a sign that it is over.
+    let askedAt = now + Math.max(announcedMs ?? 0, error?.code === "at_capacity" ? this.#backoff.atCapacity() : 0);
+    let retryAt = Math.max(askedAt, now + this.#backoff.next(lifetimeMs));
+    if (announcedMs !== undefined) this.#pollAt = Math.max(this.#pollAt, retryAt);
+    else if (greeted) this.#pollAt = now;
+    // A connection that never came about has no words of its own: the history's answer gives them.
+    if (greeted || !historyUrl || (error !== null && error.code !== "connection_lost")) this.#explain(error, greeted, false);
+
+    for (let time = now; time < retryAt && !this.#over; time = performance.now()) {
+      if (historyUrl && time >= this.#pollAt) {
+        const failure = await this.#poll();
+        if (this.#over || this.#delivery.isFull) return;
+        this.#pollAt = performance.now() + timing.pollIntervalMs;
+        this.#explain(failure ?? error, greeted, failure === null);
+        askedAt = Math.max(askedAt, performance.now() + (failure?.retryAfterMs ?? 0));
+        retryAt = Math.max(retryAt, askedAt);
+      } else if (await this.#wait((historyUrl ? Math.min(retryAt, this.#pollAt) : retryAt) - time)) {
+        retryAt = askedAt;
+      }
+    }
+  }
+
+  async #poll(): Promise<FeedError | null> {
+    try {
+      await catchUp(this.#target, this.#delivery, this.#feed, this.#life.signal);
+      return null;
+    } catch (error) {
+      if (error instanceof FeedError) return error;
+      throw error;
+    }
+  }
+
+  /** Says why there is no connection, in the most exact words that are known. */
+  #explain(error: FeedError | null, greeted: boolean, historyAnswers: boolean): void {
+    const { host } = this.#target.socketUrl;
+    const vague = !greeted && (error === null || error.code === "connection_lost");
+    const refused = historyAnswers ? `${host} answers, but opens no WebSocket; trying again.` : `No connection to ${host}; trying again.`;
+    const cause = vague ? new FeedError("socket_refused", refused) : error;
+    if (cause) this.#report(cause);
+    const message = cause?.message ?? "The server restarts; reconnecting.";
+    this.#setStatus("polling", historyAnswers ? `${message} Reading the history meanwhile.` : message);
+  }
+
+  /** Resolves to whether a sign that the cause is over cut the wait short. */
+  #wait(ms: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms, false);
+      this.#cutWaitShort = () => {
+        clearTimeout(timer);
+        resolve(true);
+      };
+    });
+  }
+
+  /** The network is back, or the user is: reasons to try now, for timers of hidden pages may be a minute late. */
+  #listenForReturn(): void {
+    const { signal } = this.#life;
+    signal.addEventListener("abort", () => this.#cutWaitShort());
+    globalThis.addEventListener?.("online", () => this.#cutWaitShort(), { signal });
+    globalThis.document?.addEventListener("visibilitychange", () => {
+      if (document.visibilityState === "visible") this.#cutWaitShort();
+    }, { signal });
+  }
+
+  #report(error: FeedError): void {
+    // The same cause again, while it lasts, is no news; each cut row and each failed callback is.
+    const same = `${error.code} ${error.message}`;
+    if (this.#over && !error.fatal) return;
+    if (this.#reported === same && error.code !== "callback_failed") return;
+    this.#reported = same;
+    try {
+      this.#options.onError?.(error);
+    } catch (thrown) {
+      console.error("walcast-client: onError threw", thrown);
+    }
+  }
+
+  #setStatus(state: FeedState, message: string): void {
+    if (this.#status.state === state && this.#status.message === message) return;
+    this.#status = { state, message };
+    this.#notify();
+  }
+
+  #notify(): void {
+    const { onStatus } = this.#options;
+    if (onStatus) this.#delivery.call("onStatus", () => onStatus(this.#status));
+  }
+
+  #finish(error: FeedError | null): void {
+    if (this.#over) return;
+    this.#life.abort();
+    this.#delivery.end(error);
+    if (error) this.#report(error);
+    this.#setStatus("closed", error?.message ?? "Closed.");
+  }
+}
+
+// The browser refuses to try, e.g. ws: from a page of https:.
+function forbidden(cause: unknown): FeedError {
+  return new FeedError("socket_refused", `No WebSocket can be opened: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+}
+
+function endError(end: ConnectionEnd, target: Target): FeedError | null {
+  const { host } = target.socketUrl;
+  if (end.cause instanceof MalformedFrame) {
+    return new FeedError("malformed_frame", `${host} sent a malformed frame (${end.cause.message}); asking for it again.`, { cause: end.cause });
+  }
+  if (end.cause === "dead_link") return new FeedError("dead_link", `${host} no longer answers on the open connection; reconnecting.`);
+  if (end.cause === "connect_timeout") return new FeedError("unreachable", `${host} did not answer in time; trying again.`);
+  return closeError(end.code, end.reason);
+}
