@@ -11,11 +11,16 @@ use rusqlite::Connection;
 use crate::config::{Config, JournalMode};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
-use crate::sqlite::open::{FileId, Unavailable, journal_mode, open_reading, switch_to_wal};
+use crate::sqlite::open::{
+    FileId, Snapshot, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
+};
 use crate::sqlite::watcher::Watcher;
 use crate::tracked::{Attached, Tracked};
 use crate::wake::{Wake, Wakes};
 
+/// Pages of each feed that one turn of the loop reads; a huge transaction takes many turns, and the watchdog, shutdown
+/// and other wakes have theirs in between.
+const ROUNDS: usize = 32;
 /// A held connection never waits long: the next look comes soon, and other feeds wait meanwhile.
 const BUSY: Duration = Duration::from_millis(5);
 /// How often a fresh connection reads the head row, to notice a file that was garbled in place.
@@ -37,6 +42,8 @@ pub struct FeedLoop {
     /// Whether the last attempt to watch failed, so that it is said once.
     unwatched: bool,
     chase: Chase,
+    /// The last look left rows unread.
+    unfinished: bool,
     next_poll: Instant,
     next_open: Instant,
     backoff: Duration,
@@ -53,6 +60,7 @@ struct Database {
     file: FileId,
     /// `None`: look whatever the version says.
     data_version: Option<i64>,
+    schema_version: i64,
     wal: bool,
     mode: String,
     next_wal_attempt: Instant,
@@ -81,6 +89,7 @@ impl FeedLoop {
             watcher: None,
             unwatched: false,
             chase: Chase::default(),
+            unfinished: false,
             next_poll: now,
             next_open: now,
             backoff: Duration::ZERO,
@@ -126,7 +135,8 @@ impl FeedLoop {
             .database
             .as_ref()
             .and_then(|database| self.chase.next_look(database.wal));
-        [save, chase]
+        let unfinished = self.unfinished.then(Instant::now);
+        [save, chase, unfinished]
             .into_iter()
             .flatten()
             .fold(self.next_poll, Instant::min)
@@ -187,23 +197,53 @@ impl FeedLoop {
             Ok(version) => version,
             Err(e) => return self.failed(e),
         };
-        if database.data_version == Some(version) {
+        if database.data_version == Some(version) && !self.unfinished {
             self.recovered();
             return;
         }
         if poll && !self.chase.is_on() {
             self.metrics.wakes.with_label_values(&["poll"]).inc();
         }
-        let file = database.file;
-        for feed in &mut self.feeds {
-            let read = feed.read(&database.connection, file, &self.hub, self.chase.woken());
-            if let Err(e) = read {
-                return self.failed(e);
-            }
+        match self.read_feeds() {
+            // What is left is read at the next turn, which comes at once.
+            Ok(finished) => self.unfinished = !finished,
+            Err(e) => return self.failed(e),
         }
-        database.data_version = Some(version);
+        if let Some(database) = self.database.as_mut().filter(|_| !self.unfinished) {
+            database.data_version = Some(version);
+        }
         self.chase.moved(Instant::now());
         self.recovered();
+    }
+
+    /// Reads what is above the heads, a page of each feed in turn; `false` when there is more than one turn's worth.
+    fn read_feeds(&mut self) -> rusqlite::Result<bool> {
+        let Some(database) = &mut self.database else {
+            return Ok(true);
+        };
+        let (connection, file, woken) = (&database.connection, database.file, self.chase.woken());
+        for round in 0..ROUNDS {
+            let snapshot = Snapshot::begin(connection)?;
+            let version = schema_version(connection)?;
+            if version != database.schema_version {
+                drop(snapshot);
+                for feed in &mut self.feeds {
+                    feed.attach(connection, file, &self.hub)?;
+                }
+                database.schema_version = version;
+                continue;
+            }
+            let mut more = false;
+            for feed in &mut self.feeds {
+                if round == 0 || feed.has_more() {
+                    more |= feed.read(connection, file, &self.hub, woken)?;
+                }
+            }
+            if !more {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn recovered(&mut self) {
@@ -417,10 +457,13 @@ fn open_database(config: &Config) -> Result<Database, Unavailable> {
     let file =
         file.ok_or_else(|| Unavailable::Busy(format!("{} is being replaced", path.display())))?;
     let wal = mode == "wal";
+    let schema_version =
+        schema_version(&connection).map_err(|e| Unavailable::from_sqlite(&e, path))?;
     let mut database = Database {
         connection,
         file,
         data_version: None,
+        schema_version,
         wal,
         mode,
         next_wal_attempt: Instant::now(),

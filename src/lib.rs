@@ -12,7 +12,7 @@
 pub mod catchup;
 pub mod change;
 pub mod cli;
-//pub mod commands;
+pub mod commands;
 pub mod config;
 pub mod fanout;
 pub mod feed_loop;

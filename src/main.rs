@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use walcast::cli::{Cli, Command, ServeArgs};
 use walcast::config::Config;
-use walcast::{logging, shutdown};
+use walcast::{commands, logging, shutdown};
 
 const FAILED: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
@@ -12,10 +12,7 @@ const BAD_CONFIGURATION: u8 = 2;
 fn main() -> ExitCode {
     match Cli::parse_normalised().command {
         Command::Serve(args) => serve(args),
-        Command::Check(args) => {
-            drop(args);
-            ExitCode::FAILURE
-        }
+        Command::Check(args) => commands::check(&args),
         Command::Config(args) => match Config::describe(&args) {
             Ok(text) => {
                 print!("{text}");
@@ -23,14 +20,8 @@ fn main() -> ExitCode {
             }
             Err(error) => fail(&error, BAD_CONFIGURATION),
         },
-        Command::Tail(args) => {
-            drop(args);
-            ExitCode::FAILURE
-        }
-        Command::Emit(args) => {
-            drop(args);
-            ExitCode::FAILURE
-        }
+        Command::Tail(args) => done(commands::tail(&args)),
+        Command::Emit(args) => done(commands::emit(&args)),
     }
 }
 

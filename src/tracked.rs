@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::sqlite::identity::{
     Identity, IdentityFile, Sample, Suspicion, derived_epoch, new_epoch, same_history,
 };
-use crate::sqlite::open::{FileId, Unavailable};
+use crate::sqlite::open::{FileId, Snapshot, Unavailable};
 use crate::sqlite::reader::{HeadPage, PageLimits, RowReader};
 use crate::sqlite::table::{Schema, TableError};
 
@@ -37,7 +37,8 @@ pub struct Tracked {
     metrics: Arc<Metrics>,
     database: std::path::PathBuf,
     reader: Option<RowReader>,
-    schema_version: i64,
+    /// The last page was full: the next one follows at once, and is larger.
+    more: bool,
     head: Cursor,
     head_row: HeadRow,
     /// The highest id there was at the last look; only for tables without AUTOINCREMENT.
@@ -91,7 +92,7 @@ impl Tracked {
             metrics,
             database: config.database.clone(),
             reader: None,
-            schema_version: 0,
+            more: false,
             head,
             head_row: HeadRow::Unknown,
             top: None,
@@ -119,12 +120,11 @@ impl Tracked {
         file: FileId,
         hub: &Hub,
     ) -> rusqlite::Result<Attached> {
-        let transaction = connection.unchecked_transaction()?;
-        self.schema_version = schema_version(&transaction)?;
-        let attached = match Schema::of_feed(&transaction, &self.feed.config) {
+        let snapshot = Snapshot::begin(connection)?;
+        let attached = match Schema::of_feed(connection, &self.feed.config) {
             Ok(schema) => {
                 self.use_schema(Arc::new(schema));
-                self.settle_history(&transaction, file, hub)?;
+                self.settle_history(connection, file, hub)?;
                 // At start the opening line says it for all feeds.
                 if self
                     .presence
@@ -152,7 +152,7 @@ impl Tracked {
                 Attached::Not(reason)
             }
         };
-        transaction.commit()?;
+        drop(snapshot);
         hub.announce(self.feed.index);
         Ok(attached)
     }
@@ -268,46 +268,41 @@ impl Tracked {
         self.keep_identity(connection, file)
     }
 
-    /// Reads and publishes everything above the head. `woken` is when the wake came that made the loop look.
+    /// Reads and publishes a page above the head, within the caller's snapshot. Says whether there may be more.
+    /// `woken` is when the wake came that made the loop look.
     pub fn read(
         &mut self,
         connection: &Connection,
         file: FileId,
         hub: &Hub,
         woken: Option<Instant>,
-    ) -> rusqlite::Result<()> {
-        let mut limits = FIRST_PAGE;
-        let mut detected = woken;
-        loop {
-            let transaction = connection.unchecked_transaction()?;
-            if schema_version(&transaction)? != self.schema_version || self.reader.is_none() {
-                drop(transaction);
-                self.attach(connection, file, hub)?;
-                if self.reader.is_none() {
-                    return Ok(());
-                }
-                continue;
-            }
-            let Some(mut page) = self.next_page(&transaction, file, hub, limits)? else {
-                return Ok(());
-            };
-            if !page.full {
-                page.block.last = page.block.last.max(self.sequence(&transaction)?);
-            }
-            transaction.commit()?;
-            if let Some(woken) = detected.take().filter(|_| !page.block.entries.is_empty()) {
-                self.metrics
-                    .detect
-                    .observe((page.block.read_at - woken).as_secs_f64());
-            }
-            let full = page.full;
-            self.publish(page, hub);
-            if !full {
-                self.dirty_since.get_or_insert_with(Instant::now);
-                return Ok(());
-            }
-            limits = NEXT_PAGE;
+    ) -> rusqlite::Result<bool> {
+        if self.reader.is_none() {
+            return Ok(false);
         }
+        let limits = if self.more { NEXT_PAGE } else { FIRST_PAGE };
+        let first = !std::mem::replace(&mut self.more, false);
+        let Some(mut page) = self.next_page(connection, file, hub, limits)? else {
+            return Ok(false);
+        };
+        if page.block.entries.is_empty() {
+            // Rows that came and went between two looks were given ids all the same.
+            page.block.last = page.block.last.max(self.sequence(connection)?);
+        } else if let Some(woken) = woken.filter(|_| first) {
+            let detected = page.block.read_at.saturating_duration_since(woken);
+            self.metrics.detect.observe(detected.as_secs_f64());
+        }
+        self.more = page.full;
+        self.publish(page, hub);
+        if !self.more {
+            self.dirty_since.get_or_insert_with(Instant::now);
+        }
+        Ok(self.more)
+    }
+
+    /// Whether the last page was full.
+    pub fn has_more(&self) -> bool {
+        self.more
     }
 
     /// The page above the head; `None` when the history turned out to be another one and the next look begins afresh.
@@ -480,12 +475,6 @@ impl Tracked {
         };
         Sample::take(connection, &reader.schema.table, self.head.0).map(drop)
     }
-}
-
-fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("PRAGMA schema_version")?
-        .query_row([], |row| row.get(0))
 }
 
 /// The filters subscribers use, bound to the schema as it is.

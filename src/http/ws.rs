@@ -147,7 +147,7 @@ fn hand_over(upgraded: Upgraded, session: Session, peer: Peer, app: &App) {
     };
     match taken {
         Ok((stream, early)) => {
-            let guard = Counted::new(&app.metrics, peer.ticket);
+            let guard = Counted::guard(&app.metrics, peer.ticket);
             app.fanout.attach(stream, early.to_vec(), session, guard);
         }
         Err(e) => tracing::warn!("an upgraded socket can't be used: {e}"),
@@ -176,7 +176,7 @@ struct Counted {
 }
 
 impl Counted {
-    fn new(metrics: &Arc<Metrics>, ticket: Arc<Ticket>) -> Guard {
+    fn guard(metrics: &Arc<Metrics>, ticket: Arc<Ticket>) -> Guard {
         metrics.ws_connections.inc();
         Box::new(Counted {
             metrics: Arc::clone(metrics),

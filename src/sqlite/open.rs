@@ -187,3 +187,31 @@ pub fn switch_to_wal(path: &Path) -> Result<bool, Unavailable> {
         Err(e) => Err(Unavailable::from_sqlite(&e, path)),
     }
 }
+
+/// A read transaction: everything read while it lives is of one moment. Keep it short: no checkpoint gets past it.
+pub struct Snapshot<'c>(&'c Connection);
+
+impl<'c> Snapshot<'c> {
+    pub fn begin(connection: &'c Connection) -> rusqlite::Result<Snapshot<'c>> {
+        connection.prepare_cached("BEGIN")?.execute([])?;
+        Ok(Snapshot(connection))
+    }
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        // Nothing was written, so there is nothing that could fail to commit; and a connection that can't even end a
+        // read is found out by its next statement.
+        let _ = self
+            .0
+            .prepare_cached("COMMIT")
+            .and_then(|mut commit| commit.execute([]));
+    }
+}
+
+/// Changes whenever any table, index or view of the file does.
+pub fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("PRAGMA schema_version")?
+        .query_row([], |row| row.get(0))
+}

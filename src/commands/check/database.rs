@@ -1,0 +1,301 @@
+//! Looks into the file without leaving a trace: no sidecar is created, no journal rolled back, no page written.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::Place;
+use super::accounts::{Owned, User};
+use super::feeds;
+use super::report::{Report, quoted, size};
+use crate::config::{Config, JournalMode};
+use crate::sqlite::open::{FileId, Unavailable, open_reading};
+
+/// How long a look waits for locks.
+const BUSY: Duration = Duration::from_secs(2);
+/// Above this a look at every page takes longer than somebody at a terminal, or a start, wants to wait.
+const PROBED_UP_TO: u64 = 100 << 20;
+/// Checkpoints keep a WAL at 4 MiB; one so much larger means that some reader keeps them from finishing.
+const LARGE_WAL: u64 = 64 << 20;
+/// SQLITE_READONLY_ROLLBACK: a journal has to be rolled back, by someone who may write.
+const NEEDS_ROLLBACK: i32 = 776;
+
+/// The opened file.
+struct Opened {
+    connection: Connection,
+    wal: bool,
+    /// Read as if nobody could write it: what is seen is the database file alone, and a write in the meantime may
+    /// garble the view.
+    frozen: bool,
+}
+
+/// Reports what the file is and what the feeds find in it. `Some(true)`: it is in WAL mode.
+pub fn look(config: &Config, place: &Place, report: &mut Report) -> Option<bool> {
+    if !place.exists {
+        feeds::expect(config, report);
+        return None;
+    }
+    let (before, wal_before) = (version(&place.real), FileId::of(&place.companion("-wal")));
+    let opened = match open(place) {
+        Ok(opened) => opened,
+        Err(reason) => {
+            reason.report(place, report);
+            return None;
+        }
+    };
+    let Opened {
+        connection, wal, ..
+    } = &opened;
+    let wal = *wal;
+    journal_mode(config, place, wal, report);
+    pages(place, &opened, before, report);
+    feeds::look(config, place, connection, report);
+    drop(opened);
+    tidy(place, wal_before);
+    Some(wal)
+}
+
+/// A writer that was the last to close, just before it was joined here, took its sidecars along; SQLite made new ones
+/// for this process then, which could lock that writer out. A connection that may write removes them when it is the last.
+fn tidy(place: &Place, before: Option<FileId>) {
+    let wal = place.companion("-wal");
+    let mine =
+        std::fs::metadata(&wal).is_ok_and(|meta| Owned::of(&meta).uid == User::current().uid);
+    if mine && FileId::of(&wal) != before {
+        // Where this fails, somebody else has the file open, and removes them when it closes.
+        let _ = open_reading(&place.real, BUSY).map(|connection| first_read(&connection));
+    }
+}
+
+/// Why the file can't be looked into.
+#[derive(Debug)]
+enum Unopened {
+    /// A transaction that a crash left half done has to be undone first, which a look must not do.
+    HalfDone,
+    Unavailable(Unavailable),
+}
+
+impl Unopened {
+    fn from(error: rusqlite::Error, path: &Path) -> Unopened {
+        match error.sqlite_error().map(|error| error.extended_code) {
+            Some(NEEDS_ROLLBACK) => Unopened::HalfDone,
+            _ => Unopened::Unavailable(Unavailable::from_sqlite(&error, path)),
+        }
+    }
+
+    fn report(&self, place: &Place, report: &mut Report) {
+        const LABEL: &str = "contents";
+        match self {
+            Unopened::HalfDone => report.note(
+                LABEL,
+                "not looked at: a crash left a transaction half done, which walcast or the next writer undoes",
+            ),
+            Unopened::Unavailable(Unavailable::Broken { reason, .. }) => {
+                report.problem(LABEL, reason, &[]);
+            }
+            Unopened::Unavailable(Unavailable::Busy(reason)) => report.warn(
+                LABEL,
+                format!("{reason}; walcast waits for it"),
+                &[format!("see who holds it: fuser -v {}", quoted(&place.real))],
+            ),
+            Unopened::Unavailable(missing) => report.note(LABEL, missing.to_string()),
+        }
+    }
+}
+
+/// Opens the file so that nothing is left behind. A connection that may only read creates `-wal` and `-shm` all the
+/// same where they are missing, and can't remove them; so a WAL file that nobody has open is read as an immutable one.
+fn open(place: &Place) -> Result<Opened, Unopened> {
+    let path = &place.real;
+    let refused = |e| Unopened::from(e, path);
+    let in_use = place.companion("-wal").exists() && place.companion("-shm").exists();
+    let (wal, parameters) = match () {
+        _ if in_use => (true, ""),
+        _ if is_wal(path).map_err(refused)? => (true, "&immutable=1"),
+        _ => (false, ""),
+    };
+    let connection = open_uri(path, parameters).map_err(refused)?;
+    first_read(&connection).map_err(refused)?;
+    Ok(Opened {
+        connection,
+        wal,
+        frozen: !parameters.is_empty(),
+    })
+}
+
+/// Without locks SQLite refuses a file in WAL mode, and only that; so its header tells the mode without a shared memory
+/// being made for it.
+fn is_wal(path: &Path) -> rusqlite::Result<bool> {
+    match open_uri(path, "&nolock=1").and_then(|connection| first_read(&connection)) {
+        Ok(()) => Ok(false),
+        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) => {
+            // It can't be opened in either way: then it is not for its mode.
+            open_uri(path, "&immutable=1")
+                .and_then(|connection| first_read(&connection))
+                .map(|()| true)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn first_read(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+}
+
+fn open_uri(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(
+        format!("file:{}?mode=ro{parameters}", uri_path(path)),
+        flags,
+    )?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
+fn uri_path(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut uri = String::new();
+    for &byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                uri.push(byte.into())
+            }
+            _ => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri
+}
+
+fn journal_mode(config: &Config, place: &Place, wal: bool, report: &mut Report) {
+    const LABEL: &str = "journal mode";
+    match (wal, config.journal_mode) {
+        (true, _) => report.ok(LABEL, "wal"),
+        (false, JournalMode::Wal) => {
+            report.ok(LABEL, "rollback journal; walcast switches it to WAL as soon as nobody else has it open");
+        }
+        (false, JournalMode::Keep) => report.warn(
+            LABEL,
+            "rollback journal, and journal_mode = \"keep\": readers and writers wait for each other",
+            &[format!("sqlite3 {} 'PRAGMA journal_mode = WAL'", quoted(&place.real))],
+        ),
+    }
+    if wal && place.companion("-wal").exists() && !place.companion("-shm").exists() {
+        report.note(
+            LABEL,
+            "a -wal without its -shm is there; the rows in it are not looked at here",
+        );
+    }
+}
+
+fn pages(place: &Place, opened: &Opened, before: Option<Version>, report: &mut Report) {
+    let number = |pragma: &str| {
+        opened
+            .connection
+            .query_row(pragma, [], |row| row.get::<_, i64>(0))
+            .unwrap_or_default()
+    };
+    let (count, bytes) = (number("PRAGMA page_count"), number("PRAGMA page_size"));
+    let length = std::fs::metadata(&place.real).map_or(0, |meta| meta.len());
+    let wal = std::fs::metadata(place.companion("-wal")).map_or(0, |meta| meta.len());
+    let mut text = format!("{count} pages of {bytes} bytes");
+    if wal > 0 {
+        text.push_str(&format!(", {} in the WAL", size(wal)));
+    }
+    if length > PROBED_UP_TO {
+        text.push_str(&format!(
+            "; not probed, for it is larger than {}",
+            size(PROBED_UP_TO)
+        ));
+        report.ok("contents", text);
+    } else {
+        probe(place, opened, before, text, report);
+    }
+    if wal > LARGE_WAL {
+        report.warn(
+            "contents",
+            format!(
+                "the WAL has grown to {}: some reader never ends, so no checkpoint does",
+                size(wal)
+            ),
+            &[format!("find it: fuser -v {}", quoted(&place.real))],
+        );
+    }
+}
+
+fn probe(
+    place: &Place,
+    opened: &Opened,
+    before: Option<Version>,
+    text: String,
+    report: &mut Report,
+) {
+    let verdict: rusqlite::Result<String> =
+        opened
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+    let fault = match verdict {
+        Ok(verdict) if verdict == "ok" => return report.ok("contents", format!("{text}, sound")),
+        Ok(fault) => fault,
+        Err(e) => e.to_string(),
+    };
+    if opened.frozen && (place.companion("-wal").exists() || version(&place.real) != before) {
+        return report.note(
+            "contents",
+            format!("{text}; written to while it was probed, so nothing can be said of it"),
+        );
+    }
+    let file = quoted(&place.real);
+    let restore =
+        format!("restore a backup, or: sqlite3 {file} .recover | sqlite3 {file}.recovered");
+    report.problem("contents", format!("{text}, damaged: {fault}"), &[restore]);
+}
+
+/// Changes with every write to the file itself.
+type Version = (u64, Option<SystemTime>);
+
+fn version(path: &Path) -> Option<Version> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.len(), meta.modified().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn looking_leaves_no_trace_and_tells_the_mode() {
+        for (mode, wal) in [("wal", true), ("delete", false)] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("odd ?#%.db");
+            let writer = Connection::open(&path).unwrap();
+            writer
+                .execute_batch(&format!("PRAGMA journal_mode = {mode}; CREATE TABLE t(a)"))
+                .unwrap();
+            let place = Place::of(&path);
+            let while_open = open(&place).unwrap();
+            assert_eq!(
+                (while_open.wal, while_open.frozen),
+                (wal, false),
+                "{mode}, open elsewhere"
+            );
+            drop((while_open, writer));
+            let before = (names(directory.path()), version(&path));
+            let opened = open(&place).unwrap();
+            assert_eq!((opened.wal, opened.frozen), (wal, wal), "{mode}");
+            drop(opened);
+            assert_eq!((names(directory.path()), version(&path)), before, "{mode}");
+        }
+    }
+}

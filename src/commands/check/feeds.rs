@@ -1,0 +1,156 @@
+//! What each feed finds in the file.
+
+use rusqlite::Connection;
+
+use super::Place;
+use super::report::Report;
+use crate::config::{Config, FeedConfig};
+use crate::filter::quote_identifier;
+use crate::sqlite::identity::IdentityFile;
+use crate::sqlite::open::Unavailable;
+use crate::sqlite::table::{Schema, TableError};
+
+/// Rows are counted up to this; a count of all would read the whole table.
+const COUNTED: i64 = 10_000;
+
+/// Reports the feeds of a file that is not there yet.
+pub fn expect(config: &Config, report: &mut Report) {
+    for feed in &config.feeds {
+        report.note(&label(feed), missing(feed));
+    }
+}
+
+/// Reports the feeds of an open file.
+pub fn look(config: &Config, place: &Place, connection: &Connection, report: &mut Report) {
+    for feed in &config.feeds {
+        let label = label(feed);
+        match Schema::of_feed(connection, feed) {
+            Ok(schema) => match found(connection, &schema) {
+                Ok(text) => {
+                    report.ok(&label, text);
+                    without_autoincrement(&label, &schema, report);
+                    history(config, feed, &label, report);
+                }
+                Err(e) => report.problem(
+                    &label,
+                    Unavailable::from_sqlite(&e, &place.real).to_string(),
+                    &[],
+                ),
+            },
+            Err(TableError::Missing) => report.note(&label, missing(feed)),
+            Err(TableError::Unfit(reason)) => report.problem(&label, reason, &[]),
+            Err(TableError::Sqlite(e)) => {
+                report.problem(
+                    &label,
+                    Unavailable::from_sqlite(&e, &place.real).to_string(),
+                    &[],
+                );
+            }
+        }
+    }
+}
+
+fn label(feed: &FeedConfig) -> String {
+    format!("feed {}", feed.name)
+}
+
+fn missing(feed: &FeedConfig) -> String {
+    match feed.create {
+        true => format!(
+            "table {} does not exist yet; walcast creates it",
+            feed.table
+        ),
+        false => format!(
+            "table {} does not exist yet; it is served as soon as a writer creates it",
+            feed.table
+        ),
+    }
+}
+
+fn found(connection: &Connection, schema: &Schema) -> rusqlite::Result<String> {
+    let table = &schema.table;
+    let rows: i64 = connection.query_row(
+        &format!(
+            "SELECT count(*) FROM (SELECT 1 FROM {} LIMIT {})",
+            quote_identifier(&table.name),
+            COUNTED + 1
+        ),
+        [],
+        |row| row.get(0),
+    )?;
+    let rows = match (rows, table.min_key(connection)?, table.max_key(connection)?) {
+        (0, ..) => "no rows".to_owned(),
+        (rows, Some(lowest), Some(highest)) => {
+            let count = if rows > COUNTED {
+                format!("more than {COUNTED}")
+            } else {
+                rows.to_string()
+            };
+            format!("{count} rows, ids {lowest} to {highest}")
+        }
+        (rows, ..) => format!("{rows} rows, none of them with an id"),
+    };
+    let head = table.highest(connection)?.unwrap_or(0);
+    let columns = table.columns.iter().map(|column| {
+        let hidden = if schema.place(&column.name).is_none() {
+            " (not exposed)"
+        } else {
+            ""
+        };
+        format!("{} {}{hidden}", column.name, column.declared)
+            .trim_end()
+            .to_owned()
+    });
+    let given = if table.autoincrement {
+        ", AUTOINCREMENT"
+    } else {
+        ""
+    };
+    Ok(format!(
+        "table {}, key {}{given}, head {head}, {rows}\n{}",
+        table.name,
+        table.key_name(),
+        columns.collect::<Vec<_>>().join(", ")
+    ))
+}
+
+fn without_autoincrement(label: &str, schema: &Schema, report: &mut Report) {
+    if schema.table.autoincrement {
+        return;
+    }
+    let (table, key) = (&schema.table.name, schema.table.key_name());
+    let text = format!(
+        "{table} has no AUTOINCREMENT: when its newest row is deleted, the next row gets the same id again, and \
+         subscribers that have seen that id may miss it"
+    );
+    let declare = format!(
+        "harmless where rows are never deleted; else declare {key} INTEGER PRIMARY KEY AUTOINCREMENT"
+    );
+    report.warn(label, text, &[declare]);
+}
+
+fn history(config: &Config, feed: &FeedConfig, label: &str, report: &mut Report) {
+    let Some(directory) = &config.state_dir else {
+        return;
+    };
+    match IdentityFile::new(directory, &config.database, &feed.name).load() {
+        Ok(Some(known)) if known.table == feed.table => {
+            report.ok(
+                label,
+                format!("history {} is known up to head {}", known.epoch, known.head),
+            );
+        }
+        Ok(_) => report.note(
+            label,
+            "its history is not known yet; the first start makes it known",
+        ),
+        Err(e) => {
+            let mend = "let this user read the files in the state directory".to_owned();
+            report.warn(
+                label,
+                format!("what is known of its history can't be read ({e})"),
+                &[mend],
+            );
+        }
+    }
+}

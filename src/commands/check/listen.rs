@@ -1,0 +1,230 @@
+//! Whether each address could be bound, and if not, who has it.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use super::accounts::may;
+use super::report::{Report, quoted};
+use crate::config::{Config, Listen};
+
+/// How long whoever has the address may take to say who it is.
+const ANSWER: Duration = Duration::from_secs(1);
+/// What walcast's metrics begin with is found within this.
+const ANSWER_BYTES: u64 = 256 * 1024;
+
+/// Reports every address of the configuration.
+pub fn look(config: &Config, report: &mut Report) {
+    for address in &config.listen {
+        match address {
+            Listen::Tcp(address) => tcp(*address, report),
+            Listen::Unix(path) => unix(path, report),
+        }
+    }
+}
+
+fn tcp(address: SocketAddr, report: &mut Report) {
+    let label = "listen";
+    let error = match TcpListener::bind(address) {
+        Ok(_) => return report.ok(label, format!("{address} is free")),
+        Err(error) => error,
+    };
+    match error.kind() {
+        // A socket unit holds it for us: asking who is there would start what is about to be started.
+        ErrorKind::AddrInUse if under_systemd() => {
+            report.note(label, format!("{address} is in use; right where a socket unit of walcast holds it"));
+        }
+        ErrorKind::AddrInUse => match running_walcast(|| TcpStream::connect_timeout(&address, ANSWER)) {
+            Some(version) => report.note(label, format!("{address} is served by a running walcast {version}")),
+            None => {
+                let see = format!("see who has it: ss -ltnp 'sport = :{}'", address.port());
+                report.problem(
+                    label,
+                    format!("{address} is in use by {}", holder(address).unwrap_or_else(|| "another process".to_owned())),
+                    &[see, "stop that process, or choose another address with --listen".to_owned()],
+                );
+            }
+        },
+        ErrorKind::PermissionDenied => report.problem(
+            label,
+            format!("{address}: this user may not bind ports below 1024"),
+            &["AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or choose a higher port behind a proxy".to_owned()],
+        ),
+        ErrorKind::AddrNotAvailable => report.problem(
+            label,
+            format!("{address} is not an address of this machine"),
+            &["see them: ip -brief address; then choose one with --listen".to_owned()],
+        ),
+        // A sandbox without network of its own, where the listeners are passed in.
+        _ if error.raw_os_error() == Some(libc::EAFNOSUPPORT) && under_systemd() => {
+            report.note(label, format!("{address} can't be tried in this sandbox; right where a socket unit passes it in"));
+        }
+        _ => report.problem(label, format!("{address} can't be bound: {error}"), &[]),
+    }
+}
+
+fn unix(path: &Path, report: &mut Report) {
+    let label = "listen";
+    let shown = format!("unix:{}", path.display());
+    let directory = super::directory_of(path);
+    if path.exists() {
+        match UnixStream::connect(path) {
+            Ok(_) if under_systemd() => {
+                report.note(
+                    label,
+                    format!("{shown} is in use; right where a socket unit of walcast holds it"),
+                );
+            }
+            Ok(_) => match running_walcast(|| UnixStream::connect(path)) {
+                Some(version) => report.note(
+                    label,
+                    format!("{shown} is served by a running walcast {version}"),
+                ),
+                None => report.problem(
+                    label,
+                    format!("{shown} is in use by another process"),
+                    &[format!(
+                        "see who has it: ss -lxp src {}; stop it, or choose another with --listen",
+                        quoted(path)
+                    )],
+                ),
+            },
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                report.problem(
+                    label,
+                    format!("{shown} is another user's socket"),
+                    &[format!("rm {}", quoted(path))],
+                );
+            }
+            Err(_) => report.ok(
+                label,
+                format!("{shown} was left behind; it is replaced at start"),
+            ),
+        }
+    } else if !directory.is_dir() {
+        report.problem(
+            label,
+            format!("{shown}: its directory does not exist"),
+            &[format!(
+                "mkdir -p {}, or RuntimeDirectory= in the unit",
+                quoted(&directory)
+            )],
+        );
+    } else if !may(&directory, libc::W_OK | libc::X_OK) {
+        report.problem(
+            label,
+            format!(
+                "{shown}: this user can't create a socket in {}",
+                directory.display()
+            ),
+            &["RuntimeDirectory= in the unit, or a directory of its own".to_owned()],
+        );
+    } else {
+        report.ok(label, format!("{shown} is free"));
+    }
+}
+
+fn under_systemd() -> bool {
+    std::env::var_os("INVOCATION_ID").is_some()
+}
+
+/// A connection that can be given a time limit.
+trait Timed: Read + Write {
+    fn limit(&self, timeout: Duration) -> io::Result<()>;
+}
+
+impl Timed for TcpStream {
+    fn limit(&self, timeout: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(timeout))
+            .and_then(|()| self.set_write_timeout(Some(timeout)))
+    }
+}
+
+impl Timed for UnixStream {
+    fn limit(&self, timeout: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(timeout))
+            .and_then(|()| self.set_write_timeout(Some(timeout)))
+    }
+}
+
+/// The version of the walcast that answers there; `None` where it is something else.
+fn running_walcast<S: Timed>(connect: impl FnOnce() -> io::Result<S>) -> Option<String> {
+    let mut stream = connect().ok()?;
+    stream.limit(ANSWER).ok()?;
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .ok()?;
+    let mut answer = Vec::new();
+    // Whatever came before an error or the time limit may tell enough.
+    let _ = stream.take(ANSWER_BYTES).read_to_end(&mut answer);
+    version_in(&String::from_utf8_lossy(&answer))
+}
+
+fn version_in(metrics: &str) -> Option<String> {
+    let (_, rest) = metrics.split_once("walcast_build_info{version=\"")?;
+    Some(rest.split_once('"')?.0.to_owned())
+}
+
+/// Which process listens there, where this user may know.
+fn holder(address: SocketAddr) -> Option<String> {
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .find_map(|table| listening_inode(&table, address.port()))?;
+    let socket = format!("socket:[{inode}]");
+    for process in std::fs::read_dir("/proc").ok()?.flatten() {
+        let id = process.file_name().to_string_lossy().into_owned();
+        if !id.starts_with(|c: char| c.is_ascii_digit()) {
+            continue;
+        }
+        let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else {
+            continue;
+        };
+        let holds = |descriptor: &std::fs::DirEntry| {
+            std::fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == &*socket)
+        };
+        if descriptors.flatten().any(|descriptor| holds(&descriptor)) {
+            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Some(format!("{} (process {id})", name.trim()));
+        }
+    }
+    None
+}
+
+/// The inode of a listening socket (state 0A) on `port`, in the format of /proc/net/tcp.
+fn listening_inode(table: &str, port: u16) -> Option<u64> {
+    table.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (_, hex) = fields.get(1)?.rsplit_once(':')?;
+        let listens = *fields.get(3)? == "0A" && u16::from_str_radix(hex, 16) == Ok(port);
+        if listens {
+            fields.get(9)?.parse().ok()
+        } else {
+            None
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walcast_is_known_by_its_metrics() {
+        let text = "# TYPE walcast_build_info gauge\nwalcast_build_info{version=\"0.1.0\"} 1\n";
+        assert_eq!(version_in(text).as_deref(), Some("0.1.0"));
+        assert_eq!(version_in("<html>"), None);
+    }
+
+    #[test]
+    fn who_listens_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let found = holder(listener.local_addr().unwrap()).unwrap();
+        assert!(
+            found.ends_with(&format!("(process {})", std::process::id())),
+            "{found}"
+        );
+    }
+}

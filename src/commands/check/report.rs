@@ -1,0 +1,207 @@
+//! What was found, line by line, with a mark before each.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    Ok,
+    /// Good to know; nothing to do.
+    Note,
+    /// Works, but not as well as it could.
+    Warning,
+    /// Would not work.
+    Problem,
+}
+
+impl Mark {
+    fn word(self) -> &'static str {
+        match self {
+            Mark::Ok => "ok",
+            Mark::Note => "note",
+            Mark::Warning => "warning",
+            Mark::Problem => "PROBLEM",
+        }
+    }
+
+    /// SGR code on a terminal.
+    fn colour(self) -> &'static str {
+        match self {
+            Mark::Ok => "32",
+            Mark::Note => "36",
+            Mark::Warning => "33",
+            Mark::Problem => "1;31",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Finding {
+    mark: Mark,
+    label: String,
+    text: String,
+    /// What to do, a step each.
+    remedy: Vec<String>,
+}
+
+/// All findings, in the order they were made.
+#[derive(Debug, Default)]
+pub struct Report {
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    pub fn ok(&mut self, label: &str, text: impl Into<String>) {
+        self.add(Mark::Ok, label, text, &[]);
+    }
+
+    pub fn note(&mut self, label: &str, text: impl Into<String>) {
+        self.add(Mark::Note, label, text, &[]);
+    }
+
+    pub fn warn(&mut self, label: &str, text: impl Into<String>, remedy: &[String]) {
+        self.add(Mark::Warning, label, text, remedy);
+    }
+
+    pub fn problem(&mut self, label: &str, text: impl Into<String>, remedy: &[String]) {
+        self.add(Mark::Problem, label, text, remedy);
+    }
+
+    pub fn add(&mut self, mark: Mark, label: &str, text: impl Into<String>, remedy: &[String]) {
+        self.findings.push(Finding {
+            mark,
+            label: label.to_owned(),
+            text: text.into(),
+            remedy: remedy.to_vec(),
+        });
+    }
+
+    fn count(&self, mark: Mark) -> usize {
+        self.findings
+            .iter()
+            .filter(|finding| finding.mark == mark)
+            .count()
+    }
+
+    pub fn has_problems(&self) -> bool {
+        self.count(Mark::Problem) > 0
+    }
+
+    /// Prints it to stdout, in colour on a terminal.
+    pub fn print(&self) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        let colour =
+            out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        out.write_all(self.text(colour).as_bytes())?;
+        out.flush()
+    }
+
+    fn text(&self, colour: bool) -> String {
+        let wide = self
+            .findings
+            .iter()
+            .map(|finding| finding.label.chars().count())
+            .max()
+            .unwrap_or_default();
+        let indent = " ".repeat("PROBLEM".len() + 2 + wide + 2);
+        let mut text = String::new();
+        for Finding {
+            mark,
+            label,
+            text: found,
+            remedy,
+        } in &self.findings
+        {
+            let word = format!("{:<7}", mark.word());
+            let word = if colour {
+                format!("\x1b[{}m{word}\x1b[0m", mark.colour())
+            } else {
+                word
+            };
+            let found = found.replace('\n', &format!("\n{indent}"));
+            text.push_str(&format!("{word}  {label:<wide$}  {found}\n"));
+            for step in remedy {
+                text.push_str(&format!("{indent}→ {step}\n"));
+            }
+        }
+        text.push_str(&format!("\n{}\n", self.summary()));
+        text
+    }
+
+    fn summary(&self) -> String {
+        let counted = |count: usize, one: &str, more: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            n => Some(format!("{n} {more}")),
+        };
+        let problems = counted(self.count(Mark::Problem), "problem", "problems");
+        let warnings = counted(self.count(Mark::Warning), "warning", "warnings");
+        match (problems, warnings) {
+            (None, None) => "all of this would work".to_owned(),
+            (None, Some(warnings)) => format!("this would work, with {warnings}"),
+            (Some(problems), None) => format!("{problems}: this would not work"),
+            (Some(problems), Some(warnings)) => {
+                format!("{problems} and {warnings}: this would not work")
+            }
+        }
+    }
+}
+
+/// A path as a shell takes it.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+/// A number of bytes for people.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut scaled = bytes as f64;
+    let mut unit = "bytes";
+    for larger in UNITS {
+        if scaled < 1024.0 {
+            break;
+        }
+        scaled /= 1024.0;
+        unit = larger;
+    }
+    match unit {
+        "bytes" => format!("{bytes} bytes"),
+        _ => format!("{scaled:.1} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_aligned_and_remedies_stand_below() {
+        let mut report = Report::default();
+        report.ok("a", "fine");
+        report.problem("longer", "broken\nmore", &["mend it".to_owned()]);
+        let wanted = "ok       a       fine\nPROBLEM  longer  broken\n                 more\n                 → mend it\n\n1 problem: this would not work\n";
+        assert_eq!(report.text(false), wanted);
+        assert!(report.has_problems() && report.text(true).contains("\x1b[1;31mPROBLEM\x1b[0m"));
+    }
+
+    #[test]
+    fn paths_are_quoted_for_a_shell() {
+        assert_eq!(quoted(Path::new("/var/lib/a-b.db")), "/var/lib/a-b.db");
+        assert_eq!(quoted(Path::new("it's here")), r"'it'\''s here'");
+    }
+
+    #[test]
+    fn sizes_are_read_at_a_glance() {
+        assert_eq!(
+            (size(0), size(1023), size(4096)),
+            ("0 bytes".into(), "1023 bytes".into(), "4.0 KiB".into())
+        );
+        assert_eq!(size(5 << 30), "5.0 GiB");
+    }
+}

@@ -1,0 +1,400 @@
+//! Follows a table straight from its file, without a daemon: the daemon's own feed loop and session in this process.
+//! Nothing is created or switched, and the connections are closed in order, so that a writer finds the file as it left it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use rusqlite::Connection;
+
+use super::message::Message;
+use super::notice;
+use super::output::Output;
+use crate::catchup::Bounds;
+use crate::change::{Block, Cursor};
+use crate::cli::{Since as Asked, TailArgs};
+use crate::commands::interrupt::on_interrupt;
+use crate::config::{Config, FeedConfig, JournalMode, Limits, LogFormat};
+use crate::feed_loop::FeedLoop;
+use crate::filter::Filter;
+use crate::hub::{Feed, Hub, Presence, View};
+use crate::metrics::Metrics;
+use crate::protocol::{Control, payload};
+use crate::session::{Batch, BatchLimits, Request, Session, Since, Step};
+use crate::sqlite::open::{FileId, Unavailable, open_reading};
+use crate::sqlite::reader::{PageLimits, RowReader};
+use crate::wake::{Wake, Wakes};
+
+/// How long a read waits for locks.
+const BUSY: Duration = Duration::from_secs(2);
+/// How long until a read that failed is tried again.
+const RETRY: Duration = Duration::from_millis(250);
+/// How often it is looked whether the table came or went, and whether anybody still reads the output.
+const LOOK: Duration = Duration::from_secs(1);
+const PAGE: PageLimits = PageLimits {
+    rows: 1024,
+    bytes: 256 * 1024,
+};
+const BATCH: BatchLimits = BatchLimits {
+    runs: 1024,
+    bytes: 1 << 20,
+};
+
+/// Follows the table of `args.feed` in the file `path` until interrupted.
+///
+/// # Errors
+/// The file is not a database or can't be read, the table can't be a feed, a filter names a column there isn't, or
+/// stdout can't be written. A missing file or table is waited for.
+pub fn follow(path: &Path, args: &TailArgs, output: Output) -> anyhow::Result<()> {
+    let wake = Arc::new(Wake::default());
+    wake.attach_current_thread();
+    let stop = Arc::clone(&wake);
+    on_interrupt(move || stop.signal(Wakes::STOP)).context("signals can't be waited for")?;
+    refuse_unreadable(path)?;
+
+    let config = Arc::new(config(path, &args.feed));
+    let loop_wake = Arc::new(Wake::default());
+    let hub = Arc::new(Hub::new(
+        config.feeds.clone(),
+        &config.limits,
+        Arc::clone(&loop_wake),
+    ));
+    let moved = Arc::clone(&wake);
+    hub.set_listeners(vec![Box::new(move |_| moved.signal(Wakes::FILE))]);
+    let metrics = Metrics::new()?;
+    let mut feed_loop = FeedLoop::new(
+        Arc::clone(&config),
+        Arc::clone(&hub),
+        Arc::clone(&loop_wake),
+        metrics,
+        Box::new(|| {}),
+    );
+    feed_loop.start().map_err(|reason| anyhow!(reason))?;
+    let feed = &hub.feeds[0];
+    let mut tail = Tail::new(path, feed, request(args), output);
+    tail.refuse_unknown_columns()?;
+
+    let feed_thread = std::thread::Builder::new()
+        .name("walcast-feeds".into())
+        .spawn(move || feed_loop.run())?;
+    let result = tail.run(&wake);
+    loop_wake.signal(Wakes::STOP);
+    let ended = feed_thread.join();
+    result.and(ended.map_err(|_| {
+        anyhow!(
+            "the thread that reads {} ended with a panic",
+            path.display()
+        )
+    }))
+}
+
+/// What waiting would not mend is said at once.
+fn refuse_unreadable(path: &Path) -> anyhow::Result<()> {
+    let looked = open_reading(path, BUSY).and_then(|connection| {
+        let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
+        read.map_err(|e| Unavailable::from_sqlite(&e, path))
+    });
+    match looked {
+        Err(Unavailable::Broken { reason, .. }) => bail!(reason),
+        _ => Ok(()),
+    }
+}
+
+fn config(path: &Path, feed: &str) -> Config {
+    Config {
+        database: path.to_owned(),
+        listen: Vec::new(),
+        journal_mode: JournalMode::Keep,
+        state_dir: None,
+        feeds: vec![FeedConfig {
+            create: false,
+            ..FeedConfig::named(feed)
+        }],
+        anonymous: false,
+        origins: Vec::new(),
+        limits: Limits::default(),
+        log_level: String::new(),
+        log_format: LogFormat::Auto,
+    }
+}
+
+fn request(args: &TailArgs) -> Request {
+    let since = match (args.since, args.last) {
+        (Some(Asked::Id(id)), _) => Some(Since::Id {
+            id: Cursor(id),
+            epoch: args.epoch.clone(),
+        }),
+        (Some(Asked::Earliest), _) => Some(Since::Earliest),
+        (None, Some(n)) => Some(Since::Last(n)),
+        // A plain subscription gets all of a table that did not exist yet, one "since now" would not.
+        (Some(Asked::Now) | None, _) => None,
+    };
+    let mut filter = Filter::default();
+    for (column, value) in &args.filter {
+        filter.accept(column, value);
+    }
+    Request { since, filter }
+}
+
+/// The one subscriber.
+struct Tail<'a> {
+    path: &'a Path,
+    feed: &'a Arc<Feed>,
+    filter: Filter,
+    session: Session,
+    view: View,
+    reader: Option<Reader>,
+    presence: Presence,
+    output: Output,
+}
+
+/// A connection for rows that are no longer, or not yet, in memory.
+struct Reader {
+    file: FileId,
+    connection: Connection,
+    rows: RowReader,
+}
+
+impl<'a> Tail<'a> {
+    fn new(path: &'a Path, feed: &'a Arc<Feed>, request: Request, output: Output) -> Tail<'a> {
+        let filter = request.filter.clone();
+        let session = Session::begin(feed, request);
+        Tail {
+            path,
+            feed,
+            filter,
+            session,
+            view: feed.view(),
+            reader: None,
+            presence: Presence::Open,
+            output,
+        }
+    }
+
+    fn refuse_unknown_columns(&self) -> anyhow::Result<()> {
+        let Some(schema) = self.feed.schema() else {
+            return Ok(());
+        };
+        let known: Vec<&str> = schema
+            .exposed
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect();
+        match self
+            .filter
+            .columns()
+            .find(|column| schema.place(column).is_none())
+        {
+            Some(unknown) => bail!(
+                "--filter: table {} has no column {unknown}; it has {}",
+                schema.table.name,
+                known.join(", ")
+            ),
+            None => Ok(()),
+        }
+    }
+
+    fn run(&mut self, wake: &Wake) -> anyhow::Result<()> {
+        loop {
+            if wake.take().contains(Wakes::STOP) {
+                return Ok(self.output.flush()?);
+            }
+            self.feed.refresh(&mut self.view);
+            self.tell_presence()?;
+            let pause = match self.session.next(&self.view) {
+                Step::Say(_) => None,
+                Step::TakeRows => self.take_rows()?,
+                Step::ReadPage => self.read_page()?,
+                Step::AskBounds => self.ask_bounds()?,
+                Step::Wait => {
+                    // An idle connection would only keep a writer from being the last to close.
+                    self.reader = None;
+                    Some(LOOK)
+                }
+                Step::Close(_) => self.start_over()?,
+            };
+            if let Some(pause) = pause {
+                self.output.flush()?;
+                if wake.wait(pause).contains(Wakes::STOP) || self.output.reader_is_gone() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Says once what keeps rows from coming, and once that they come again.
+    fn tell_presence(&mut self) -> anyhow::Result<()> {
+        let presence = self.feed.presence();
+        if presence == self.presence {
+            return Ok(());
+        }
+        self.output.flush()?;
+        match &presence {
+            Presence::Open => notice(format_args!("{} is open", self.path.display())),
+            Presence::Waiting(reason) | Presence::Broken(reason) => notice(reason),
+        }
+        self.presence = presence;
+        self.refuse_unknown_columns()
+    }
+
+    /// The history changed under a subscription that can't be told: all of the new one is new.
+    fn start_over(&mut self) -> anyhow::Result<Option<Duration>> {
+        self.tell_replaced()?;
+        let request = Request {
+            since: Some(Since::Earliest),
+            filter: self.filter.clone(),
+        };
+        self.session = Session::begin(self.feed, request);
+        Ok(None)
+    }
+
+    fn tell_replaced(&mut self) -> anyhow::Result<()> {
+        self.output.flush()?;
+        notice("the history was replaced; starting over with its first row");
+        Ok(())
+    }
+
+    fn take_rows(&mut self) -> anyhow::Result<Option<Duration>> {
+        let (filter, position) = (self.session.filter_id(), self.session.position());
+        let batch = Batch::gather(self.view.after(position), filter, position, BATCH);
+        for (_, frame) in batch.runs.iter().flat_map(|run| run.frames()) {
+            print(&mut self.output, frame)?;
+        }
+        if let Some(reached) = batch.reaches {
+            self.session.advance(reached);
+        }
+        Ok(None)
+    }
+
+    fn read_page(&mut self) -> anyhow::Result<Option<Duration>> {
+        let standing = self.feed.standing();
+        let (generation, position) = (self.session.generation(), self.session.position());
+        if standing.generation != generation {
+            return Ok(None);
+        }
+        let filter = Arc::clone(self.session.filter());
+        let page = self.with_reader(|reader| {
+            reader
+                .rows
+                .between(&reader.connection, position, standing.head, PAGE, &filter)
+        });
+        // A page of a history that was replaced meanwhile would be printed again with the new one.
+        let Some(page) = page.filter(|page| self.is_current(page, generation)) else {
+            return Ok(Some(RETRY));
+        };
+        let Some(page) = page else {
+            bail!(
+                "a column that --filter names is gone from the table {}",
+                self.feed.config.table
+            );
+        };
+        for index in 0..page.entries.len() {
+            print(&mut self.output, &page.bytes[page.span(index)])?;
+        }
+        self.session.advance(page.last);
+        Ok(None)
+    }
+
+    fn is_current(&self, _page: &Option<Block>, generation: u64) -> bool {
+        let same_file = self
+            .reader
+            .as_ref()
+            .is_some_and(|reader| FileId::of(self.path) == Some(reader.file));
+        same_file && self.feed.standing().generation == generation
+    }
+
+    fn ask_bounds(&mut self) -> anyhow::Result<Option<Duration>> {
+        let Some(bounds) = self.bounds() else {
+            return Ok(Some(RETRY));
+        };
+        match self.session.opened(&bounds) {
+            Some(Control::Reset { .. }) => self.tell_replaced()?,
+            Some(Control::Hello {
+                recovered: false,
+                since,
+                ..
+            }) => {
+                notice(format_args!(
+                    "the id of --since can't be gone on from; starting over after id {since}"
+                ));
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Where the table begins; `None` where it can't be read right now.
+    fn bounds(&mut self) -> Option<Bounds> {
+        let standing = self.feed.standing();
+        let mut bounds = Bounds {
+            epoch: standing.epoch,
+            generation: standing.generation,
+            key: String::new(),
+            head: standing.head,
+            earliest: None,
+            start_of_last: None,
+            read_at: Instant::now(),
+        };
+        match standing.presence {
+            Presence::Open => {}
+            Presence::Waiting(_) => return Some(bounds),
+            Presence::Broken(_) => return None,
+        }
+        let (filter, last) = (Arc::clone(self.session.filter()), self.session.last());
+        let (earliest, start_of_last) = self.with_reader(
+            |Reader {
+                 connection, rows, ..
+             }| {
+                let earliest = rows.schema.table.min_key(connection)?;
+                let start = last
+                    .map(|n| rows.start_of_last(connection, n, standing.head, &filter))
+                    .transpose()?;
+                Ok((earliest, start.flatten()))
+            },
+        )?;
+        (bounds.earliest, bounds.start_of_last) = (earliest, start_of_last);
+        Some(bounds)
+    }
+
+    /// Reads with a connection to the file as it is now. `None` where that does not work at the moment; the feed loop
+    /// finds out why, and its word on it is printed.
+    fn with_reader<T>(
+        &mut self,
+        read: impl FnOnce(&mut Reader) -> rusqlite::Result<T>,
+    ) -> Option<T> {
+        let schema = self.feed.schema()?;
+        let file = FileId::of(self.path)?;
+        let fits =
+            |reader: &Reader| reader.file == file && Arc::ptr_eq(&reader.rows.schema, &schema);
+        if !self.reader.as_ref().is_some_and(fits) {
+            let connection = open_reading(self.path, BUSY).ok()?;
+            let rows = RowReader::new(&self.feed.config, schema, self.feed.max_row_bytes);
+            self.reader = Some(Reader {
+                file,
+                connection,
+                rows,
+            });
+        }
+        let result = read(self.reader.as_mut()?);
+        if result.is_err() {
+            self.reader = None;
+        }
+        result.ok()
+    }
+}
+
+fn print(output: &mut Output, frame: &[u8]) -> anyhow::Result<()> {
+    let text = std::str::from_utf8(payload(frame))?;
+    if let Message::Row { row, truncated } = Message::parse(text)? {
+        output.row(row)?;
+        if !truncated.is_empty() {
+            output.flush()?;
+            notice(format_args!(
+                "too large to be printed whole, cut in the row above: {}",
+                truncated.join(", ")
+            ));
+        }
+    }
+    Ok(())
+}

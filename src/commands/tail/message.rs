@@ -1,0 +1,204 @@
+//! What a subscription sends, as a client reads it: rows and control messages.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// A JSON object whose members keep their order and their wording.
+#[derive(Debug)]
+pub struct Object<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Object<'a> {
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| *value)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some((key, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+                    members.push((key.0, value));
+                }
+                Ok(Object(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// A name that is borrowed where it holds no escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// One text frame.
+#[derive(Debug)]
+pub enum Message<'a> {
+    Row {
+        /// The row object as it was sent.
+        row: &'a str,
+        /// Columns that were cut because the row was too large.
+        truncated: Vec<String>,
+    },
+    Control(Control),
+}
+
+/// What is said beside the rows.
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Control {
+    Hello {
+        feed: String,
+        key: String,
+        epoch: String,
+        since: Id,
+        recovered: bool,
+    },
+    Live {
+        id: Id,
+    },
+    Heartbeat {
+        head: Id,
+    },
+    Reset {
+        epoch: String,
+        head: Id,
+        earliest: Option<Id>,
+    },
+    Goodbye {
+        reconnect_after_ms: u64,
+    },
+    #[serde(other)]
+    Unknown,
+}
+
+/// An id; a string where JavaScript could not hold the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Id(pub i64);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Worded {
+            Number(i64),
+            Text(String),
+        }
+        match Worded::deserialize(deserializer)? {
+            Worded::Number(id) => Ok(Id(id)),
+            Worded::Text(id) => id.parse().map(Id).map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+impl<'a> Message<'a> {
+    /// A row is the message that has an object in it: the names of its `type` and of the object are the feed's choice,
+    /// and no control message has one.
+    pub fn parse(text: &'a str) -> serde_json::Result<Message<'a>> {
+        let members: Object<'a> = serde_json::from_str(text)?;
+        let row = members
+            .0
+            .iter()
+            .find(|(_, value)| value.get().starts_with('{'));
+        Ok(match row {
+            Some((_, row)) => Message::Row {
+                row: row.get(),
+                truncated: truncated(&members),
+            },
+            None => Message::Control(serde_json::from_str(text)?),
+        })
+    }
+}
+
+fn truncated(members: &Object<'_>) -> Vec<String> {
+    let listed = members
+        .get("truncated")
+        .and_then(|list| serde_json::from_str(list.get()).ok());
+    listed.unwrap_or_default()
+}
+
+/// The id of a row, whose key column is `key`.
+pub fn id_of(row: &str, key: &str) -> Option<i64> {
+    let columns: Object<'_> = serde_json::from_str(row).ok()?;
+    let id: Id = serde_json::from_str(columns.get(key)?.get()).ok()?;
+    Some(id.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_recognised_whatever_its_feed_calls_it() {
+        let text =
+            r#"{"type":"hello","goodbye":{"n":"9007199254740993","a":null},"truncated":["a"]}"#;
+        let Ok(Message::Row { row, truncated }) = Message::parse(text) else {
+            panic!("not a row")
+        };
+        assert_eq!(
+            (row, &*truncated),
+            (
+                r#"{"n":"9007199254740993","a":null}"#,
+                &["a".to_owned()][..]
+            )
+        );
+        assert_eq!(id_of(row, "n"), Some(9_007_199_254_740_993));
+        assert_eq!(id_of(row, "a"), None);
+    }
+
+    #[test]
+    fn control_messages_are_read_as_they_are_sent() {
+        let control = |text| match Message::parse(text) {
+            Ok(Message::Control(control)) => control,
+            other => panic!("{other:?}"),
+        };
+        let hello = r#"{"type":"hello","feed":"f","key":"id","epoch":"e","head":5,"earliest":1,"since":4,"recovered":true}"#;
+        assert!(matches!(
+            control(hello),
+            Control::Hello {
+                since: Id(4),
+                recovered: true,
+                ..
+            }
+        ));
+        assert_eq!(
+            control(r#"{"type":"live","id":"9007199254740993"}"#),
+            Control::Live {
+                id: Id(9_007_199_254_740_993)
+            }
+        );
+        assert!(matches!(
+            control(r#"{"type":"reset","epoch":"e2","reason":"r","head":0,"earliest":null}"#),
+            Control::Reset { earliest: None, .. }
+        ));
+        assert_eq!(control(r#"{"type":"news","since":3}"#), Control::Unknown);
+    }
+
+    #[test]
+    fn columns_keep_their_order_and_wording() {
+        let row: Object<'_> =
+            serde_json::from_str(r#"{"z":1.50,"a\n":"\u0007","m":[1, 2]}"#).unwrap();
+        let members: Vec<(&str, &str)> = row.0.iter().map(|(k, v)| (&**k, v.get())).collect();
+        assert_eq!(
+            members,
+            [("z", "1.50"), ("a\n", r#""\u0007""#), ("m", "[1, 2]")]
+        );
+    }
+}

@@ -1,0 +1,376 @@
+//! Rows on stdout: aligned columns on a terminal, JSON lines everywhere else.
+
+use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
+
+use serde_json::value::RawValue;
+
+use super::message::Object;
+
+/// Rows that are laid out together: enough to find good widths, few enough to appear at once.
+const LAID_OUT_AT_ONCE: usize = 200;
+/// No column but the last is wider, however long its values are.
+const WIDEST: usize = 32;
+/// No column is made narrower than this to fit the terminal.
+const NARROWEST: usize = 4;
+/// Left to the last column before others have to give way.
+const LAST_AT_LEAST: usize = 16;
+const GAP: &str = "  ";
+/// Where the terminal does not tell its width.
+const USUAL_WIDTH: usize = 80;
+
+/// Where rows go.
+pub struct Output {
+    out: BufWriter<Stdout>,
+    /// `None`: JSON lines.
+    table: Option<Table>,
+}
+
+impl Output {
+    /// Columns where stdout is a terminal, unless `json`.
+    pub fn to_stdout(json: bool) -> Output {
+        let stdout = io::stdout();
+        let terminal = stdout.is_terminal() && !json;
+        let table = terminal.then(|| Table {
+            colour: wants_colour(),
+            ..Table::default()
+        });
+        Output {
+            out: BufWriter::new(stdout),
+            table,
+        }
+    }
+
+    /// Takes a row object. It is out after the next [`flush`](Self::flush) at the latest.
+    pub fn row(&mut self, row: &str) -> io::Result<()> {
+        let Some(table) = &mut self.table else {
+            return write_json_line(&mut self.out, row);
+        };
+        let Ok(object) = serde_json::from_str::<Object<'_>>(row) else {
+            // Not a row walcast sends; shown as it is, harmless.
+            return writeln!(self.out, "{}", harmless(row));
+        };
+        if !table.has_columns(&object) {
+            table.lay_out(&mut self.out)?;
+            table.set_columns(&object);
+        }
+        table
+            .pending
+            .push(object.0.iter().map(|(_, value)| Cell::new(value)).collect());
+        if table.pending.len() >= LAID_OUT_AT_ONCE {
+            table.lay_out(&mut self.out)?;
+        }
+        Ok(())
+    }
+
+    pub fn flush(&mut self) -> io::Result<()> {
+        if let Some(table) = &mut self.table {
+            table.lay_out(&mut self.out)?;
+        }
+        self.out.flush()
+    }
+
+    /// Whether whoever read this pipe has gone: nothing would tell of that before the next row.
+    pub fn reader_is_gone(&self) -> bool {
+        let mut poll = libc::pollfd {
+            fd: libc::STDOUT_FILENO,
+            events: 0,
+            revents: 0,
+        };
+        // SAFETY: one live pollfd, its count, and no waiting.
+        let ready = unsafe { libc::poll(&mut poll, 1, 0) };
+        ready > 0 && poll.revents & (libc::POLLERR | libc::POLLNVAL) != 0
+    }
+}
+
+/// One line a row. Line breaks in it can only be space between tokens of an embedded document: in strings they are escaped.
+fn write_json_line(out: &mut impl io::Write, row: &str) -> io::Result<()> {
+    match row.contains(['\n', '\r']) {
+        true => out.write_all(row.replace(['\n', '\r'], " ").as_bytes())?,
+        false => out.write_all(row.as_bytes())?,
+    }
+    out.write_all(b"\n")
+}
+
+fn wants_colour() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// A value as it is shown.
+#[derive(Debug)]
+struct Cell {
+    text: String,
+    number: bool,
+}
+
+impl Cell {
+    fn new(value: &RawValue) -> Cell {
+        let json = value.get();
+        let number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+        let text = match serde_json::from_str::<String>(json) {
+            Ok(text) => harmless(&text),
+            Err(_) if json == "null" => "-".to_owned(),
+            Err(_) => harmless(json),
+        };
+        Cell { text, number }
+    }
+}
+
+/// Text that can neither move the cursor nor turn the line around: what could, is shown as an escape.
+fn harmless(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() || turns(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// Columns whose widths grow with what they have to show.
+#[derive(Debug, Default)]
+struct Table {
+    colour: bool,
+    names: Vec<String>,
+    widths: Vec<usize>,
+    header_due: bool,
+    pending: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    fn has_columns(&self, row: &Object<'_>) -> bool {
+        row.0.len() == self.names.len()
+            && row
+                .0
+                .iter()
+                .zip(&self.names)
+                .all(|((name, _), known)| name == known)
+    }
+
+    fn set_columns(&mut self, row: &Object<'_>) {
+        self.names = row
+            .0
+            .iter()
+            .map(|(name, _)| name.clone().into_owned())
+            .collect();
+        self.widths = self
+            .names
+            .iter()
+            .map(|name| width(&harmless(name)))
+            .collect();
+        self.header_due = true;
+    }
+
+    fn lay_out(&mut self, out: &mut impl io::Write) -> io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let rows = std::mem::take(&mut self.pending);
+        for row in &rows {
+            for (widest, cell) in self.widths.iter_mut().zip(row) {
+                *widest = (*widest).max(width(&cell.text).min(WIDEST));
+            }
+        }
+        let widths = fitted(&self.widths, terminal_width());
+        if std::mem::take(&mut self.header_due) {
+            let names = self.names.iter().map(|name| Cell {
+                text: harmless(name),
+                number: false,
+            });
+            self.line(out, &names.collect::<Vec<_>>(), &widths, |_, _| "1")?;
+        }
+        for row in &rows {
+            self.line(out, row, &widths, status_colour)?;
+        }
+        Ok(())
+    }
+
+    fn line(
+        &self,
+        out: &mut impl io::Write,
+        cells: &[Cell],
+        widths: &[usize],
+        colour: fn(&str, &str) -> &'static str,
+    ) -> io::Result<()> {
+        let mut line = String::new();
+        for (place, (cell, &wide)) in cells.iter().zip(widths).enumerate() {
+            let shown = cut(&cell.text, wide);
+            let padding = " ".repeat(wide.saturating_sub(width(&shown)));
+            let code = if self.colour {
+                colour(&self.names[place], &cell.text)
+            } else {
+                ""
+            };
+            let shown = if code.is_empty() {
+                shown
+            } else {
+                format!("\x1b[{code}m{shown}\x1b[0m")
+            };
+            let last = place + 1 == widths.len();
+            match (cell.number, last) {
+                (true, true) => line.push_str(&shown),
+                (true, false) => line.extend([&*padding, &*shown]),
+                (false, true) => line.push_str(&shown),
+                (false, false) => line.extend([&*shown, &*padding]),
+            }
+            if !last {
+                line.push_str(GAP);
+            }
+        }
+        writeln!(out, "{line}")
+    }
+}
+
+/// The widths that fit into `terminal`: the last column takes what is left, and the widest give way first.
+fn fitted(widths: &[usize], terminal: usize) -> Vec<usize> {
+    let mut widths = widths.to_vec();
+    let Some(last) = widths.pop() else {
+        return widths;
+    };
+    let gaps = GAP.len() * widths.len();
+    let available = terminal.saturating_sub(gaps + last.min(LAST_AT_LEAST));
+    while widths.iter().sum::<usize>() > available {
+        match widths.iter_mut().max() {
+            Some(widest) if *widest > NARROWEST => *widest -= 1,
+            _ => break,
+        }
+    }
+    let taken = gaps + widths.iter().sum::<usize>();
+    widths.push(terminal.saturating_sub(taken).max(NARROWEST));
+    widths
+}
+
+fn cut(text: &str, wide: usize) -> String {
+    if width(text) <= wide {
+        return text.to_owned();
+    }
+    let mut left = wide.saturating_sub(1);
+    let fits = |c: &char| {
+        let needed = char_width(*c);
+        let fits = needed <= left;
+        left = left.saturating_sub(needed);
+        fits
+    };
+    let mut shown: String = text.chars().take_while(fits).collect();
+    shown.push('…');
+    shown
+}
+
+fn width(text: &str) -> usize {
+    text.chars().map(char_width).sum()
+}
+
+/// Cells a character takes: enough of the East Asian widths, emoji and combining marks to keep columns straight.
+fn char_width(c: char) -> usize {
+    match c {
+        '\u{300}'..='\u{36f}' | '\u{200b}'..='\u{200d}' | '\u{fe00}'..='\u{fe0f}' => 0,
+        '\u{1100}'..='\u{115f}'
+        | '\u{2e80}'..='\u{a4cf}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}'
+        | '\u{ff00}'..='\u{ff60}'
+        | '\u{ffe0}'..='\u{ffe6}'
+        | '\u{1f300}'..='\u{1faff}'
+        | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    }
+}
+
+/// The colour (SGR code) of a value in a column that says how something went; none for anything else.
+fn status_colour(column: &str, value: &str) -> &'static str {
+    if !matches!(
+        &*column.to_ascii_lowercase(),
+        "status" | "state" | "result" | "outcome" | "level" | "severity"
+    ) {
+        return "";
+    }
+    match &*value.to_ascii_lowercase() {
+        "error" | "failed" | "failure" | "critical" | "fatal" => "31",
+        "warning" | "warn" | "pending" | "skipped" => "33",
+        "success" | "ok" | "done" | "resolved" => "32",
+        _ => "",
+    }
+}
+
+/// Asked for every time: terminals are resized.
+fn terminal_width() -> usize {
+    // SAFETY: TIOCGWINSZ writes one winsize into the live local it is given.
+    let size = unsafe {
+        let mut size: libc::winsize = std::mem::zeroed();
+        (libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) == 0).then_some(size)
+    };
+    size.map(|size| size.ws_col.into())
+        .filter(|&columns: &usize| columns > 0)
+        .unwrap_or(USUAL_WIDTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(rows: &[&str]) -> String {
+        let mut table = Table::default();
+        let mut out = Vec::new();
+        for row in rows {
+            let object: Object<'_> = serde_json::from_str(row).unwrap();
+            if !table.has_columns(&object) {
+                table.lay_out(&mut out).unwrap();
+                table.set_columns(&object);
+            }
+            table
+                .pending
+                .push(object.0.iter().map(|(_, value)| Cell::new(value)).collect());
+        }
+        table.lay_out(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn columns_are_aligned_and_a_new_column_brings_a_new_header() {
+        let rows = [
+            r#"{"id":9,"a":"x","d":null}"#,
+            r#"{"id":10,"a":"long","d":"y"}"#,
+            r#"{"id":11,"b":true}"#,
+        ];
+        assert_eq!(
+            shown(&rows),
+            "id  a     d\n 9  x     -\n10  long  y\nid  b\n11  true\n"
+        );
+    }
+
+    #[test]
+    fn nothing_in_a_value_reaches_the_terminal_as_a_command() {
+        let row = r#"{"id":1,"a":"\u001b[2J\r\n\u0007\u202e\u009b"}"#;
+        let line = shown(&[row]);
+        assert!(
+            line.ends_with("\\u{1b}[2J\\r\\n\\u{7}\\u{202e}\\u{9b}\n"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn the_widest_columns_give_way_to_a_narrow_terminal() {
+        assert_eq!(fitted(&[2, 10, 5, 100], 80), [2, 10, 5, 57]);
+        assert_eq!(fitted(&[2, 32, 30, 100], 60), [2, 18, 18, 16]);
+        assert_eq!(fitted(&[8, 8, 8], 10), [4, 4, 4]);
+        assert_eq!(fitted(&[8], 20), [20]);
+    }
+
+    #[test]
+    fn long_values_are_cut_to_cells() {
+        assert_eq!(cut("abcdef", 6), "abcdef");
+        assert_eq!(cut("abcdef", 5), "abcd…");
+        assert_eq!(cut("日本語テキスト", 6), "日本…");
+        assert_eq!(width("e\u{301}日"), 3);
+    }
+
+    #[test]
+    fn an_embedded_document_stays_on_its_line() {
+        let mut out = Vec::new();
+        write_json_line(&mut out, "{\"a\":{\n\"b\":\"x\\ny\"}}").unwrap();
+        assert_eq!(out, b"{\"a\":{ \"b\":\"x\\ny\"}}\n");
+    }
+}

@@ -1,0 +1,183 @@
+//! The URL of a subscription: what was given, with the position it goes on from.
+
+use crate::cli::{Since, TailArgs};
+
+/// Where the stock feed is served.
+const STOCK_PATH: &str = "/ws/remediation";
+
+/// Words of the query that say where a subscription starts.
+const STARTS: [&str; 3] = ["since", "last", "epoch"];
+
+/// Where a subscription starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// As it was asked for, in the words of the query.
+    Asked { query: String, from_now: bool },
+    /// With the first row there is.
+    Earliest,
+    /// After this id of this history.
+    After { id: i64, epoch: String },
+}
+
+/// Everything of the URL but where to start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Target {
+    /// `host:port`, as the handshake names it.
+    pub authority: String,
+    path: String,
+    /// Filters and other parameters, encoded.
+    parameters: Vec<String>,
+}
+
+/// Takes `url` (`ws://…`) and the flags apart. What the flags say of the start wins over what the URL says.
+pub fn parse(url: &str, args: &TailArgs) -> (Target, Start) {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.split('#').next().unwrap_or_default();
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = match place.split_once('/') {
+        Some((authority, path)) if !path.is_empty() => (authority, format!("/{path}")),
+        Some((authority, _)) => (authority, STOCK_PATH.to_owned()),
+        None => (place, STOCK_PATH.to_owned()),
+    };
+    let given = query.split('&').filter(|pair| !pair.is_empty());
+    let is_start = |pair: &&str| STARTS.contains(&pair.split('=').next().unwrap_or_default());
+    let (starts, others): (Vec<&str>, Vec<&str>) = given.partition(is_start);
+    let filters = args
+        .filter
+        .iter()
+        .map(|(column, value)| format!("{}={}", encoded(column), encoded(value)));
+    let parameters = others
+        .into_iter()
+        .map(str::to_owned)
+        .chain(filters)
+        .collect();
+    let target = Target {
+        authority: authority.to_owned(),
+        path,
+        parameters,
+    };
+    (target, start(args, &starts))
+}
+
+fn start(args: &TailArgs, given: &[&str]) -> Start {
+    let mut query = match (args.since, args.last) {
+        (Some(Since::Id(id)), _) => format!("since={id}"),
+        (Some(Since::Earliest), _) => "since=earliest".to_owned(),
+        (Some(Since::Now), _) => "since=now".to_owned(),
+        (None, Some(n)) => format!("last={n}"),
+        // Resumable without being asked, or rows would be missed between two connections.
+        (None, None) if given.is_empty() => "since=now".to_owned(),
+        (None, None) => given.join("&"),
+    };
+    if let Some(epoch) = &args.epoch {
+        query.push_str(&format!("&epoch={}", encoded(epoch)));
+    }
+    let from_now = query.split('&').any(|pair| pair == "since=now");
+    Start::Asked { query, from_now }
+}
+
+impl Target {
+    /// The URL of a connection that starts there.
+    pub fn url(&self, start: &Start) -> String {
+        let start = match start {
+            Start::Asked { query, .. } => query.clone(),
+            Start::Earliest => "since=earliest".to_owned(),
+            // Ids below zero can't be asked for; rows that were printed are left out when they come.
+            Start::After { id, .. } if *id < 0 => "since=earliest".to_owned(),
+            Start::After { id, epoch } => format!("since={id}&epoch={}", encoded(epoch)),
+        };
+        let query: Vec<&str> = self
+            .parameters
+            .iter()
+            .map(String::as_str)
+            .chain([&*start])
+            .collect();
+        format!("ws://{}{}?{}", self.authority, self.path, query.join("&"))
+    }
+
+    /// For people: where it connects to.
+    pub fn shown(&self) -> String {
+        format!("ws://{}{}", self.authority, self.path)
+    }
+
+    /// `host:port` to connect to, with the port that `ws` has where none is given.
+    pub fn address(&self) -> String {
+        let after_host = self.authority.rsplit(']').next().unwrap_or_default();
+        match after_host.contains(':') {
+            true => self.authority.clone(),
+            false => format!("{}:80", self.authority),
+        }
+    }
+}
+
+/// Percent-encodes everything but RFC 3986's unreserved characters.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(byte.into())
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn parsed(line: &[&str]) -> (Target, Start) {
+        let cli = Cli::try_parse_from(["walcast", "tail"].iter().chain(line)).unwrap();
+        let Command::Tail(args) = cli.command else {
+            panic!("not tail")
+        };
+        let crate::cli::TailSource::Url(url) = args.source() else {
+            panic!("not a URL")
+        };
+        parse(&url, &args)
+    }
+
+    fn first_url(line: &[&str]) -> String {
+        let (target, start) = parsed(line);
+        target.url(&start)
+    }
+
+    #[test]
+    fn what_is_left_out_is_filled_in() {
+        let stock = "ws://127.0.0.1:8010/ws/remediation?since=now";
+        assert_eq!(first_url(&["http://127.0.0.1:8010"]), stock);
+        assert_eq!(first_url(&["ws://127.0.0.1:8010/"]), stock);
+        assert_eq!(
+            first_url(&["ws://h/ws/x", "--since", "5", "--epoch", "a b"]),
+            "ws://h/ws/x?since=5&epoch=a%20b"
+        );
+        assert_eq!(
+            first_url(&["ws://h/x?tenant=a&last=5", "--filter", "n=ä"]),
+            "ws://h/x?tenant=a&n=%C3%A4&last=5"
+        );
+        assert_eq!(
+            first_url(&["ws://h/x?last=5", "--since", "earliest"]),
+            "ws://h/x?since=earliest"
+        );
+        assert_eq!(parsed(&["ws://h/x"]).0.address(), "h:80");
+        assert_eq!(parsed(&["ws://[::1]/x"]).0.address(), "[::1]:80");
+        assert_eq!(parsed(&["ws://[::1]:7/x"]).0.address(), "[::1]:7");
+    }
+
+    #[test]
+    fn a_reconnect_asks_for_what_follows() {
+        let (target, _) = parsed(&["ws://h:1/x?since=3&epoch=old&tenant=a"]);
+        let after = |id| Start::After {
+            id,
+            epoch: "e-1".into(),
+        };
+        assert_eq!(
+            target.url(&after(9)),
+            "ws://h:1/x?tenant=a&since=9&epoch=e-1"
+        );
+        assert_eq!(target.url(&after(-9)), "ws://h:1/x?tenant=a&since=earliest");
+    }
+}
