@@ -58,16 +58,14 @@ impl fmt::Display for Descriptor {
     }
 }
 
-fn listener(
-    descriptor: &Descriptor,
-    socket: Socket,
-    anonymous: bool,
-) -> anyhow::Result<Listener> {
+fn listener(descriptor: &Descriptor, socket: Socket, anonymous: bool) -> anyhow::Result<Listener> {
     let address = socket.local_addr().map_err(|e| {
         anyhow!("{descriptor} was passed in, but it is not a socket: {e}; pass ListenStream= sockets only")
     })?;
     if socket.r#type()? != Type::STREAM {
-        bail!("{descriptor} was passed in, but it is not a stream socket; use ListenStream= in its unit");
+        bail!(
+            "{descriptor} was passed in, but it is not a stream socket; use ListenStream= in its unit"
+        );
     }
     if !socket.is_listener()? {
         bail!("{descriptor} was passed in, but it does not listen; set Accept=no in its unit");
@@ -116,7 +114,10 @@ fn say_what_is_unused(config: &Config, listeners: &[Listener]) {
         Listen::Tcp(address) => format!("http://{address}"),
         Listen::Unix(path) => format!("unix:{}", path.display()),
     };
-    let unused = config.listen.iter().filter(|listen| !urls.contains(&url(listen)));
+    let unused = config
+        .listen
+        .iter()
+        .filter(|listen| !urls.contains(&url(listen)));
     for listen in unused {
         tracing::info!("{listen} is not listened on: the listeners are passed in by systemd");
     }
@@ -154,7 +155,10 @@ mod tests {
         let listener = passed(unix).unwrap();
         assert_eq!(listener.url(), format!("unix:{}", path.display()));
         drop(listener);
-        assert!(path.exists(), "the file belongs to whoever passed the socket in");
+        assert!(
+            path.exists(),
+            "the file belongs to whoever passed the socket in"
+        );
     }
 
     #[tokio::test]
@@ -178,6 +182,9 @@ mod tests {
     async fn beyond_loopback_it_must_have_been_asked_for() {
         let everywhere = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let error = refusal(everywhere);
-        assert!(error.contains("0.0.0.0:") && error.contains("auth.anonymous"), "{error}");
+        assert!(
+            error.contains("0.0.0.0:") && error.contains("auth.anonymous"),
+            "{error}"
+        );
     }
 }

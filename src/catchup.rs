@@ -2,6 +2,7 @@
 //! time share one read, and what was read is kept for a moment for those close behind.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::change::{Block, Cursor, Epoch};
 use crate::filter::{Filter, FilterId};
-use crate::hub::Feed;
+use crate::hub::{Feed, Presence};
 use crate::metrics::Metrics;
 use crate::session::Session;
 use crate::sqlite::open::Unavailable;
@@ -35,6 +36,8 @@ pub struct Bounds {
     /// Name of the cursor column.
     pub key: String,
     pub head: Cursor,
+    /// Whether the rest could be asked of the table; it may be away for a moment.
+    pub table_is_there: bool,
     /// The lowest id there is.
     pub earliest: Option<i64>,
     /// Where the last n rows begin, for who asked for them; `None` where nothing matches.
@@ -153,7 +156,9 @@ impl CatchUp {
             if let Some(read) = this.state.lock().reads.get_mut(&key) {
                 read.began = Some(Instant::now());
             }
-            let result = this.read(reader, &feed, key, &filter);
+            // Those who wait must hear of a panic, too.
+            let read = || this.read(reader, &feed, key, &filter);
+            let result = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(panicked()));
             let read = this.state.lock().reads.remove(&key).unwrap_or_default();
             for waiter in read.waiters {
                 waiter(result.clone().map(|page| (page, key.0.1)));
@@ -201,12 +206,19 @@ impl CatchUp {
         );
         self.pool.submit(move |reader| {
             let standing = feed.standing();
+            // Where the last rows begin only the table can tell; an empty history has none in any case.
+            if last.is_some() && standing.head > Cursor(0) && standing.presence != Presence::Open {
+                return done(Err(Unavailable::Busy(
+                    "the table is not there at the moment".into(),
+                )));
+            }
             let bounds = reader.with_feed(&feed, |open| {
                 let mut bounds = Bounds {
                     epoch: standing.epoch,
                     generation: standing.generation,
                     key: feed.config.key.clone().unwrap_or_else(|| "id".to_owned()),
                     head: standing.head,
+                    table_is_there: open.is_some(),
                     earliest: None,
                     start_of_last: None,
                     read_at: Instant::now(),
@@ -242,7 +254,7 @@ impl CatchUp {
 
     fn keep(&self, stream: Stream, page: &Arc<Block>) {
         let mut state = self.state.lock();
-        state.kept_bytes += page.bytes.len();
+        state.kept_bytes += page.cost();
         state.kept.push_back((stream, Arc::clone(page)));
         while state.kept_bytes > KEPT_BYTES {
             state.drop_oldest();
@@ -253,7 +265,7 @@ impl CatchUp {
 impl State {
     fn drop_oldest(&mut self) {
         if let Some((_, page)) = self.kept.pop_front() {
-            self.kept_bytes -= page.bytes.len();
+            self.kept_bytes -= page.cost();
         }
     }
 }
@@ -301,6 +313,11 @@ fn read_page(
         Ok(page) => page,
         Err(reason) => Err(PageError::Unavailable(reason)),
     }
+}
+
+fn panicked() -> PageError {
+    tracing::error!("a catch-up read panicked");
+    PageError::Unavailable(Unavailable::Busy("the read panicked".into()))
 }
 
 fn waiting() -> PageError {

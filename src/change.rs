@@ -95,6 +95,18 @@ pub struct Matches {
 }
 
 impl Block {
+    /// Bytes of memory the block holds, about: frames, entries, and what filters take of it.
+    pub fn cost(&self) -> usize {
+        // A block's own allocations, and a hash map's entry with its list of rows.
+        const BLOCK: usize = 256;
+        const MATCH: usize = 64;
+        let matches = self.matches.as_ref().map_or(0, |matches| {
+            let rows = matches.rows.values();
+            rows.map(|rows| MATCH + rows.len() * size_of::<u32>()).sum()
+        });
+        BLOCK + self.bytes.len() + self.entries.len() * size_of::<Entry>() + matches
+    }
+
     /// Index of the first entry above `position`.
     pub fn first_above(&self, position: Cursor) -> usize {
         self.entries.partition_point(|entry| entry.id <= position.0)

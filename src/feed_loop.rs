@@ -27,6 +27,8 @@ const BUSY: Duration = Duration::from_millis(5);
 const FRESH_READ_EVERY: Duration = Duration::from_secs(30);
 /// How often switching to WAL is tried while somebody keeps the file from it.
 const WAL_RETRY: Duration = Duration::from_secs(1);
+/// How soon a broken file is tried again after a file event.
+const REOPEN: Duration = Duration::from_millis(250);
 /// How often a file that can't be opened is tried again, at most. A file event tries at once.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
@@ -42,10 +44,10 @@ pub struct FeedLoop {
     /// Whether the last attempt to watch failed, so that it is said once.
     unwatched: bool,
     chase: Chase,
-    /// The last look left rows unread.
-    unfinished: bool,
     next_poll: Instant,
     next_open: Instant,
+    /// Not before this, whatever file events say: opening a broken file makes file events itself.
+    may_open: Instant,
     backoff: Duration,
     next_fresh_read: Instant,
     /// What is wrong, as it was logged last.
@@ -61,6 +63,8 @@ struct Database {
     /// `None`: look whatever the version says.
     data_version: Option<i64>,
     schema_version: i64,
+    /// The last look left rows unread.
+    unfinished: bool,
     wal: bool,
     mode: String,
     next_wal_attempt: Instant,
@@ -89,9 +93,9 @@ impl FeedLoop {
             watcher: None,
             unwatched: false,
             chase: Chase::default(),
-            unfinished: false,
             next_poll: now,
             next_open: now,
+            may_open: now,
             backoff: Duration::ZERO,
             next_fresh_read: now + FRESH_READ_EVERY,
             trouble: None,
@@ -135,8 +139,13 @@ impl FeedLoop {
             .database
             .as_ref()
             .and_then(|database| self.chase.next_look(database.wal));
-        let unfinished = self.unfinished.then(Instant::now);
-        [save, chase, unfinished]
+        let unfinished = self
+            .database
+            .as_ref()
+            .filter(|database| database.unfinished);
+        let unfinished = unfinished.map(|_| Instant::now());
+        let open = self.database.is_none().then_some(self.next_open);
+        [save, chase, unfinished, open]
             .into_iter()
             .flatten()
             .fold(self.next_poll, Instant::min)
@@ -152,21 +161,29 @@ impl FeedLoop {
         let poll = now >= self.next_poll;
         if poll {
             self.next_poll = now + self.config.limits.poll_interval;
-            self.watch();
         }
         if poll || wakes.contains(Wakes::REPLACED) {
+            self.watch();
             self.check_file();
             self.try_wal(now);
         }
         if wakes.contains(Wakes::FILE | Wakes::REPLACED) {
-            self.next_open = now;
+            self.next_open = self.next_open.min(self.may_open.max(now));
         }
         if self.database.is_none() && now >= self.next_open {
             self.open();
         }
         self.look(poll, !waiting.is_empty());
-        for waiter in waiting {
-            let _ = waiter.send(());
+        if self
+            .database
+            .as_ref()
+            .is_some_and(|database| database.unfinished)
+        {
+            self.hub.keep_waiting(waiting);
+        } else {
+            for waiter in waiting {
+                let _ = waiter.send(());
+            }
         }
         self.save(now);
         if now >= self.next_fresh_read {
@@ -190,27 +207,31 @@ impl FeedLoop {
             return;
         };
         // With a rollback journal every look takes a lock that a committing writer has to wait for.
-        if !poll && !asked && !database.wal && journal_is_hot(&self.config.database) {
+        let may_wait = !poll && !asked && !database.unfinished;
+        if may_wait && !database.wal && journal_is_hot(&self.config.database) {
             return;
         }
         let version = match data_version(&database.connection) {
             Ok(version) => version,
             Err(e) => return self.failed(e),
         };
-        if database.data_version == Some(version) && !self.unfinished {
+        if database.data_version == Some(version) && !database.unfinished {
             self.recovered();
             return;
         }
         if poll && !self.chase.is_on() {
             self.metrics.wakes.with_label_values(&["poll"]).inc();
         }
-        match self.read_feeds() {
-            // What is left is read at the next turn, which comes at once.
-            Ok(finished) => self.unfinished = !finished,
+        let finished = match self.read_feeds() {
+            Ok(finished) => finished,
             Err(e) => return self.failed(e),
-        }
-        if let Some(database) = self.database.as_mut().filter(|_| !self.unfinished) {
-            database.data_version = Some(version);
+        };
+        if let Some(database) = &mut self.database {
+            // What is left is read at the next turn, which comes at once.
+            database.unfinished = !finished;
+            if finished {
+                database.data_version = Some(version);
+            }
         }
         self.chase.moved(Instant::now());
         self.recovered();
@@ -222,7 +243,8 @@ impl FeedLoop {
             return Ok(true);
         };
         let (connection, file, woken) = (&database.connection, database.file, self.chase.woken());
-        for round in 0..ROUNDS {
+        let mut first = true;
+        for _ in 0..ROUNDS {
             let snapshot = Snapshot::begin(connection)?;
             let version = schema_version(connection)?;
             if version != database.schema_version {
@@ -233,12 +255,18 @@ impl FeedLoop {
                 database.schema_version = version;
                 continue;
             }
-            let mut more = false;
             for feed in &mut self.feeds {
-                if round == 0 || feed.has_more() {
-                    more |= feed.read(connection, file, &self.hub, woken)?;
+                if first || feed.has_more() {
+                    feed.read(connection, file, &self.hub, woken)?;
                 }
             }
+            first = false;
+            let mut more = false;
+            for feed in &mut self.feeds {
+                more |= feed.publish(&self.hub);
+                feed.resample(connection)?;
+            }
+            drop(snapshot);
             if !more {
                 return Ok(true);
             }
@@ -260,7 +288,13 @@ impl FeedLoop {
     /// A statement failed. Locks pass by themselves; anything else means a new connection.
     fn failed(&mut self, error: rusqlite::Error) {
         let reason = Unavailable::from_sqlite(&error, &self.config.database);
-        if !matches!(reason, Unavailable::Busy(_)) {
+        if matches!(reason, Unavailable::Busy(_)) {
+            if let Some(database) = &mut self.database {
+                // Read again at the next look, which is not at once: the lock needs time to go.
+                database.unfinished = false;
+                database.data_version = None;
+            }
+        } else {
             self.database = None;
             self.close_feeds(&reason);
             self.back_off();
@@ -297,7 +331,9 @@ impl FeedLoop {
     }
 
     fn back_off(&mut self) {
-        self.backoff = (self.backoff * 2).clamp(self.config.limits.poll_interval, MAX_BACKOFF);
+        self.may_open = Instant::now() + REOPEN;
+        let least = self.config.limits.poll_interval.min(MAX_BACKOFF);
+        self.backoff = (self.backoff * 2).clamp(least, MAX_BACKOFF);
         self.next_open = Instant::now() + self.backoff;
     }
 
@@ -354,6 +390,8 @@ impl FeedLoop {
                 match reason {
                     // Waiting costs one `stat` a poll; backing off would only make the first row late.
                     Unavailable::NoFile(_) => self.next_open = self.next_poll,
+                    // A writer that creates the file, most likely; done in a moment.
+                    Unavailable::Busy(_) => self.next_open = Instant::now() + BUSY,
                     _ => self.back_off(),
                 }
                 self.report(reason);
@@ -464,6 +502,7 @@ fn open_database(config: &Config) -> Result<Database, Unavailable> {
         file,
         data_version: None,
         schema_version,
+        unfinished: false,
         wal,
         mode,
         next_wal_attempt: Instant::now(),
@@ -488,11 +527,20 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
-/// Whether a transaction is under way in a file with a rollback journal: the journal is there and holds something.
+/// Whether a transaction is being written to a file with a rollback journal: the journal holds something that was
+/// written just now. In `PERSIST` mode it goes on holding something after the commit.
 fn journal_is_hot(database: &Path) -> bool {
+    const JUST_NOW: Duration = Duration::from_millis(20);
     let mut journal = database.as_os_str().to_owned();
     journal.push("-journal");
-    std::fs::metadata(journal).is_ok_and(|meta| meta.len() > 0)
+    let Ok(meta) = std::fs::metadata(journal) else {
+        return false;
+    };
+    let age = meta
+        .modified()
+        .ok()
+        .and_then(|written| written.elapsed().ok());
+    meta.len() > 0 && age.is_none_or(|age| age < JUST_NOW)
 }
 
 /// Makes sleeps of 20 µs last about that long: the kernel's default slack of 50 µs would more than double them.
@@ -514,6 +562,8 @@ struct Chase {
     /// The last wake or movement.
     since: Option<Instant>,
     woken: Option<Instant>,
+    /// A commit was seen since the last wake.
+    answered: bool,
 }
 
 /// As fine as is useful: a busy loop preempts the writer in the middle of its commit.
@@ -522,19 +572,25 @@ const CHASE_FINEST: Duration = Duration::from_micros(20);
 const CHASE_FINEST_JOURNAL: Duration = Duration::from_millis(1);
 /// As coarse as the promise of 100 ms allows, with room to spare.
 const CHASE_COARSEST: Duration = Duration::from_millis(25);
-/// A write without a commit (a rollback, a spilled transaction) is forgotten after this; its commit brings new events.
+/// Quiet for so long after a commit, the feed is quiet.
 const CHASE_FOR: Duration = Duration::from_secs(1);
+/// A write that no commit has followed is looked after for this long, now and then: its commit may be syncing to a
+/// very slow disk. One that stays open longer writes again when it commits, and that is a new event.
+const UNANSWERED_FOR: Duration = Duration::from_secs(60);
+const UNANSWERED_EVERY: Duration = Duration::from_millis(50);
 
 impl Chase {
     fn begin(&mut self, now: Instant) {
         self.since = Some(now);
         self.woken = Some(now);
+        self.answered = false;
     }
 
     /// Commits were seen; others may be on their way.
     fn moved(&mut self, now: Instant) {
         if self.since.is_some() {
             self.since = Some(now);
+            self.answered = true;
         }
     }
 
@@ -552,7 +608,8 @@ impl Chase {
         let now = Instant::now();
         let waited = now - since;
         if waited >= CHASE_FOR {
-            return None;
+            let expected = !self.answered && waited < UNANSWERED_FOR;
+            return expected.then(|| now + UNANSWERED_EVERY);
         }
         let finest = if wal {
             CHASE_FINEST

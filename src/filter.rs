@@ -1,7 +1,9 @@
 //! Which rows a subscriber asked for: equality on columns, parsed from a query string, matched in memory on live
 //! rows and rendered as SQL with bound parameters on replay. Both must agree on every value.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -170,6 +172,8 @@ impl Number {
 struct Accepted {
     text: String,
     number: Option<Number>,
+    /// What the text stands for as base64.
+    blob: Option<Vec<u8>>,
 }
 
 impl Accepted {
@@ -177,6 +181,7 @@ impl Accepted {
         Accepted {
             text: text.to_owned(),
             number: Number::parse(text),
+            blob: BASE64.decode(text).ok(),
         }
     }
 
@@ -193,7 +198,7 @@ impl Accepted {
                 Number::Integer(i) => same_number(i, r),
                 Number::Real(n) => n == r,
             }),
-            ValueRef::Blob(blob) => BASE64.decode(&self.text).is_ok_and(|b| b == blob),
+            ValueRef::Blob(blob) => self.blob.as_deref() == Some(blob),
         }
     }
 }
@@ -217,58 +222,50 @@ impl Predicate {
     }
 }
 
-/// What a value is looked up by. Numbers share one key however they are written.
-#[derive(Debug, PartialEq, Eq, Hash)]
-enum Key {
-    Text(Vec<u8>),
-    Number(u64),
-    Blob,
-}
-
 /// All filters in use, so that one look at a row's values finds those that take it: the cost of a row is in
 /// proportion to the filters it matches, not to the filters there are.
 #[derive(Debug, Default)]
 pub struct FilterIndex {
-    predicates: HashMap<FilterId, Predicate>,
-    /// For each column some filter begins with: value → filters.
-    columns: Vec<(usize, HashMap<Key, Vec<FilterId>>)>,
+    filters: HashMap<FilterId, Indexed>,
+    /// For each column that some filter is found by: value → filters.
+    columns: Vec<(usize, Lookup)>,
+}
+
+/// A filter and the one of its terms that it is found by.
+#[derive(Debug)]
+struct Indexed {
+    predicate: Predicate,
+    term: usize,
 }
 
 impl FilterIndex {
     pub fn is_empty(&self) -> bool {
-        self.predicates.is_empty()
+        self.filters.is_empty()
     }
 
+    /// Takes in a filter, to be found by the term that shares its values with the fewest others: of
+    /// `action=restart&tenant=t7` that is the tenant when thousands ask for the same action.
     pub fn insert(&mut self, id: FilterId, predicate: Predicate) {
-        if let Some((place, accepted)) = predicate.terms.first() {
-            let values = self.column(*place);
-            for key in accepted.iter().flat_map(keys) {
-                let filters = values.entry(key).or_default();
-                // `5` and `5.0` of one filter share a key; a filter must be asked once.
-                if filters.last() != Some(&id) {
-                    filters.push(id);
-                }
-            }
+        let crowd = |&(place, ref accepted): &(usize, Vec<Accepted>)| {
+            let lookup = self.columns.iter().find(|(p, _)| *p == place);
+            lookup.map_or(0, |(_, lookup)| lookup.crowd(accepted))
+        };
+        let term = (0..predicate.terms.len()).min_by_key(|&term| crowd(&predicate.terms[term]));
+        if let Some((place, accepted)) = term.map(|term| &predicate.terms[term]) {
+            self.column(*place).insert(id, accepted);
         }
-        self.predicates.insert(id, predicate);
+        let term = term.unwrap_or_default();
+        self.filters.insert(id, Indexed { predicate, term });
     }
 
     pub fn remove(&mut self, id: FilterId) {
-        let Some(predicate) = self.predicates.remove(&id) else {
+        let Some(Indexed { predicate, term }) = self.filters.remove(&id) else {
             return;
         };
-        if let Some((place, accepted)) = predicate.terms.first() {
-            let values = self.column(*place);
-            for key in accepted.iter().flat_map(keys) {
-                if let Some(filters) = values.get_mut(&key) {
-                    filters.retain(|&filter| filter != id);
-                    if filters.is_empty() {
-                        values.remove(&key);
-                    }
-                }
-            }
+        if let Some((place, accepted)) = predicate.terms.get(term) {
+            self.column(*place).remove(id, accepted);
         }
-        self.columns.retain(|(_, values)| !values.is_empty());
+        self.columns.retain(|(_, lookup)| !lookup.is_empty());
     }
 
     /// Calls `found` once for each filter that takes the row.
@@ -277,23 +274,20 @@ impl FilterIndex {
         row: impl Fn(usize) -> ValueRef<'r> + Copy,
         mut found: impl FnMut(FilterId),
     ) {
-        for (place, values) in &self.columns {
-            let Some(key) = key_of(row(*place)) else {
-                continue;
-            };
-            for id in values.get(&key).into_iter().flatten() {
-                if self.predicates[id].matches(row) {
+        for (place, lookup) in &self.columns {
+            for id in lookup.filters(row(*place)) {
+                if self.filters[id].predicate.matches(row) {
                     found(*id);
                 }
             }
         }
     }
 
-    fn column(&mut self, place: usize) -> &mut HashMap<Key, Vec<FilterId>> {
+    fn column(&mut self, place: usize) -> &mut Lookup {
         let index = match self.columns.iter().position(|(p, _)| *p == place) {
             Some(index) => index,
             None => {
-                self.columns.push((place, HashMap::new()));
+                self.columns.push((place, Lookup::default()));
                 self.columns.len() - 1
             }
         };
@@ -301,27 +295,91 @@ impl FilterIndex {
     }
 }
 
-/// Every key under which a value that `accepted` takes can be looked up, without doubles.
-fn keys(accepted: &Accepted) -> impl Iterator<Item = Key> {
-    let number = accepted.number.map(|n| Key::Number(number_key(n.as_f64())));
-    let blob = BASE64.decode(&accepted.text).is_ok().then_some(Key::Blob);
-    [
-        Some(Key::Text(accepted.text.clone().into_bytes())),
-        number,
-        blob,
-    ]
-    .into_iter()
-    .flatten()
+/// Filters by the values of one column, by storage class: a value is looked up where it lies, without a copy.
+#[derive(Debug, Default)]
+struct Lookup {
+    texts: HashMap<Box<[u8]>, Vec<FilterId>>,
+    /// However a number is written, its key is one; two integers beyond 2^53 may share one.
+    numbers: HashMap<u64, Vec<FilterId>>,
+    blobs: HashMap<Box<[u8]>, Vec<FilterId>>,
+    /// Bytes of the longest text or blob there ever was. To hash a value that is longer would be for nothing.
+    longest: usize,
 }
 
-fn key_of(value: ValueRef<'_>) -> Option<Key> {
-    match value {
-        ValueRef::Null => None,
-        ValueRef::Text(text) => Some(Key::Text(text.to_vec())),
-        ValueRef::Integer(i) => Some(Key::Number(number_key(i as f64))),
-        ValueRef::Real(r) => Some(Key::Number(number_key(r))),
-        // Rare enough to share a key; the predicate compares the bytes.
-        ValueRef::Blob(_) => Some(Key::Blob),
+impl Lookup {
+    fn is_empty(&self) -> bool {
+        self.texts.is_empty() && self.numbers.is_empty() && self.blobs.is_empty()
+    }
+
+    fn insert(&mut self, id: FilterId, accepted: &[Accepted]) {
+        for value in accepted {
+            // No blob is longer than its base64.
+            self.longest = self.longest.max(value.text.len());
+            enter(&mut self.texts, value.text.as_bytes().into(), id);
+            if let Some(number) = value.number {
+                enter(&mut self.numbers, number_key(number.as_f64()), id);
+            }
+            if let Some(blob) = &value.blob {
+                enter(&mut self.blobs, blob.as_slice().into(), id);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: FilterId, accepted: &[Accepted]) {
+        for value in accepted {
+            leave(&mut self.texts, value.text.as_bytes(), id);
+            if let Some(number) = value.number {
+                leave(&mut self.numbers, &number_key(number.as_f64()), id);
+            }
+            if let Some(blob) = &value.blob {
+                leave(&mut self.blobs, blob.as_slice(), id);
+            }
+        }
+    }
+
+    /// How many filters rows with these values are compared with already.
+    fn crowd(&self, accepted: &[Accepted]) -> usize {
+        let size = |filters: Option<&Vec<FilterId>>| filters.map_or(0, Vec::len);
+        let crowds = accepted.iter().map(|value| {
+            let number = value.number.map(|n| number_key(n.as_f64()));
+            size(self.texts.get(value.text.as_bytes()))
+                + size(number.and_then(|key| self.numbers.get(&key)))
+                + size(value.blob.as_deref().and_then(|blob| self.blobs.get(blob)))
+        });
+        crowds.sum()
+    }
+
+    /// The filters that may take this value.
+    fn filters(&self, value: ValueRef<'_>) -> &[FilterId] {
+        let found = match value {
+            ValueRef::Text(text) if text.len() <= self.longest => self.texts.get(text),
+            ValueRef::Integer(i) => self.numbers.get(&number_key(i as f64)),
+            ValueRef::Real(r) => self.numbers.get(&number_key(r)),
+            ValueRef::Blob(blob) if blob.len() <= self.longest => self.blobs.get(blob),
+            _ => None,
+        };
+        found.map_or(&[], Vec::as_slice)
+    }
+}
+
+fn enter<K: Eq + Hash>(values: &mut HashMap<K, Vec<FilterId>>, key: K, id: FilterId) {
+    let filters = values.entry(key).or_default();
+    // `5` and `5.0` of one filter share a key; a filter must be asked once.
+    if filters.last() != Some(&id) {
+        filters.push(id);
+    }
+}
+
+fn leave<K, Q>(values: &mut HashMap<K, Vec<FilterId>>, key: &Q, id: FilterId)
+where
+    K: Eq + Hash + Borrow<Q>,
+    Q: Eq + Hash + ?Sized,
+{
+    if let Some(filters) = values.get_mut(key) {
+        filters.retain(|&filter| filter != id);
+        if filters.is_empty() {
+            values.remove(key);
+        }
     }
 }
 
@@ -441,6 +499,35 @@ mod tests {
         index.each_match(|_| ValueRef::Integer(2), |id| found.push(id));
         assert_eq!(found, [FilterId(2)]);
         index.remove(FilterId(2));
+        assert!(index.is_empty() && index.columns.is_empty());
+    }
+
+    #[test]
+    fn filters_that_share_a_value_are_found_by_another() {
+        const FILTERS: u64 = 1000;
+        let mut index = FilterIndex::default();
+        let place = |name: &str| Some(usize::from(name == "tenant"));
+        for n in 1..=FILTERS {
+            let both = filter(&[("action", "restart"), ("tenant", &format!("t{n}"))]);
+            index.insert(FilterId(n), both.resolve(place).unwrap());
+        }
+        let row = |place| match place {
+            0 => ValueRef::Text(b"restart"),
+            _ => ValueRef::Text(b"t700"),
+        };
+        let asked: usize = index
+            .columns
+            .iter()
+            .map(|(place, lookup)| lookup.filters(row(*place)).len())
+            .sum();
+        assert!(asked <= 2, "{asked} filters asked about one row");
+        let mut found = vec![];
+        index.each_match(row, |id| found.push(id));
+        assert_eq!(found, [FilterId(700)]);
+        // The term chosen at insertion is the one to be removed, however crowded it is by then.
+        for n in 1..=FILTERS {
+            index.remove(FilterId(n));
+        }
         assert!(index.is_empty() && index.columns.is_empty());
     }
 }

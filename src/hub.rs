@@ -1,7 +1,7 @@
 //! The recent changes of each feed as a log of ready-made frames, bounded in rows and bytes; its head; and a way to
 //! hear that it moved. Knows neither SQLite connections nor HTTP.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -105,6 +105,11 @@ impl Hub {
     /// Those who wait in [`caught_up`](Self::caught_up); to be answered after the next look.
     pub fn take_waiting(&self) -> Vec<oneshot::Sender<()>> {
         std::mem::take(&mut *self.sync.lock())
+    }
+
+    /// Puts back those who can't be answered yet.
+    pub fn keep_waiting(&self, waiting: Vec<oneshot::Sender<()>>) {
+        self.sync.lock().extend(waiting);
     }
 
     /// The feed loop is alive, and its reads work or don't.
@@ -295,7 +300,7 @@ impl Feed {
         debug_assert_eq!(block.after, log.head, "a block must follow the head");
         log.head = block.last;
         log.rows += block.entries.len();
-        log.bytes += block.bytes.len();
+        log.bytes += block.cost();
         log.blocks.push_back(Arc::new(block));
         while log.rows > self.ring_rows
             || log.bytes > self.ring_bytes
@@ -305,7 +310,7 @@ impl Feed {
                 break;
             };
             log.rows -= oldest.entries.len();
-            log.bytes -= oldest.bytes.len();
+            log.bytes -= oldest.cost();
             log.evicted += 1;
         }
     }
@@ -347,6 +352,22 @@ impl Feed {
         }
     }
 
+    /// A view that holds only the next few blocks above `position`: for who waits long between two looks, and must not
+    /// keep old blocks alive meanwhile.
+    pub fn view_after(&self, position: Cursor, blocks: usize) -> View {
+        let log = self.log.lock();
+        let from = log.blocks.partition_point(|block| block.last <= position);
+        View {
+            epoch: log.epoch.clone(),
+            generation: log.generation,
+            head: log.head,
+            floor: log.floor(),
+            blocks: log.blocks.range(from..).take(blocks).cloned().collect(),
+            schema: log.schema.clone(),
+            first: 0,
+        }
+    }
+
     /// A view that is up to date.
     pub fn view(&self) -> View {
         let mut view = View::default();
@@ -369,7 +390,7 @@ impl Feed {
     }
 
     /// Filters that came and went since the last call, and the first id not yet given. For the feed loop.
-    pub fn filter_changes(&self) -> (Vec<FilterChange>, FilterId) {
+    pub fn filter_changes(&self) -> (FilterChanges, FilterId) {
         let mut filters = self.filters.lock();
         (
             std::mem::take(&mut filters.changes),
@@ -426,6 +447,11 @@ fn same_schema(a: &Option<Arc<Schema>>, b: &Option<Arc<Schema>>) -> bool {
 }
 
 impl View {
+    /// Lets go of the blocks; the next refresh brings back those there are then.
+    pub fn forget_blocks(&mut self) {
+        self.blocks = VecDeque::new();
+    }
+
     /// The blocks that hold what comes after `position`, which must not be below the floor.
     pub fn after(&self, position: Cursor) -> impl Iterator<Item = &Arc<Block>> {
         let from = self.blocks.partition_point(|block| block.last <= position);
@@ -437,16 +463,12 @@ impl View {
 #[derive(Default)]
 struct Filters {
     ids: HashMap<Arc<Filter>, (FilterId, usize)>,
-    changes: Vec<FilterChange>,
+    changes: FilterChanges,
     last: u64,
 }
 
-/// A filter came into use or fell out of it.
-#[derive(Debug, Clone)]
-pub enum FilterChange {
-    Add(FilterId, Arc<Filter>),
-    Remove(FilterId),
-}
+/// Filters that came into use (`Some`) or fell out of it. One that did both in between is not among them.
+pub type FilterChanges = BTreeMap<FilterId, Option<Arc<Filter>>>;
 
 impl Filters {
     fn register(&mut self, filter: &Arc<Filter>) -> FilterId {
@@ -460,7 +482,7 @@ impl Filters {
         self.last += 1;
         let id = FilterId(self.last);
         self.ids.insert(Arc::clone(filter), (id, 1));
-        self.changes.push(FilterChange::Add(id, Arc::clone(filter)));
+        self.changes.insert(id, Some(Arc::clone(filter)));
         id
     }
 
@@ -468,7 +490,9 @@ impl Filters {
         if let Some((id, users)) = self.ids.get_mut(filter) {
             *users -= 1;
             if *users == 0 {
-                self.changes.push(FilterChange::Remove(*id));
+                if self.changes.remove(id).is_none() {
+                    self.changes.insert(*id, None);
+                }
                 self.ids.remove(filter);
             }
         }
@@ -522,7 +546,8 @@ mod tests {
 
     #[test]
     fn the_log_is_bounded_in_rows_and_in_bytes() {
-        for feed in [feed(5, 1 << 20), feed(1000, 50)] {
+        let cost = block(0, 1..=1).cost();
+        for feed in [feed(5, 1 << 20), feed(1000, 5 * cost)] {
             let mut view = feed.view();
             for id in 1..=20 {
                 feed.publish(block(id - 1, id..=id));
@@ -581,10 +606,11 @@ mod tests {
         drop(a);
         assert!(feed.filter_changes().0.is_empty());
         drop(b);
-        assert!(matches!(
-            feed.filter_changes().0[..],
-            [FilterChange::Remove(_)]
-        ));
+        let changes: Vec<_> = feed.filter_changes().0.into_values().collect();
+        assert_eq!(changes, [None]);
+        let (short, _) = feed.subscribe(filter("initech"));
+        drop(short);
+        assert!(feed.filter_changes().0.is_empty(), "came and went");
         assert_eq!(feed.subscribers(), 1);
     }
 }

@@ -42,7 +42,7 @@ use catchup::CatchUp;
 use config::{Config, Listen};
 use fanout::Fanout;
 use feed_loop::FeedLoop;
-use http::limits::{Bounds, Connections, descriptors_allow};
+use http::limits::{Bounds, Connections, raise_descriptor_limit};
 use http::server::{self, Listener};
 use http::{App, Ingest, Moves};
 use hub::Hub;
@@ -142,7 +142,7 @@ pub async fn run(
     });
     let feed_thread = std::thread::Builder::new()
         .name("walcast-feed".into())
-        .spawn(move || feed_loop.run())?;
+        .spawn(move || fanout::or_abort(|| feed_loop.run()))?;
 
     announce(&config, &hub, &listeners);
     let routes = http::routes(&app);
@@ -241,11 +241,15 @@ fn reload(app: &App, running: &Config, new: &Config, log: &LogLevel) -> Config {
 }
 
 fn bounds(config: &Config) -> Bounds {
+    let allowed = raise_descriptor_limit();
+    let wanted = config.limits.max_connections.unwrap_or(allowed);
+    if wanted > allowed {
+        tracing::warn!(
+            "max_connections = {wanted}: the descriptor limit leaves room for {allowed}; raise it (LimitNOFILE=, ulimit -n)"
+        );
+    }
     Bounds {
-        total: config
-            .limits
-            .max_connections
-            .unwrap_or_else(descriptors_allow),
+        total: wanted.min(allowed),
         per_ip: config.limits.max_connections_per_ip,
     }
 }

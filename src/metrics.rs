@@ -140,6 +140,20 @@ impl Metrics {
         for source in ["wal", "hook", "poll"] {
             self.wakes.with_label_values(&[source]);
         }
+        for reason in [
+            "capacity",
+            "no_pong",
+            "origin",
+            "policy",
+            "protocol",
+            "too_big",
+            "write_timeout",
+        ] {
+            self.connection_errors.with_label_values(&[reason]);
+        }
+        for kind in ["busy", "corrupt", "io", "not_a_database", "permission"] {
+            self.database_errors.with_label_values(&[kind]);
+        }
         for kind in ["ping", "other"] {
             self.client_messages.with_label_values(&[kind]);
         }

@@ -67,6 +67,9 @@ pub struct Session {
     phase: Phase,
     /// There was no table to have a position in when this subscriber came: whatever appears is new to it.
     from_nothing: bool,
+    /// Rows up to here were there when the stream began: they come from the table as it is, for what the log holds of
+    /// them may have been updated or deleted since.
+    replayed_to: Cursor,
     /// Pages read before this are too old for this subscriber.
     started: Instant,
 }
@@ -92,8 +95,14 @@ impl Session {
             position: head,
             phase,
             from_nothing: matches!(presence, Presence::Waiting(_)),
+            replayed_to: Cursor::MIN,
             started: Instant::now(),
         }
+    }
+
+    /// Whether no frame may go out yet.
+    pub fn awaits_hello(&self) -> bool {
+        self.phase == (Phase::Opening { reset: false })
     }
 
     pub fn feed(&self) -> &Arc<Feed> {
@@ -151,7 +160,7 @@ impl Session {
         }
         match self.phase {
             Phase::Opening { .. } => Step::AskBounds,
-            _ if self.position < view.floor => Step::ReadPage,
+            _ if self.position < self.table_until(view) => Step::ReadPage,
             _ if self.position < view.head => self.rows(view),
             Phase::CatchUp => {
                 self.phase = Phase::Live;
@@ -162,6 +171,11 @@ impl Session {
             }
             Phase::Live => Step::Wait,
         }
+    }
+
+    /// Rows up to here are read from the table, those above it are in the log.
+    pub fn table_until(&self, view: &View) -> Cursor {
+        view.floor.max(self.replayed_to.min(view.head))
     }
 
     /// A filter on a column that is no more matches nothing for ever; the client learns of it when it reconnects.
@@ -212,6 +226,7 @@ impl Session {
         self.position = start;
         self.phase = Phase::CatchUp;
         self.started = bounds.read_at;
+        self.replayed_to = bounds.head;
         let Bounds {
             epoch,
             head,
@@ -233,7 +248,7 @@ impl Session {
                 epoch: epoch.clone(),
                 head: *head,
                 earliest,
-                since: start,
+                since: start.max(lowest_shown(bounds)),
                 recovered,
             }
         })
@@ -241,7 +256,12 @@ impl Session {
 
     /// The position the stream begins from, and whether that is where the client wanted to be.
     fn start(&self, bounds: &Bounds, reset: bool) -> (Cursor, bool) {
-        let from_earliest = bounds.earliest.map_or(bounds.head, Cursor::before);
+        let from_earliest = match bounds.earliest {
+            Some(earliest) => Cursor::before(earliest),
+            None if bounds.table_is_there => bounds.head,
+            // The table is away, with rows or without: begin at its beginning, wherever that will be.
+            None => Cursor::MIN,
+        };
         match self.since.as_deref() {
             Some(Since::Now) | None => (bounds.head, true),
             Some(Since::Earliest) => (from_earliest, true),
@@ -265,6 +285,13 @@ impl Session {
             && block.last > self.position
             && block.read_at >= self.started
     }
+}
+
+/// A position below every row is shown as the one below the first, or as 0.
+fn lowest_shown(bounds: &Bounds) -> Cursor {
+    bounds.earliest.map_or(Cursor(0), |earliest| {
+        Cursor::before(earliest).min(Cursor(0))
+    })
 }
 
 /// A stretch of a block that goes out as it is.
@@ -546,6 +573,7 @@ mod tests {
             generation: 0,
             key: "id".into(),
             head: Cursor(100),
+            table_is_there: true,
             earliest,
             start_of_last: Some(Cursor(90)),
             read_at: Instant::now(),
@@ -603,6 +631,55 @@ mod tests {
         assert_eq!(hello(Since::Earliest, None), (100, true));
         assert_eq!(hello(Since::Now, Some(1)), (100, true));
         assert_eq!(hello(Since::Last(10), Some(1)), (90, true));
+    }
+
+    #[test]
+    fn who_comes_while_the_table_is_away_gets_its_rows_when_it_is_back() {
+        let away = Bounds {
+            table_is_there: false,
+            ..bounds(None)
+        };
+        for (since, position, shown, recovered) in [
+            (Since::Earliest, Cursor::MIN, 0, true),
+            (
+                Since::Id {
+                    id: Cursor(50),
+                    epoch: None,
+                },
+                Cursor(50),
+                50,
+                true,
+            ),
+            (
+                Since::Id {
+                    id: Cursor(50),
+                    epoch: Some("e0".into()),
+                },
+                Cursor::MIN,
+                0,
+                false,
+            ),
+        ] {
+            let mut session = Session::begin(
+                &feed(),
+                Request {
+                    since: Some(since),
+                    filter: Filter::default(),
+                },
+            );
+            let Some(Control::Hello {
+                since,
+                recovered: told,
+                ..
+            }) = session.opened(&away)
+            else {
+                panic!()
+            };
+            assert_eq!(
+                (session.position(), since.0, told),
+                (position, shown, recovered)
+            );
+        }
     }
 
     #[test]

@@ -43,9 +43,9 @@ pub fn signals(args: ServeArgs) -> std::io::Result<Control> {
                     let args = args.clone();
                     let read = tokio::task::spawn_blocking(move || Config::load(&args)).await;
                     if let Ok(config) = read
-                        && reload.send(config).await.is_err()
+                        && let Err(e) = reload.try_send(config)
                     {
-                        return;
+                        tracing::warn!("a reload is under way or too late: {e}");
                     }
                     continue;
                 }

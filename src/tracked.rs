@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use crate::change::{Block, Cursor, Epoch};
 use crate::config::Config;
 use crate::filter::{Filter, FilterId, FilterIndex};
-use crate::hub::{Feed, FilterChange, Hub, Presence};
+use crate::hub::{Feed, Hub, Presence};
 use crate::metrics::Metrics;
 use crate::sqlite::identity::{
     Identity, IdentityFile, Sample, Suspicion, derived_epoch, new_epoch, same_history,
@@ -21,6 +21,8 @@ use crate::sqlite::table::{Schema, TableError};
 /// The identity is kept at most so often. Rows sent within this time before a kill are not in it; a restore would have
 /// to come from a backup taken in that same moment to go unnoticed.
 const SAVE_EVERY: Duration = Duration::from_millis(200);
+/// A sample of so many rows tells enough to last until the identity is kept again.
+const FEW: usize = 8;
 /// The first page after a wake is small, so that the first rows of a burst leave early; the next ones are larger.
 const FIRST_PAGE: PageLimits = PageLimits {
     rows: 64,
@@ -39,6 +41,8 @@ pub struct Tracked {
     reader: Option<RowReader>,
     /// The last page was full: the next one follows at once, and is larger.
     more: bool,
+    /// Read, and not yet published.
+    fetched: Option<HeadPage>,
     head: Cursor,
     head_row: HeadRow,
     /// The highest id there was at the last look; only for tables without AUTOINCREMENT.
@@ -47,8 +51,14 @@ pub struct Tracked {
     /// Where the identity is kept; `None`: nowhere.
     file: Option<IdentityFile>,
     identity: Option<Identity>,
+    /// What is in that file.
+    kept: Option<Identity>,
     /// Something happened since the identity was kept.
     dirty_since: Option<Instant>,
+    /// Rows published that the sample has not been asked about.
+    unsampled: usize,
+    /// Keeping it failed the last time.
+    unkept: bool,
     saved_at: Option<Instant>,
     /// File or table were missing at some time: what appears is new to those who were here.
     was_missing: bool,
@@ -93,13 +103,17 @@ impl Tracked {
             database: config.database.clone(),
             reader: None,
             more: false,
+            fetched: None,
             head,
             head_row: HeadRow::Unknown,
             top: None,
             filters: Filters::default(),
             file,
+            kept: identity.clone(),
             identity,
             dirty_since: None,
+            unsampled: 0,
+            unkept: false,
             saved_at: None,
             was_missing: false,
             was_open: false,
@@ -160,6 +174,7 @@ impl Tracked {
     /// The table can't be read for now. Says whether that is news.
     pub fn close(&mut self, reason: &Unavailable) -> bool {
         self.reader = None;
+        (self.fetched, self.more) = (None, false);
         self.head_row = HeadRow::Unknown;
         let presence = match reason {
             Unavailable::NoFile(_) | Unavailable::NoTable(_) => {
@@ -247,6 +262,7 @@ impl Tracked {
         };
         let table = &reader.schema.table;
         let name = &self.feed.config.name;
+        (self.fetched, self.more) = (None, false);
         self.head = Cursor(table.highest(connection)?.unwrap_or(0).max(0));
         self.top = table.max_key(connection)?;
         self.head_row = HeadRow::Unknown;
@@ -268,22 +284,23 @@ impl Tracked {
         self.keep_identity(connection, file)
     }
 
-    /// Reads and publishes a page above the head, within the caller's snapshot. Says whether there may be more.
-    /// `woken` is when the wake came that made the loop look.
+    /// Reads a page above the head, within the caller's snapshot; [`publish`](Self::publish) hands it on. `woken` is when the wake came that made the loop look.
     pub fn read(
         &mut self,
         connection: &Connection,
         file: FileId,
         hub: &Hub,
         woken: Option<Instant>,
-    ) -> rusqlite::Result<bool> {
+    ) -> rusqlite::Result<()> {
+        // What another feed's failure left unpublished is read again.
+        self.fetched = None;
         if self.reader.is_none() {
-            return Ok(false);
+            return Ok(());
         }
         let limits = if self.more { NEXT_PAGE } else { FIRST_PAGE };
         let first = !std::mem::replace(&mut self.more, false);
         let Some(mut page) = self.next_page(connection, file, hub, limits)? else {
-            return Ok(false);
+            return Ok(());
         };
         if page.block.entries.is_empty() {
             // Rows that came and went between two looks were given ids all the same.
@@ -293,11 +310,8 @@ impl Tracked {
             self.metrics.detect.observe(detected.as_secs_f64());
         }
         self.more = page.full;
-        self.publish(page, hub);
-        if !self.more {
-            self.dirty_since.get_or_insert_with(Instant::now);
-        }
-        Ok(self.more)
+        self.fetched = Some(page);
+        Ok(())
     }
 
     /// Whether the last page was full.
@@ -387,16 +401,49 @@ impl Tracked {
         Ok(sequence.map_or(Cursor::MIN, Cursor))
     }
 
-    fn publish(&mut self, page: HeadPage, hub: &Hub) {
+    /// Samples the newest rows anew, in the snapshot they were read in, where the sample there is could soon tell
+    /// nothing: it is of a few rows, or of rows far behind that may be pruned together. Otherwise a sample some commits
+    /// old is as good, and is renewed when the identity is kept.
+    pub fn resample(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let rows = std::mem::take(&mut self.unsampled);
+        let sampled = self
+            .identity
+            .as_ref()
+            .map_or(0, |identity| identity.sample.len());
+        if rows == 0 || (rows < FEW && sampled >= FEW) {
+            return Ok(());
+        }
+        let (Some(reader), Some(identity)) = (&self.reader, &mut self.identity) else {
+            return Ok(());
+        };
+        identity.sample = Sample::take(connection, &reader.schema.table, self.head.0)?;
+        identity.head = self.head.0;
+        Ok(())
+    }
+
+    /// Hands on what was read. Says whether there may be more.
+    pub fn publish(&mut self, hub: &Hub) -> bool {
+        if let Some(page) = self.fetched.take() {
+            self.publish_page(page, hub);
+            if !self.more {
+                self.dirty_since.get_or_insert_with(Instant::now);
+            }
+        }
+        self.more
+    }
+
+    fn publish_page(&mut self, page: HeadPage, hub: &Hub) {
         let block: Block = page.block;
         let last_row = block.entries.len().checked_sub(1);
-        self.head_row = match last_row {
+        let head_row = match last_row {
             Some(last) if block.entries[last].id == block.last.0 => {
                 HeadRow::Seen(RowReader::fingerprint_of(&block.bytes[block.span(last)]))
             }
             None if block.last == self.head => page.head_row.map_or(HeadRow::Absent, HeadRow::Seen),
             _ => HeadRow::Absent,
         };
+        self.unsampled = block.entries.len();
+        self.head_row = head_row;
         if block.last == self.head {
             return;
         }
@@ -455,14 +502,21 @@ impl Tracked {
             sample: Sample::take(connection, &reader.schema.table, self.head.0)?,
         };
         if let Some(kept) = &self.file
-            && self.identity.as_ref() != Some(&identity)
-            && let Err(e) = kept.store(&identity)
+            && (self.kept.as_ref() != Some(&identity) || self.unkept)
         {
-            tracing::error!(
-                "the identity of feed {} can't be kept ({e}); after a restart subscribers may have to start over",
-                self.feed.config.name
-            );
-            self.file = None;
+            let stored = kept.store(&identity);
+            let name = &self.feed.config.name;
+            match &stored {
+                Err(e) if !self.unkept => tracing::error!(
+                    "the identity of feed {name} can't be kept ({e}); after a restart subscribers may have to start over"
+                ),
+                Ok(()) if self.unkept => {
+                    tracing::info!("the identity of feed {name} is kept again")
+                }
+                _ => {}
+            }
+            self.unkept = stored.is_err();
+            self.kept = Some(identity.clone());
         }
         self.identity = Some(identity);
         Ok(())
@@ -488,9 +542,9 @@ impl Filters {
     /// Takes in what came and went; every filter below the id returned is known from here on.
     fn take_changes(&mut self, feed: &Feed, schema: Option<&Schema>) -> FilterId {
         let (changes, known_below) = feed.filter_changes();
-        for change in changes {
+        for (id, change) in changes {
             match change {
-                FilterChange::Add(id, filter) => {
+                Some(filter) => {
                     if let Some(predicate) =
                         schema.and_then(|schema| filter.resolve(|name| schema.place(name)))
                     {
@@ -498,7 +552,7 @@ impl Filters {
                     }
                     self.known.insert(id, filter);
                 }
-                FilterChange::Remove(id) => {
+                None => {
                     self.index.remove(id);
                     self.known.remove(&id);
                 }

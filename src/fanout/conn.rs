@@ -1,6 +1,7 @@
 //! One upgraded connection: its socket, what waits to be written, and when something was last heard of it.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::AsRawFd;
 use std::time::Instant;
 
 use mio::event::Source;
@@ -26,6 +27,19 @@ impl Stream {
             Stream::Tcp(stream) => stream.register(registry, token, interest),
             Stream::Unix(stream) => stream.register(registry, token, interest),
         }
+    }
+
+    /// Bytes in the kernel's send buffer that the peer has not taken.
+    fn unsent(&self) -> u32 {
+        let descriptor = match self {
+            Stream::Tcp(stream) => stream.as_raw_fd(),
+            Stream::Unix(stream) => stream.as_raw_fd(),
+        };
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the descriptor is open, for the stream that owns it is borrowed; TIOCOUTQ (SIOCOUTQ on sockets)
+        // writes one int through the pointer, which points to a live one.
+        let result = unsafe { libc::ioctl(descriptor, libc::TIOCOUTQ, &mut bytes) };
+        if result == 0 { bytes.unsigned_abs() } else { 0 }
     }
 
     pub fn shutdown(&self) {
@@ -92,6 +106,8 @@ pub struct Conn {
     pub serial: u64,
     /// The rest of a frame cut in two by a full socket, then control frames. Holds memory only while it holds bytes.
     pending: Vec<u8>,
+    /// Answers that wait for the hello.
+    held: Vec<&'static str>,
     /// Rows being written; let go as soon as the socket is full, for the position says what is missing.
     pub page: Option<Arc<Block>>,
     pub assembler: Assembler,
@@ -102,6 +118,10 @@ pub struct Conn {
     /// Since when the socket has accepted no byte although there were some.
     pub stalled_since: Option<Instant>,
     pub closing_since: Option<Instant>,
+    /// Bytes the kernel held when the stall began or was last looked at.
+    unsent: u32,
+    /// Bytes that came after the close frame was sent.
+    pub discarded: usize,
     _guard: Guard,
 }
 
@@ -124,6 +144,7 @@ impl Conn {
             place: Place::Behind,
             serial,
             pending: Vec::new(),
+            held: Vec::new(),
             page: None,
             assembler: Assembler::default(),
             rate: RateLimit::new(now),
@@ -132,6 +153,8 @@ impl Conn {
             last_heard: now,
             stalled_since: None,
             closing_since: None,
+            unsent: 0,
+            discarded: 0,
             _guard: guard,
         }
     }
@@ -143,6 +166,21 @@ impl Conn {
     pub fn push_text(&mut self, text: &str) {
         push_frame(&mut self.pending, opcode::TEXT, text.as_bytes());
         self.last_text = Instant::now();
+    }
+
+    /// Answers a client's ping; before the hello, which is to be the first text frame, the answer waits.
+    pub fn answer(&mut self, text: &'static str) {
+        match self.session.awaits_hello() {
+            true => self.held.push(text),
+            false => self.push_text(text),
+        }
+    }
+
+    /// Sends the answers that waited for the hello.
+    pub fn send_held(&mut self) {
+        for text in std::mem::take(&mut self.held) {
+            self.push_text(text);
+        }
     }
 
     pub fn push_control(&mut self, opcode: u8, payload: &[u8]) {
@@ -166,9 +204,24 @@ impl Conn {
         let pending = std::mem::take(&mut self.pending);
         let wrote = self.write(&[IoSlice::new(&pending)], pending.len());
         if let Wrote::Part(written) = wrote {
-            self.pending = pending[written..].to_vec();
+            let mut rest = pending;
+            rest.drain(..written);
+            self.pending = rest;
         }
         wrote
+    }
+
+    /// Whether the peer has taken bytes since the stall began or since the last call. The kernel says that a socket can
+    /// be written again only when a good part of its buffer is free, which a slow reader may not reach in time.
+    pub fn has_read_meanwhile(&mut self) -> bool {
+        let unsent = self.stream.unsent();
+        let progress = unsent < self.unsent;
+        if progress {
+            self.unsent = unsent;
+            self.stalled_since = Some(Instant::now());
+            self.last_heard = Instant::now();
+        }
+        progress
     }
 
     /// Writes as much of `slices` (`total` bytes) as the socket takes, and keeps the stall clock.
@@ -184,6 +237,10 @@ impl Conn {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(_) => return Wrote::Gone,
             };
+            if written > 0 && self.stalled_since.is_some() {
+                // Room in a socket that was full: the peer has read, which says as much as a Pong.
+                self.last_heard = Instant::now();
+            }
             if written == total {
                 self.stalled_since = None;
                 return Wrote::All;
@@ -191,6 +248,7 @@ impl Conn {
             // A byte accepted is a sign of life; none at all lets the clock run on.
             if written > 0 || self.stalled_since.is_none() {
                 self.stalled_since = Some(Instant::now());
+                self.unsent = self.stream.unsent();
             }
             return Wrote::Part(written);
         }

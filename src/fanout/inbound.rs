@@ -20,6 +20,8 @@ pub enum Inbound {
     Ping(Vec<u8>),
     Pong,
     Close,
+    /// Part of a message whose end has not come; it says nothing, but it costs.
+    Fragment,
 }
 
 /// The unfinished part of what a client sends.
@@ -88,7 +90,7 @@ impl Assembler {
         }
         if !is_final {
             self.fragments = Some(message);
-            return Ok(None);
+            return Ok(Some(Inbound::Fragment));
         }
         match *message {
             (true, bytes) => String::from_utf8(bytes)
@@ -208,6 +210,7 @@ mod tests {
                 all(&wire, step).unwrap(),
                 [
                     Inbound::Text("ping".into()),
+                    Inbound::Fragment,
                     Inbound::Ping(b"in between".into()),
                     Inbound::Text("é".into()),
                     Inbound::Binary,

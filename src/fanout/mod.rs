@@ -34,57 +34,89 @@ pub struct Context {
 
 /// All shards; connections are handed over here.
 pub struct Fanout {
-    shards: Vec<Arc<Mailbox>>,
+    lanes: Vec<Lane>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
+
+/// A shard as others see it.
+#[derive(Clone)]
+struct Lane {
+    mailbox: Arc<Mailbox>,
+    shard: Arc<Mutex<Shard>>,
+}
+
+/// Up to so many subscribers of one shard are served by the thread that read the row: it is awake, and waking another
+/// takes as long as several writes. More would keep it from the next row for too long (a write takes about 10 µs).
+const SERVED_AT_ONCE: usize = 256;
+/// Up to so many in all, waking any other thread takes longer than serving them.
+const HANDFUL: usize = 4;
 
 impl Fanout {
     /// Starts `shards` threads.
     pub fn start(context: Context, shards: usize) -> io::Result<Fanout> {
         let context = Arc::new(context);
-        let (mut mailboxes, mut threads) = (Vec::new(), Vec::new());
+        let (mut lanes, mut threads) = (Vec::new(), Vec::new());
         for number in 0..shards {
             let poll = Poll::new()?;
             let mailbox = Arc::new(Mailbox::new(&poll, context.hub.feeds.len())?);
-            let shard = Shard::new(
-                poll,
-                Arc::clone(&mailbox),
-                Arc::clone(&context),
-                number == 0,
-            );
+            let registry = poll.registry().try_clone()?;
+            let tidies = number == 0;
+            let shard = Shard::new(registry, Arc::clone(&mailbox), Arc::clone(&context), tidies);
+            let shard = Arc::new(Mutex::new(shard));
+            lanes.push(Lane {
+                mailbox,
+                shard: Arc::clone(&shard),
+            });
             let name = format!("walcast-fan-{number}");
             threads.push(
                 std::thread::Builder::new()
                     .name(name)
-                    .spawn(move || shard.run())?,
+                    .spawn(move || or_abort(|| shard::run(&shard, poll)))?,
             );
-            mailboxes.push(mailbox);
         }
         Ok(Fanout {
-            shards: mailboxes,
+            lanes,
             threads: Mutex::new(threads),
         })
     }
 
-    /// Wakes the shards when a feed's log moved.
+    /// Serves or wakes the shards when a feed's log moved.
     pub fn listener(&self) -> Listener {
-        let shards = self.shards.clone();
+        let lanes = self.lanes.clone();
         Box::new(move |feed| {
-            for shard in &shards {
-                shard.moved(feed);
+            let loads = lanes
+                .iter()
+                .map(|lane| lane.mailbox.load.load(Ordering::Acquire));
+            let mut busy: Vec<(&Lane, usize)> = lanes.iter().zip(loads).collect();
+            for (lane, _) in &busy {
+                lane.mailbox.moved[feed].store(true, Ordering::Release);
             }
+            // Nobody there to be told; who comes later takes the log as it is then.
+            busy.retain(|(_, load)| *load > 0);
+            let total: usize = busy.iter().map(|(_, load)| load).sum();
+            // The others begin while this thread serves the last one.
+            let own = if total <= HANDFUL {
+                0
+            } else {
+                busy.len().saturating_sub(1)
+            };
+            let (woken, served) = busy.split_at(own);
+            woken.iter().for_each(|(lane, _)| lane.mailbox.wake());
+            served
+                .iter()
+                .for_each(|(lane, load)| lane.serve(feed, *load));
         })
     }
 
     /// Hands a connection over. `early` is what was read of it already.
     pub fn attach(&self, stream: Stream, early: Vec<u8>, session: Session, guard: Guard) {
         let emptiest = self
-            .shards
+            .lanes
             .iter()
-            .min_by_key(|shard| shard.load.load(Ordering::Relaxed));
-        if let Some(shard) = emptiest {
-            shard.load.fetch_add(1, Ordering::Relaxed);
-            shard.send(Command::Attach(Box::new(Arrival {
+            .min_by_key(|lane| lane.mailbox.load.load(Ordering::Relaxed));
+        if let Some(lane) = emptiest {
+            lane.mailbox.load.fetch_add(1, Ordering::Relaxed);
+            lane.mailbox.send(Command::Attach(Box::new(Arrival {
                 stream,
                 early,
                 session,
@@ -96,28 +128,41 @@ impl Fanout {
     /// Says goodbye to everyone.
     pub fn drain(&self) {
         let total = self.connections();
-        for shard in &self.shards {
-            shard.send(Command::Drain { total });
+        for lane in &self.lanes {
+            lane.mailbox.send(Command::Drain { total });
         }
     }
 
     /// Connections that are still there.
     pub fn connections(&self) -> usize {
-        self.shards
+        self.lanes
             .iter()
-            .map(|shard| shard.load.load(Ordering::Relaxed))
+            .map(|lane| lane.mailbox.load.load(Ordering::Relaxed))
             .sum()
     }
 
     /// Drops what is left and ends the threads. Blocks until they have ended.
     pub fn stop(&self) {
-        for shard in &self.shards {
-            shard.send(Command::Stop);
+        for lane in &self.lanes {
+            lane.mailbox.send(Command::Stop);
         }
         for thread in self.threads.lock().drain(..) {
             // A shard that panicked has logged it; there is nothing left to stop.
             let _ = thread.join();
         }
+    }
+}
+
+impl Lane {
+    /// Serves the shard's subscribers from this thread where there are few and its own is not at work; else wakes it.
+    fn serve(&self, feed: usize, load: usize) {
+        if load <= SERVED_AT_ONCE
+            && let Some(mut shard) = self.shard.try_lock()
+            && shard.serve(feed)
+        {
+            return;
+        }
+        self.mailbox.wake();
     }
 }
 
@@ -127,6 +172,17 @@ pub struct Arrival {
     pub early: Vec<u8>,
     pub session: Session,
     pub guard: Guard,
+}
+
+/// Runs a thread the daemon can't do without. Were it to end in a panic, its connections would hang in silence for
+/// ever; a restart serves them again.
+pub fn or_abort(body: impl FnOnce()) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err() {
+        tracing::error!(
+            "a thread the daemon needs has panicked; ending at once, to be started again"
+        );
+        std::process::abort();
+    }
 }
 
 /// Which connection an answer is for.
@@ -172,14 +228,6 @@ impl Mailbox {
         self.wake();
     }
 
-    fn moved(&self, feed: usize) {
-        self.moved[feed].store(true, Ordering::Release);
-        // Nobody there to be told; who comes later takes the log as it is then.
-        if self.load.load(Ordering::Acquire) > 0 {
-            self.wake();
-        }
-    }
-
     fn wake(&self) {
         if !self.woken.swap(true, Ordering::AcqRel)
             && let Err(e) = self.waker.wake()
@@ -190,7 +238,8 @@ impl Mailbox {
 
     /// Takes what was sent; called by the shard before it looks at anything.
     fn take(&self) -> Vec<Command> {
-        self.woken.store(false, Ordering::Release);
+        // A swap, not a store: what was set before the waker was used must be seen after it.
+        self.woken.swap(false, Ordering::AcqRel);
         std::mem::take(&mut *self.commands.lock())
     }
 

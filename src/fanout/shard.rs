@@ -7,7 +7,8 @@ use std::io::{ErrorKind, IoSlice, Read as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Registry, Token};
+use parking_lot::Mutex;
 use slab::Slab;
 
 use crate::catchup::{Bounds, PageError, PageResult};
@@ -35,6 +36,10 @@ const BATCH: BatchLimits = BatchLimits {
     runs: 256,
     bytes: 256 * 1024,
 };
+/// Buffers read of one client before others have their turn.
+const READS: usize = 4;
+/// Bytes a client may go on sending after it was told that the connection closes.
+const DISCARDED: usize = 64 * 1024;
 /// Batches one subscriber gets before others have their turn.
 const TURNS: usize = 4;
 /// Rows in a burst are written to a cohort at once up to this; beyond it members go on one by one.
@@ -44,7 +49,7 @@ const COHORT_BATCH: BatchLimits = BatchLimits {
 };
 
 pub struct Shard {
-    poll: Poll,
+    registry: Registry,
     mailbox: Arc<Mailbox>,
     context: Arc<Context>,
     conns: Slab<Conn>,
@@ -53,6 +58,8 @@ pub struct Shard {
     next_tick: Instant,
     /// Connections with more to take, and room for it.
     ready: Vec<ConnId>,
+    /// Connections whose socket may hold more to read.
+    unread: Vec<ConnId>,
     /// Connections whose socket is full.
     stalled: HashSet<usize>,
     closing: HashSet<usize>,
@@ -68,6 +75,8 @@ pub struct Shard {
 struct Watched {
     view: View,
     cohorts: HashMap<FilterId, Cohort>,
+    /// The youngest filter a cohort was ever made for.
+    youngest: FilterId,
 }
 
 /// Subscribers of one filter that have everything up to the view's head.
@@ -76,18 +85,43 @@ struct Cohort {
     members: Vec<usize>,
 }
 
+/// The thread of a shard: waits for its sockets and its mailbox. The shard is locked only while there is something to do.
+pub fn run(shard: &Mutex<Shard>, mut poll: Poll) {
+    let mut events = Events::with_capacity(1024);
+    loop {
+        let timeout = shard.lock().timeout();
+        match poll.poll(&mut events, timeout) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(e) => {
+                tracing::error!("a shard can't wait for its sockets: {e}");
+                return;
+            }
+        }
+        if !shard.lock().turn(&events) {
+            return;
+        }
+    }
+}
+
 impl Shard {
-    pub fn new(poll: Poll, mailbox: Arc<Mailbox>, context: Arc<Context>, tidies: bool) -> Shard {
+    pub fn new(
+        registry: Registry,
+        mailbox: Arc<Mailbox>,
+        context: Arc<Context>,
+        tidies: bool,
+    ) -> Shard {
         let now = Instant::now();
         let feeds = context.hub.feeds.iter();
         let feeds = feeds
             .map(|feed| Watched {
                 view: feed.view(),
                 cohorts: HashMap::new(),
+                youngest: FilterId::NONE,
             })
             .collect();
         Shard {
-            poll,
+            registry,
             mailbox,
             context,
             conns: Slab::new(),
@@ -95,6 +129,7 @@ impl Shard {
             wheel: Wheel::new(now),
             next_tick: now + TICK,
             ready: Vec::new(),
+            unread: Vec::new(),
             stalled: HashSet::new(),
             closing: HashSet::new(),
             retry: Vec::new(),
@@ -105,37 +140,41 @@ impl Shard {
         }
     }
 
-    pub fn run(mut self) {
-        let mut events = Events::with_capacity(1024);
-        loop {
-            match self.poll.poll(&mut events, self.timeout()) {
-                Ok(()) => {}
-                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                Err(e) => {
-                    tracing::error!("a shard can't wait for its sockets: {e}");
-                    return;
-                }
-            }
-            // What is new goes out first; what clients say can wait for a moment.
-            if !self.take_mail() {
-                return;
-            }
-            for event in &events {
-                if event.token() != WAKE {
-                    self.socket_event(event.token().0, event.is_readable() || event.is_error());
-                }
-            }
-            for id in std::mem::take(&mut self.ready) {
-                self.pump(id);
-            }
-            if Instant::now() >= self.next_tick {
-                self.tick();
+    /// Does what the events ask for; `false` to stop.
+    fn turn(&mut self, events: &Events) -> bool {
+        // What is new goes out first; what clients say can wait for a moment.
+        if !self.take_mail() {
+            return false;
+        }
+        for id in std::mem::take(&mut self.unread) {
+            if self.is(id) {
+                self.socket_event(id.slot, true);
             }
         }
+        for event in events {
+            if event.token() != WAKE {
+                self.socket_event(event.token().0, event.is_readable() || event.is_error());
+            }
+        }
+        for id in std::mem::take(&mut self.ready) {
+            self.pump(id);
+        }
+        if Instant::now() >= self.next_tick {
+            self.tick();
+        }
+        true
+    }
+
+    /// Gives a feed's subscribers what is new, on whatever thread; `false` when the shard's own has to go on with it.
+    pub fn serve(&mut self, feed: usize) -> bool {
+        if self.mailbox.take_moved(feed) {
+            self.feed_moved(feed);
+        }
+        self.ready.is_empty()
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || !self.unread.is_empty() {
             return Some(Duration::ZERO);
         }
         let idle = self.conns.is_empty() && !self.tidies;
@@ -180,7 +219,7 @@ impl Shard {
             serial: self.serial,
         };
         let conn = &mut self.conns[slot];
-        if let Err(e) = conn.stream.register(self.poll.registry(), Token(slot)) {
+        if let Err(e) = conn.stream.register(&self.registry, Token(slot)) {
             tracing::warn!("a connection can't be watched: {e}");
             return self.remove(slot);
         }
@@ -278,20 +317,11 @@ impl Shard {
             found.insert(FilterId::NONE);
         }
         if let Some(known_below) = known_below
-            && self.youngest(feed) >= known_below
+            && self.feeds[feed].youngest >= known_below
         {
             found.extend(cohorts.keys().filter(|filter| **filter >= known_below));
         }
         found.into_iter().collect()
-    }
-
-    fn youngest(&self, feed: usize) -> FilterId {
-        self.feeds[feed]
-            .cohorts
-            .keys()
-            .max()
-            .copied()
-            .unwrap_or_default()
     }
 
     /// Writes what a cohort takes of `fresh` to each of its members.
@@ -326,7 +356,9 @@ impl Shard {
             };
             let (reached, rest, rows) = batch.after_writing(written);
             sent += rows;
-            conn.last_text = now;
+            if rows > 0 {
+                conn.last_text = now;
+            }
             if wrote == Wrote::All && whole {
                 continue;
             }
@@ -368,6 +400,7 @@ impl Shard {
     fn join_cohort(&mut self, slot: usize) {
         let conn = &mut self.conns[slot];
         let watched = &mut self.feeds[conn.session.feed().index];
+        watched.youngest = watched.youngest.max(conn.session.filter_id());
         let cohort = watched.cohorts.entry(conn.session.filter_id()).or_default();
         conn.place = Place::CaughtUp {
             at: cohort.members.len(),
@@ -426,6 +459,15 @@ impl Shard {
     /// One step of a subscriber that is behind; `false` when it has to wait for something.
     fn step(&mut self, id: ConnId) -> bool {
         let slot = id.slot;
+        let (feed, position) = (
+            self.conns[slot].session.feed().index,
+            self.conns[slot].session.position(),
+        );
+        if position > self.feeds[feed].view.head {
+            // A page went up to the log's head, which this shard has not seen yet. In a cohort that stands lower the
+            // subscriber would be sent those rows again.
+            self.feed_moved(feed);
+        }
         let conn = &mut self.conns[slot];
         let view = &self.feeds[conn.session.feed().index].view;
         if let Some(page) = conn.page.take()
@@ -481,7 +523,7 @@ impl Shard {
         let batch = match &page {
             Some(page) => {
                 // The next page is read while this one is written.
-                if page.last < view.floor {
+                if page.last < conn.session.table_until(view) {
                     self.context.catchup.prefetch(&conn.session, page.last);
                 }
                 Batch::gather(std::iter::once(page), filter, position, BATCH)
@@ -511,7 +553,9 @@ impl Shard {
             conn.session.advance(reached);
         }
         conn.push_rest(rest);
-        conn.last_text = Instant::now();
+        if rows > 0 {
+            conn.last_text = Instant::now();
+        }
         self.context.metrics.messages_sent.inc_by(rows as u64);
         if wrote != Wrote::All {
             self.stalled.insert(slot);
@@ -557,6 +601,7 @@ impl Shard {
                 };
                 if let Some(control) = conn.session.opened(&bounds) {
                     conn.push_text(&control.json());
+                    conn.send_held();
                 }
                 self.pump(id);
             }
@@ -592,10 +637,18 @@ impl Shard {
     /// Reads what the client sent; `false` when the connection is gone.
     fn read(&mut self, slot: usize) -> bool {
         let mut buffer = std::mem::take(&mut self.buffer);
+        let mut reads = 0;
         let open = loop {
             let Some(conn) = self.conns.get_mut(slot) else {
                 break false;
             };
+            if reads == READS {
+                // There may be more, and no event will tell of it.
+                let serial = conn.serial;
+                self.unread.push(ConnId { slot, serial });
+                break true;
+            }
+            reads += 1;
             match conn.stream.read(&mut buffer) {
                 Ok(0) => {
                     self.remove(slot);
@@ -630,27 +683,30 @@ impl Shard {
                 peer_closed |= message == Inbound::Close;
                 return Ok(());
             }
-            conn.rate.take(now)?;
+            if message != Inbound::Close {
+                conn.rate.take(now)?;
+            }
             match message {
                 Inbound::Text(text) => {
                     let answer = answer_to(&text);
                     let kind = if answer.is_some() { "ping" } else { "other" };
                     metrics.client_messages.with_label_values(&[kind]).inc();
                     if let Some(answer) = answer {
-                        conn.push_text(answer);
+                        conn.answer(answer);
                     }
                 }
                 Inbound::Binary => metrics.client_messages.with_label_values(&["other"]).inc(),
                 Inbound::Ping(payload) => conn.push_control(opcode::PONG, &payload),
-                Inbound::Pong => {}
+                Inbound::Pong | Inbound::Fragment => {}
                 Inbound::Close => peer_closed = true,
             }
             Ok(())
         });
         conn.assembler = assembler;
         if conn.place == Place::Closing {
-            // Both have said it, or the peer talks nonsense in place of it.
-            if peer_closed || result.is_err() {
+            conn.discarded += bytes.len();
+            // Both have said it, or the peer talks on in place of it.
+            if peer_closed || result.is_err() || conn.discarded > DISCARDED {
                 self.remove(slot);
             }
             return;
@@ -739,6 +795,12 @@ impl Shard {
         self.closing.remove(&slot);
         // Closing the socket takes it off the poll; the guard undoes the count.
         self.conns.remove(slot);
+        if self.conns.is_empty() {
+            // Nobody is left to send these blocks to; who comes next takes those there are then.
+            self.feeds
+                .iter_mut()
+                .for_each(|watched| watched.view.forget_blocks());
+        }
         self.mailbox
             .load
             .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
@@ -790,8 +852,11 @@ impl Shard {
         let write_timeout = *self.context.write_timeout.lock();
         let stalled: Vec<usize> = self.stalled.iter().copied().collect();
         for slot in stalled {
-            let since = self.conns[slot].stalled_since;
-            if since.is_some_and(|since| now - since >= write_timeout) {
+            let conn = &mut self.conns[slot];
+            let timed_out = conn
+                .stalled_since
+                .is_some_and(|since| now - since >= write_timeout);
+            if timed_out && !conn.has_read_meanwhile() {
                 self.close(slot, CloseCode::WriteTimeout);
             }
         }
@@ -819,10 +884,8 @@ impl Shard {
         }
         if now - conn.last_ping >= beat {
             conn.last_ping = now;
-            // To a full socket a Ping would only add to what is pending; its silence is timed in any case.
-            if !conn.has_pending() {
-                conn.push_control(opcode::PING, b"");
-            }
+            // Also to a slow reader: what it can't have seen it can't answer.
+            conn.push_control(opcode::PING, b"");
         }
         let mut next = conn.last_ping + beat;
         if conn.session.is_resumable() {

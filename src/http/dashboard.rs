@@ -10,7 +10,9 @@ use warp::{Filter, Rejection};
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Name, media type and text of each file.
+/// Name, media type and text.
+type File = (&'static str, &'static str, &'static str);
+
 macro_rules! file {
     ($name:literal, $kind:expr) => {
         ($name, $kind, include_str!(concat!("dashboard/", $name)))
@@ -22,7 +24,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-const FILES: &[(&str, &str, &str)] = &[
+const FILES: &[File] = &[
     file!("index.html", HTML),
     file!("api.js", JS),
     file!("app.js", JS),
@@ -46,18 +48,24 @@ const FILES: &[(&str, &str, &str)] = &[
 pub fn files() -> BoxedFilter<(Response,)> {
     let index = warp::path::end().map(|| "index.html".to_owned());
     let file = warp::path!("dashboard" / String);
-    warp::get()
-        .or(warp::head())
+    let get = warp::get().or(warp::head()).unify();
+    index
+        .or(file)
         .unify()
-        .and(index.or(file).unify())
-        .and_then(serve)
+        .and_then(find)
+        .and(get)
+        .map(serve)
         .boxed()
 }
 
-async fn serve(name: String) -> Result<Response, Rejection> {
-    let Some((_, kind, text)) = FILES.iter().find(|(file, _, _)| *file == name) else {
-        return Err(warp::reject::not_found());
-    };
+async fn find(name: String) -> Result<&'static File, Rejection> {
+    FILES
+        .iter()
+        .find(|(file, _, _)| *file == name)
+        .ok_or_else(warp::reject::not_found)
+}
+
+fn serve((_, kind, text): &'static File) -> Response {
     let mut response = Response::new((*text).into());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -75,5 +83,5 @@ async fn serve(name: String) -> Result<Response, Rejection> {
     );
     // A new version of the daemon brings new files under the same names.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    Ok(response)
+    response
 }

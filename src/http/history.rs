@@ -16,6 +16,10 @@ use crate::http::{App, query};
 use crate::hub::Feed;
 use crate::sqlite::reader::{HistoryPage, TOTAL_CAP};
 
+/// Reads of history that run at once. Further ones wait, so that large answers are not all made at the same time and
+/// catch-up keeps threads to read with.
+pub const CONCURRENT_READS: usize = 4;
+
 /// The feed whose history is served at this path.
 pub async fn alias_of(path: FullPath, app: Arc<App>) -> Result<Arc<Feed>, Rejection> {
     app.paths
@@ -42,21 +46,51 @@ pub async fn read(feed: Arc<Feed>, raw: String, app: Arc<App>) -> Response {
 
 async fn page(feed: &Arc<Feed>, raw: &str, app: &App) -> Result<String, HttpError> {
     let query = query::history(raw, feed.schema().as_deref())?;
+    let turn = Arc::clone(&app.history_reads)
+        .acquire_owned()
+        .await
+        .map_err(|_| HttpError::unavailable("the daemon is shutting down"))?;
     // So that `head` is not below the rows that are shown.
     app.hub.caught_up().await;
     let standing = feed.standing();
     let of = Arc::clone(feed);
+    // Goes with this future, which hyper drops when the client leaves.
+    let asking = Arc::new(());
+    let asked = Arc::downgrade(&asking);
     let read = app.catchup.pool.run(move |reader| {
+        // The read keeps its turn until it ends, however long its client stays.
+        let _turn = turn;
+        let cancelled = || asked.strong_count() == 0;
         reader.with_feed(&of, |open| match open {
-            Some((connection, rows)) => rows.history(connection, &query),
+            Some((connection, rows)) => rows.history_until(connection, &query, &cancelled),
             None => Ok(Some(HistoryPage::default())),
         })
     });
     let page = read
         .await
         .map_err(|reason| HttpError::unavailable(reason.to_string()))?;
+    drop(asking);
     let page = page.ok_or_else(|| HttpError::bad_parameter("a column of the filter is gone"))?;
-    Ok(Body::new(page, standing.head, standing.epoch).json())
+    if feed.standing().generation != standing.generation {
+        return Err(HttpError::unavailable(
+            "the history was replaced while it was read",
+        ));
+    }
+    let head = standing.head.max(newest(feed, &page));
+    Ok(Body::new(page, head, standing.epoch).json())
+}
+
+/// The highest id of a page. What was committed after the head was looked at may be in it already.
+fn newest(feed: &Feed, page: &HistoryPage) -> Cursor {
+    let id = || {
+        let schema = feed.schema()?;
+        let newest: HashMap<String, &RawValue> =
+            serde_json::from_str(page.items.first()?.get()).ok()?;
+        let id = newest.get(schema.table.key_name())?;
+        id.get().trim_matches('"').parse().ok()
+    };
+    // A page without rows, or a key that is not shown: nothing contradicts the head.
+    Cursor(id().unwrap_or(i64::MIN))
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,7 @@
 //! `POST /api/feeds/<feed>/events`: rows over HTTP, for feeds that allow it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Buf;
 use futures_util::{Stream, StreamExt};
@@ -18,20 +19,25 @@ use crate::sqlite::table::Schema;
 use crate::sqlite::writer::{IngestError, NewRow, Writer, parse_rows};
 
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// The whole body must be here this soon after the request's head.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an ingest waits for those before it. The first of them waits no longer for other processes, so who waits
+/// in vain here would have waited in vain there.
+const TURN_PATIENCE: Duration = Duration::from_secs(5);
 /// Requests that may wait for the one writing connection. Each holds a body and a thread, so not for ever more.
 const MAX_WAITING: usize = 16;
 
 /// The writing connection, one request at a time.
 pub struct Ingest {
     writer: Arc<Mutex<Writer>>,
-    waiting: Semaphore,
+    waiting: Arc<Semaphore>,
 }
 
 impl Ingest {
     pub fn new(writer: Writer) -> Ingest {
         Ingest {
             writer: Arc::new(Mutex::new(writer)),
-            waiting: Semaphore::new(MAX_WAITING),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
         }
     }
 
@@ -41,19 +47,27 @@ impl Ingest {
     }
 
     async fn insert(&self, schema: Arc<Schema>, rows: Vec<NewRow>) -> Result<Vec<i64>, HttpError> {
-        let Ok(_turn) = self.waiting.try_acquire() else {
+        let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned() else {
             return Err(HttpError::unavailable(
                 "too many requests are waiting to write",
             ));
         };
         let writer = Arc::clone(&self.writer);
-        let insert = tokio::task::spawn_blocking(move || writer.lock().insert(&schema, &rows));
+        let insert = tokio::task::spawn_blocking(move || {
+            // The thread takes the place, and goes on when its client is gone.
+            let _place = place;
+            let mut writer = writer.try_lock_for(TURN_PATIENCE)?;
+            Some(writer.insert(&schema, &rows))
+        });
         match insert.await {
-            Ok(Ok(ids)) => Ok(ids),
-            Ok(Err(IngestError::Invalid(message))) => Err(invalid(message)),
-            Ok(Err(IngestError::Unavailable(reason))) => {
+            Ok(Some(Ok(ids))) => Ok(ids),
+            Ok(Some(Err(IngestError::Invalid(message)))) => Err(invalid(message)),
+            Ok(Some(Err(IngestError::Unavailable(reason)))) => {
                 Err(HttpError::unavailable(reason.to_string()))
             }
+            Ok(None) => Err(HttpError::unavailable(
+                "the requests before this one wait for the database, which others hold",
+            )),
             Err(_) => Err(HttpError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
@@ -93,12 +107,22 @@ async fn ingest(
         );
         return Err(HttpError::new(StatusCode::FORBIDDEN, "ingest_off", message));
     }
-    let body = collect(body).await?;
+    let body = tokio::time::timeout(BODY_PATIENCE, collect(body))
+        .await
+        .unwrap_or_else(|_| Err(body_too_slow()))?;
     let schema = feed
         .schema()
         .ok_or_else(|| HttpError::unavailable(why_closed(&feed)))?;
     let rows = parse_rows(&schema, &body).map_err(invalid)?;
     app.ingest.insert(schema, rows).await
+}
+
+fn body_too_slow() -> HttpError {
+    let seconds = BODY_PATIENCE.as_secs();
+    let message = format!(
+        "the body was not here {seconds} s after the request's head; send fewer rows at a time"
+    );
+    HttpError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
 }
 
 fn why_closed(feed: &Feed) -> String {

@@ -1,16 +1,22 @@
 //! How many connections there may be, in all and from one address.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// Descriptors kept free of connections: database, WAL and shm of each reader, log, listeners, epolls.
 const RESERVED_DESCRIPTORS: u64 = 64;
-/// Connections beyond the limit that are still answered, with 503 or with health and metrics, before they are dropped.
-const BEYOND: usize = 32;
+/// Connections beyond a limit that are still answered, with 503 or with health and metrics. A further one takes the
+/// place of the oldest, so that those who ask nothing keep no one from asking.
+const BEYOND: usize = 8;
+
+/// Between two looks at whether those evicted have gone.
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 
 /// The bounds in force; a reload may change them.
 #[derive(Debug, Clone, Copy)]
@@ -25,15 +31,27 @@ pub struct Connections {
     bounds: Mutex<Bounds>,
     total: AtomicUsize,
     by_ip: Mutex<HashMap<IpAddr, usize>>,
+    refused: AtomicUsize,
+    /// Ends those refused, oldest first. Some may have ended already.
+    evictions: Mutex<VecDeque<Arc<Notify>>>,
+    /// A refused connection has ended.
+    released: Notify,
 }
 
 /// What becomes of a connection.
 pub enum Admission {
     Welcome(Arc<Ticket>),
-    /// Over a limit: only told so, or asked about the daemon's health. Says which limit.
-    Refused(Arc<Ticket>, &'static str),
-    /// So far over it that there is no descriptor to spare for an answer.
-    Dropped,
+    /// Over a limit: only told so, or asked about the daemon's health.
+    Refused(Arc<Ticket>, Refusal),
+}
+
+/// What a connection over a limit needs to know.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Which limit.
+    pub limit: &'static str,
+    /// Tells it to end at once: others need its place.
+    pub evicted: Arc<Notify>,
 }
 
 /// A counted connection; dropping it undoes the count.
@@ -41,6 +59,7 @@ pub enum Admission {
 pub struct Ticket {
     connections: Arc<Connections>,
     ip: Option<IpAddr>,
+    refused: bool,
 }
 
 impl Connections {
@@ -49,6 +68,9 @@ impl Connections {
             bounds: Mutex::new(bounds),
             total: AtomicUsize::new(0),
             by_ip: Mutex::default(),
+            refused: AtomicUsize::new(0),
+            evictions: Mutex::default(),
+            released: Notify::new(),
         })
     }
 
@@ -75,32 +97,53 @@ impl Connections {
             *count += 1;
             *count
         });
+        let limit = if before >= bounds.total {
+            Some("the server has as many connections as it may have (`max_connections`)")
+        } else if from_ip > bounds.per_ip {
+            Some("this address has as many connections as it may have (`max_connections_per_ip`)")
+        } else {
+            None
+        };
         let ticket = Arc::new(Ticket {
             connections: Arc::clone(self),
             ip,
+            refused: limit.is_some(),
         });
-        if before >= bounds.total + BEYOND {
-            return Admission::Dropped;
+        match limit {
+            None => Admission::Welcome(ticket),
+            Some(limit) => Admission::Refused(ticket, self.refuse(limit)),
         }
-        if before >= bounds.total {
-            return Admission::Refused(
-                ticket,
-                "the server has as many connections as it may have (`max_connections`)",
-            );
+    }
+
+    fn refuse(&self, limit: &'static str) -> Refusal {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let evicted = Arc::new(Notify::new());
+        let mut evictions = self.evictions.lock();
+        evictions.push_back(Arc::clone(&evicted));
+        if evictions.len() > BEYOND
+            && let Some(oldest) = evictions.pop_front()
+        {
+            oldest.notify_one();
         }
-        if from_ip > bounds.per_ip {
-            return Admission::Refused(
-                ticket,
-                "this address has as many connections as it may have (`max_connections_per_ip`)",
-            );
+        Refusal { limit, evicted }
+    }
+
+    /// Resolves when those evicted are gone, and with them their descriptors, so that one more may come.
+    pub async fn room(&self) {
+        while self.refused.load(Ordering::Relaxed) > BEYOND {
+            // Several listeners may wait; one wakes at once, the others look again.
+            let _ = tokio::time::timeout(RELEASE_PAUSE, self.released.notified()).await;
         }
-        Admission::Welcome(ticket)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.connections.total.fetch_sub(1, Ordering::Relaxed);
+        if self.refused {
+            self.connections.refused.fetch_sub(1, Ordering::Relaxed);
+            self.connections.released.notify_one();
+        }
         if let Some(ip) = self.ip {
             let mut by_ip = self.connections.by_ip.lock();
             if let Some(count) = by_ip.get_mut(&ip) {
@@ -114,7 +157,7 @@ impl Drop for Ticket {
 }
 
 /// Raises the soft descriptor limit to the hard one and says how many connections that leaves room for.
-pub fn descriptors_allow() -> usize {
+pub fn raise_descriptor_limit() -> usize {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,

@@ -1,6 +1,7 @@
 //! The edge: routes that parse, authorise and hand over. Nothing below this module knows HTTP.
 
 mod access;
+mod clock;
 mod dashboard;
 mod error;
 mod feeds;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Semaphore, watch};
 use warp::filters::BoxedFilter;
 use warp::http::StatusCode;
 use warp::reply::{Reply, Response};
@@ -45,6 +46,8 @@ pub struct App {
     pub write_timeout: Arc<Mutex<Duration>>,
     /// Turns true when the daemon drains; streams end then.
     pub draining: watch::Receiver<bool>,
+    /// Turns to read history.
+    history_reads: Arc<Semaphore>,
     paths: Paths,
 }
 
@@ -78,6 +81,7 @@ impl App {
             origins: Mutex::new(Arc::new(parts.origins)),
             write_timeout: parts.write_timeout,
             draining: parts.draining,
+            history_reads: Arc::new(Semaphore::new(history::CONCURRENT_READS)),
             paths,
         })
     }
@@ -147,8 +151,6 @@ impl Moves {
 pub struct Peer {
     /// Keeps the connection counted for as long as what it became lives.
     ticket: Arc<Ticket>,
-    /// Ends the connection although an answer is still being written.
-    abort: Arc<Notify>,
 }
 
 /// Adds the state to a filter's extracts.
@@ -202,15 +204,17 @@ pub fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
         .and(with(app))
         .then(status::metrics);
     let by_path = warp::path::full().and(with(app));
-    let alias = get
-        .and(by_path.clone())
+    // Paths go before methods: a path that is not there is not found, whatever the method.
+    let alias = by_path
+        .clone()
         .and_then(history::alias_of)
+        .and(get)
         .and(raw_query())
         .and(with(app))
         .then(history::read);
-    let upgrade = warp::get()
-        .and(by_path)
+    let upgrade = by_path
         .and_then(ws::feed_of)
+        .and(warp::get())
         .and(raw_query())
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<hyper::upgrade::OnUpgrade>())
@@ -232,7 +236,13 @@ pub fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
 
 /// A request that no route took.
 async fn refused(rejection: Rejection) -> Result<Response, std::convert::Infallible> {
-    let error = if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
+    let bad = |message| HttpError::new(StatusCode::BAD_REQUEST, "bad_request", message);
+    let error = if let Some(header) = rejection.find::<warp::reject::InvalidHeader>() {
+        bad(format!(
+            "header \"{}\" is not plain text; send it in ASCII or leave it out",
+            header.name()
+        ))
+    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
         let message = "this path does not take that method";
         HttpError::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -244,11 +254,8 @@ async fn refused(rejection: Rejection) -> Result<Response, std::convert::Infalli
             "there is nothing at this path; `/api/feeds` lists the feeds and their paths",
         )
     } else {
-        HttpError::new(
-            StatusCode::BAD_REQUEST,
-            "bad_request",
-            format!("the request is malformed: {rejection:?}"),
-        )
+        tracing::debug!("a request was rejected: {rejection:?}");
+        bad("the request is malformed; check its path, query and headers".to_owned())
     };
     Ok(error.into_response())
 }

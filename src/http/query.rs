@@ -14,6 +14,10 @@ const MAX_LAST: u32 = 10_000;
 /// Rows a history answer holds where `limit` is not given, and at most.
 const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 500;
+/// JSON that the rows of one answer may be together. Each has an equal share, and what does not fit is cut.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// A share is never smaller.
+const MIN_ITEM_BYTES: usize = 16 * 1024;
 
 /// The parameters of a request, decoded.
 #[derive(Debug)]
@@ -175,6 +179,7 @@ pub fn history(raw: &str, schema: Option<&Schema>) -> Result<HistoryQuery, HttpE
     let after = bound("after", params.take("after")?)?;
     Ok(HistoryQuery {
         limit,
+        item_bytes: (PAGE_BYTES / limit as usize).max(MIN_ITEM_BYTES),
         before,
         after,
         filter: params.filter(schema)?,

@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,24 +17,22 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tower_service::Service;
 use warp::filters::BoxedFilter;
 use warp::http::Request;
 use warp::reply::{Reply, Response};
 
 use crate::http::access::{self, Verdict};
+use crate::http::clock::{Answering, Clock, Lapse, Watched};
 use crate::http::error::HttpError;
-use crate::http::limits::{Admission, Ticket};
+use crate::http::limits::{Admission, Refusal};
 use crate::http::{App, Peer};
 
-/// A request head must be here, whole, this soon after the connection was made.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
-/// A kept-alive connection without a request is closed after this.
-const IDLE_PATIENCE: Duration = Duration::from_secs(60);
 /// Largest request head; browsers send about 1 KiB, with cookies and tokens some more.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// Bytes the kernel may hold for a client that does not read. Without a bound it is up to 2.8 MB each; this is
+/// several hundred rows, enough to keep a client on another continent busy between two writes.
+const SEND_BUFFER: usize = 128 * 1024;
 /// When accepting fails, most likely for want of descriptors, others must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -73,16 +72,28 @@ impl Listener {
         TcpListener::bind(address).await.map(Listener::Tcp)
     }
 
-    /// Binds a Unix socket. A file left behind by a daemon that was killed is replaced; one somebody listens on is not.
+    /// Binds a Unix socket. A socket left behind by a daemon that was killed is replaced; one somebody listens on is
+    /// not, and neither is a file of another kind.
     pub async fn bind_unix(path: &Path) -> io::Result<Listener> {
-        if path.exists() {
-            if tokio::net::UnixStream::connect(path).await.is_ok() {
+        if let Ok(there) = std::fs::symlink_metadata(path) {
+            if !there.file_type().is_socket() {
                 return Err(io::Error::new(
-                    io::ErrorKind::AddrInUse,
-                    "another process listens on it",
+                    io::ErrorKind::AlreadyExists,
+                    "there is a file that is no socket; remove it or choose another path",
                 ));
             }
-            std::fs::remove_file(path)?;
+            match tokio::net::UnixStream::connect(path).await {
+                Ok(_) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::AddrInUse,
+                        "another process listens on it",
+                    ));
+                }
+                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path)?;
+                }
+                Err(e) => return Err(e),
+            }
         }
         Ok(Listener::Unix(
             UnixListener::bind(path)?,
@@ -93,11 +104,10 @@ impl Listener {
 
 /// Serves one listener until the daemon drains.
 pub async fn serve(listener: Listener, app: Arc<App>, routes: BoxedFilter<(Response,)>) {
-    let mut draining = app.draining.clone();
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &app, &routes) => accepted,
-            _ = draining.changed() => return,
+            () = drains(&app) => return,
         };
         if let Err(e) = accepted {
             tracing::warn!("a connection can't be accepted: {e}");
@@ -111,30 +121,43 @@ async fn accept(
     app: &Arc<App>,
     routes: &BoxedFilter<(Response,)>,
 ) -> io::Result<()> {
+    app.connections.room().await;
     match listener {
         Listener::Tcp(listener) => {
             let (stream, peer) = listener.accept().await?;
             stream.set_nodelay(true)?;
+            bound_send_buffer(&stream)?;
             admit(stream, Some(peer.ip()), app, routes);
         }
         Listener::Unix(listener, _) => {
             let (stream, _) = listener.accept().await?;
+            bound_send_buffer(&stream)?;
             admit(stream, None, app, routes);
         }
     }
     Ok(())
 }
 
+fn bound_send_buffer(socket: &impl AsFd) -> io::Result<()> {
+    socket2::SockRef::from(socket).set_send_buffer_size(SEND_BUFFER)
+}
+
 fn admit<S>(stream: S, ip: Option<IpAddr>, app: &Arc<App>, routes: &BoxedFilter<(Response,)>)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + AsRawFd + Unpin + Send + 'static,
 {
     let (ticket, over) = match app.connections.admit(ip) {
         Admission::Welcome(ticket) => (ticket, None),
-        Admission::Refused(ticket, limit) => (ticket, Some(limit)),
-        Admission::Dropped => return app.metrics.connection_error("capacity"),
+        Admission::Refused(ticket, refusal) => (ticket, Some(refusal)),
     };
-    let connection = Connection::new(Arc::clone(app), routes.clone(), ticket, over);
+    let clock = Clock::start(&stream, Arc::clone(&app.write_timeout));
+    let connection = Connection {
+        app: Arc::clone(app),
+        routes: routes.clone(),
+        peer: Peer { ticket },
+        over,
+        clock,
+    };
     tokio::spawn(connection.run(stream));
 }
 
@@ -143,58 +166,51 @@ struct Connection {
     app: Arc<App>,
     routes: BoxedFilter<(Response,)>,
     peer: Peer,
-    /// The limit it is over.
-    over: Option<&'static str>,
+    /// Why it is only told so.
+    over: Option<Refusal>,
     clock: Arc<Clock>,
 }
 
 impl Connection {
-    fn new(
-        app: Arc<App>,
-        routes: BoxedFilter<(Response,)>,
-        ticket: Arc<Ticket>,
-        over: Option<&'static str>,
-    ) -> Self {
-        let peer = Peer {
-            ticket,
-            abort: Arc::new(Notify::new()),
-        };
-        Connection {
-            app,
-            routes,
-            peer,
-            over,
-            clock: Arc::new(Clock::new()),
-        }
-    }
-
     async fn run<S>(self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let mut draining: watch::Receiver<bool> = self.app.draining.clone();
-        let (clock, abort) = (Arc::clone(&self.clock), Arc::clone(&self.peer.abort));
+        let (app, clock) = (Arc::clone(&self.app), Arc::clone(&self.clock));
+        let evicted = self
+            .over
+            .as_ref()
+            .map(|refusal| Arc::clone(&refusal.evicted));
+        let evicted = async {
+            match evicted {
+                Some(evicted) => evicted.notified().await,
+                None => std::future::pending().await,
+            }
+        };
         let this = Arc::new(self);
         let service = service_fn(move |request| Arc::clone(&this).answer(request));
+        let stream = Watched::new(stream, Arc::clone(&clock));
         let mut builder = http1::Builder::new();
         builder.max_buf_size(MAX_HEAD_BYTES);
         let serving = builder
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut serving = std::pin::pin!(serving);
-        loop {
-            let deadline = clock.deadline();
-            tokio::select! {
-                // However it ends, it has ended; clients that vanish are no news.
-                _ = serving.as_mut() => return,
-                () = tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + IDLE_PATIENCE)) => {
-                    if clock.deadline().is_some_and(|deadline| Instant::now() >= deadline) {
-                        return;
-                    }
-                }
-                _ = draining.changed() => serving.as_mut().graceful_shutdown(),
-                () = abort.notified() => return,
+        let lapse = tokio::select! {
+            lapse = clock.run(serving.as_mut()) => Some(lapse),
+            () = drains(&app) => None,
+            () = evicted => return app.metrics.connection_error("capacity"),
+        };
+        let lapse = match lapse {
+            Some(lapse) => lapse,
+            None => {
+                serving.as_mut().graceful_shutdown();
+                clock.run(serving).await
             }
+        };
+        // However else it ended, it has ended; clients that vanish are no news.
+        if lapse == Some(Lapse::Stalled) {
+            app.metrics.connection_error("write_timeout");
         }
     }
 
@@ -202,13 +218,16 @@ impl Connection {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<warp::http::Response<Answer>, Infallible> {
-        let busy = self.clock.begin_request();
+        let answering = self.clock.answering();
         let response = self.respond(request).await?;
-        Ok(response.map(|body| Answer { body, _busy: busy }))
+        Ok(response.map(|body| Answer {
+            body,
+            _answering: answering,
+        }))
     }
 
     async fn respond(&self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
-        if let Some(limit) = self.over
+        if let Some(Refusal { limit, .. }) = self.over
             && !matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics")
         {
             self.app.metrics.connection_error("capacity");
@@ -237,38 +256,12 @@ impl Connection {
     }
 }
 
-/// Tells when a connection has been without a request for too long.
-struct Clock {
-    made: Instant,
-    /// Milliseconds from `made` to the deadline; `BUSY` while a request is being answered.
-    deadline: AtomicU64,
+/// Resolves when the daemon drains.
+async fn drains(app: &App) {
+    let mut draining = app.draining.clone();
+    // The sender gone means that the daemon is, too.
+    let _ = draining.wait_for(|draining| *draining).await;
 }
-
-const BUSY: u64 = u64::MAX;
-
-impl Clock {
-    fn new() -> Clock {
-        Clock {
-            made: Instant::now(),
-            deadline: AtomicU64::new(HEAD_PATIENCE.as_millis() as u64),
-        }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        match self.deadline.load(Ordering::Acquire) {
-            BUSY => None,
-            millis => Some(self.made + Duration::from_millis(millis)),
-        }
-    }
-
-    fn begin_request(self: &Arc<Self>) -> Busy {
-        self.deadline.store(BUSY, Ordering::Release);
-        Busy(Arc::clone(self))
-    }
-}
-
-/// While this lives a request is being answered.
-struct Busy(Arc<Clock>);
 
 type Body = <Response as IntoBody>::Body;
 
@@ -281,10 +274,10 @@ impl<B> IntoBody for warp::http::Response<B> {
     type Body = B;
 }
 
-/// The body of an answer; the connection is busy until it was sent whole.
+/// The body of an answer, which is being given until hyper has taken all of it.
 struct Answer {
     body: Body,
-    _busy: Busy,
+    _answering: Answering,
 }
 
 impl hyper::body::Body for Answer {
@@ -304,14 +297,5 @@ impl hyper::body::Body for Answer {
 
     fn size_hint(&self) -> hyper::body::SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let idle_until = self.0.made.elapsed() + IDLE_PATIENCE;
-        self.0
-            .deadline
-            .store(idle_until.as_millis() as u64, Ordering::Release);
     }
 }

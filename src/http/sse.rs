@@ -1,5 +1,6 @@
 //! `GET /sse/<feed>`: the same rows and the same session as WebSocket, as server-sent events.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::{Reply, Response};
 
 use crate::catchup::{Bounds, PageError};
-use crate::change::{Block, Cursor};
+use crate::change::{Block, Cursor, Epoch};
 use crate::http::error::HttpError;
 use crate::http::limits::Ticket;
 use crate::http::{App, Peer, query};
-use crate::hub::View;
 use crate::metrics::Metrics;
 use crate::protocol::{Control, HEARTBEAT_SECS, payload};
 use crate::session::{Batch, BatchLimits, Session, Since, Step};
@@ -25,6 +26,10 @@ const BATCH: BatchLimits = BatchLimits {
     runs: 256,
     bytes: 64 * 1024,
 };
+/// Blocks of the log that one look takes in. Single commits make blocks of one row, so this many fill a small chunk.
+const LOOK_BLOCKS: usize = 32;
+/// A stream that was silent for so long gets a comment.
+const QUIET: Duration = Duration::from_secs(HEARTBEAT_SECS);
 /// How long to wait before a read that failed is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 /// What EventSource is told to wait before it comes back.
@@ -59,14 +64,14 @@ async fn open(
     app.hub.caught_up().await;
     let session = Session::begin(&feed, request);
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
-    let counted = Counted::new(&app.metrics, Arc::clone(&peer.ticket));
+    let counted = Counted::new(&app.metrics, peer.ticket);
     let stream = SseStream {
         moved: app.moves.subscribe(feed.index),
         draining: app.draining.clone(),
+        epoch: feed.standing().epoch,
         session,
-        view: feed.view(),
         sender,
-        peer,
+        quiet_since: Instant::now(),
         app,
         _counted: counted,
     };
@@ -110,15 +115,26 @@ fn resume_from(last_id: &str) -> Since {
 /// Ends the stream.
 struct Ended;
 
+/// Writes one stream. It holds no rows while it waits: neither for news, nor for a client that takes nothing.
 struct SseStream {
     session: Session,
-    view: View,
+    /// The history that the session is in.
+    epoch: Epoch,
     moved: watch::Receiver<()>,
     draining: watch::Receiver<bool>,
     sender: mpsc::Sender<Bytes>,
-    peer: Peer,
+    /// When something was last sent.
+    quiet_since: Instant,
     app: Arc<App>,
     _counted: Counted,
+}
+
+/// Rows as text, ready to send.
+struct Chunk {
+    text: String,
+    rows: u64,
+    /// The position once they are sent; `None` where the blocks have nothing to say to this subscriber.
+    reaches: Option<Cursor>,
 }
 
 impl SseStream {
@@ -131,23 +147,109 @@ impl SseStream {
     }
 
     async fn step(&mut self) -> Result<(), Ended> {
+        // Room comes first: rows are gathered only when they can go out at once. A client that takes nothing for the
+        // write timeout loses its connection, and with it goes the receiver.
+        self.sender.reserve().await.map_err(|_| Ended)?;
         if *self.draining.borrow() {
             return self.goodbye().await;
         }
+        if self.quiet_since.elapsed() >= QUIET {
+            return self.send_comment().await;
+        }
         self.moved.borrow_and_update();
-        let feed = Arc::clone(self.session.feed());
-        feed.refresh(&mut self.view);
-        match self.session.next(&self.view) {
+        let (step, rows) = self.look();
+        match step {
             Step::Say(control) => self.say(&control).await,
-            Step::TakeRows => {
-                let blocks: Vec<Arc<Block>> =
-                    self.view.after(self.session.position()).cloned().collect();
-                self.send_rows(&blocks).await
-            }
+            Step::TakeRows => match rows {
+                Some(chunk) => self.send_rows(chunk).await,
+                None => Ok(()),
+            },
             Step::ReadPage => self.send_page().await,
             Step::AskBounds => self.open_session().await,
             Step::Wait => self.wait().await,
             Step::Close(_) => Err(Ended),
+        }
+    }
+
+    /// What comes next, with the rows where the log has them.
+    fn look(&mut self) -> (Step, Option<Chunk>) {
+        let feed = Arc::clone(self.session.feed());
+        let view = feed.view_after(self.session.position(), LOOK_BLOCKS);
+        let step = self.session.next(&view);
+        self.epoch = view.epoch.clone();
+        let rows =
+            matches!(step, Step::TakeRows).then(|| self.chunk(view.after(self.session.position())));
+        (step, rows)
+    }
+
+    /// The rows of `blocks` that are this subscriber's, as many as fit.
+    fn chunk<'a>(&self, blocks: impl Iterator<Item = &'a Arc<Block>>) -> Chunk {
+        let (filter, position) = (self.session.filter_id(), self.session.position());
+        let batch = Batch::gather(blocks, filter, position, BATCH);
+        let mut text = String::with_capacity(batch.bytes + batch.rows * 40);
+        for (id, frame) in batch.runs.iter().flat_map(|run| run.frames()) {
+            let data = String::from_utf8_lossy(payload(frame));
+            text.push_str(&format!("id: {}:{id}\ndata: {data}\n\n", self.epoch));
+        }
+        Chunk {
+            text,
+            rows: batch.rows as u64,
+            reaches: batch.reaches,
+        }
+    }
+
+    async fn send_rows(&mut self, chunk: Chunk) -> Result<(), Ended> {
+        if !chunk.text.is_empty() {
+            self.send(chunk.text).await?;
+            self.app.metrics.messages_sent.inc_by(chunk.rows);
+        }
+        if let Some(position) = chunk.reaches {
+            self.session.advance(position);
+        }
+        Ok(())
+    }
+
+    /// Sends the beginning of the page that follows the position. What does not fit is found again: among the pages
+    /// kept for others, or in the table.
+    async fn send_page(&mut self) -> Result<(), Ended> {
+        let page = match self.app.catchup.kept(&self.session) {
+            Some(page) => page,
+            None => match self.read_page().await? {
+                Some(page) => page,
+                None => return Ok(()),
+            },
+        };
+        let chunk = self.chunk(std::iter::once(&page));
+        drop(page);
+        self.send_rows(chunk).await
+    }
+
+    /// Reads the page that follows the position; `None` where the session has to look again.
+    async fn read_page(&mut self) -> Result<Option<Arc<Block>>, Ended> {
+        let (sender, receiver) = oneshot::channel();
+        self.app.catchup.page(&self.session, move |page| {
+            let _ = sender.send(page);
+        });
+        match self.beside_comments(receiver).await? {
+            Ok(Ok((page, generation))) => {
+                Ok(Some(page).filter(|page| self.session.accepts(page, generation)))
+            }
+            Ok(Err(PageError::Pruned | PageError::FilterGone)) => Err(Ended),
+            _ => self.try_later().await.map(|()| None),
+        }
+    }
+
+    async fn open_session(&mut self) -> Result<(), Ended> {
+        let (sender, receiver) = oneshot::channel::<Result<Bounds, _>>();
+        self.app.catchup.bounds(&self.session, move |bounds| {
+            let _ = sender.send(bounds);
+        });
+        match self.beside_comments(receiver).await? {
+            Ok(Ok(bounds)) => match self.session.opened(&bounds) {
+                Some(control) => self.say(&control).await,
+                None => Ok(()),
+            },
+            _ => self.try_later().await,
         }
     }
 
@@ -156,7 +258,24 @@ impl SseStream {
             moved = self.moved.changed() => moved.map_err(|_| Ended),
             _ = self.draining.changed() => Ok(()),
             () = self.sender.closed() => Err(Ended),
-            () = tokio::time::sleep(Duration::from_secs(HEARTBEAT_SECS)) => self.send(":\n\n".to_owned()).await,
+            () = sleep_until(self.quiet_since + QUIET) => self.send_comment().await,
+        }
+    }
+
+    async fn try_later(&mut self) -> Result<(), Ended> {
+        self.beside_comments(tokio::time::sleep(RETRY)).await
+    }
+
+    /// Waits for `work` for as long as the client is there, and lets it know that we are.
+    async fn beside_comments<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = work.as_mut() => return Ok(done),
+                () = self.sender.closed() => return Err(Ended),
+                () = sleep_until(self.quiet_since + QUIET) => {}
+            }
+            self.send_comment().await?;
         }
     }
 
@@ -177,82 +296,18 @@ impl SseStream {
         .await
     }
 
-    async fn open_session(&mut self) -> Result<(), Ended> {
-        let (sender, receiver) = oneshot::channel::<Result<Bounds, _>>();
-        self.app.catchup.bounds(&self.session, move |bounds| {
-            let _ = sender.send(bounds);
-        });
-        match receiver.await {
-            Ok(Ok(bounds)) => match self.session.opened(&bounds) {
-                Some(control) => self.say(&control).await,
-                None => Ok(()),
-            },
-            _ => self.try_later().await,
-        }
+    async fn send_comment(&mut self) -> Result<(), Ended> {
+        self.send(":\n\n".to_owned()).await
     }
 
-    async fn send_page(&mut self) -> Result<(), Ended> {
-        let (sender, receiver) = oneshot::channel();
-        self.app.catchup.page(&self.session, move |page| {
-            let _ = sender.send(page);
-        });
-        match receiver.await {
-            Ok(Ok((page, generation))) if self.session.accepts(&page, generation) => {
-                self.send_rows(&[page]).await
-            }
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(PageError::Pruned | PageError::FilterGone)) => Err(Ended),
-            _ => self.try_later().await,
-        }
-    }
-
-    async fn try_later(&mut self) -> Result<(), Ended> {
-        tokio::select! {
-            () = self.sender.closed() => Err(Ended),
-            () = tokio::time::sleep(RETRY) => Ok(()),
-        }
-    }
-
-    /// Sends all rows of `blocks` that are this subscriber's.
-    async fn send_rows(&mut self, blocks: &[Arc<Block>]) -> Result<(), Ended> {
-        let end = blocks
-            .last()
-            .map_or(self.session.position(), |block| block.last);
-        while self.session.position() < end {
-            let position = self.session.position();
-            let rest = blocks.iter().filter(|block| block.last > position);
-            let batch = Batch::gather(rest, self.session.filter_id(), position, BATCH);
-            let Some(reaches) = batch.reaches else {
-                return Ok(());
-            };
-            let mut text = String::with_capacity(batch.bytes + batch.rows * 40);
-            for (id, frame) in batch.runs.iter().flat_map(|run| run.frames()) {
-                let data = String::from_utf8_lossy(payload(frame));
-                text.push_str(&format!("id: {}:{id}\ndata: {data}\n\n", self.view.epoch));
-            }
-            let rows = batch.rows as u64;
-            drop(batch);
-            if !text.is_empty() {
-                self.send(text).await?;
-            }
-            self.app.metrics.messages_sent.inc_by(rows);
-            self.session.advance(reaches);
-        }
-        Ok(())
-    }
-
-    /// Hands a chunk to the connection. One that takes none for the write timeout is cut off.
+    /// Hands a chunk to the connection.
     async fn send(&mut self, text: String) -> Result<(), Ended> {
-        let patience = *self.app.write_timeout.lock();
-        match tokio::time::timeout(patience, self.sender.send(Bytes::from(text))).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Ended),
-            Err(_) => {
-                self.app.metrics.connection_error("write_timeout");
-                self.peer.abort.notify_one();
-                Err(Ended)
-            }
-        }
+        self.sender
+            .send(Bytes::from(text))
+            .await
+            .map_err(|_| Ended)?;
+        self.quiet_since = Instant::now();
+        Ok(())
     }
 }
 

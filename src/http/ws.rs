@@ -12,6 +12,7 @@ use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
 use crate::fanout::{Guard, Stream};
+use crate::http::clock::Watched;
 use crate::http::error::HttpError;
 use crate::http::limits::Ticket;
 use crate::http::{App, Peer, query};
@@ -21,9 +22,6 @@ use crate::session::Session;
 
 /// The subprotocol a client may ask for; it is the same protocol with and without.
 const SUBPROTOCOL: &str = "walcast.v1";
-/// Bytes the kernel may hold for a client that does not read. Without a bound it is up to 2.8 MB each; this is
-/// several hundred rows, enough to keep a client on another continent busy between two writes.
-const SEND_BUFFER: usize = 128 * 1024;
 
 /// The feed that is served at this path.
 pub async fn feed_of(path: FullPath, app: Arc<App>) -> Result<Arc<Feed>, Rejection> {
@@ -138,9 +136,9 @@ fn switching_protocols(key: &HeaderValue, asked: &HeaderMap) -> Response {
 
 /// Takes the bare socket out of hyper and gives it to a shard.
 fn hand_over(upgraded: Upgraded, session: Session, peer: Peer, app: &App) {
-    let taken = match upgraded.downcast::<TokioIo<TcpStream>>() {
+    let taken = match upgraded.downcast::<TokioIo<Watched<TcpStream>>>() {
         Ok(parts) => tcp(parts.io.into_inner()).map(|stream| (stream, parts.read_buf)),
-        Err(upgraded) => match upgraded.downcast::<TokioIo<UnixStream>>() {
+        Err(upgraded) => match upgraded.downcast::<TokioIo<Watched<UnixStream>>>() {
             Ok(parts) => unix(parts.io.into_inner()).map(|stream| (stream, parts.read_buf)),
             Err(_) => Err(std::io::Error::other("neither TCP nor Unix")),
         },
@@ -154,19 +152,14 @@ fn hand_over(upgraded: Upgraded, session: Session, peer: Peer, app: &App) {
     }
 }
 
-fn tcp(stream: TcpStream) -> std::io::Result<Stream> {
-    stream.set_nodelay(true)?;
-    socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER)?;
-    Ok(Stream::Tcp(mio::net::TcpStream::from_std(
-        stream.into_std()?,
-    )))
+fn tcp(stream: Watched<TcpStream>) -> std::io::Result<Stream> {
+    let stream = stream.into_inner().into_std()?;
+    Ok(Stream::Tcp(mio::net::TcpStream::from_std(stream)))
 }
 
-fn unix(stream: UnixStream) -> std::io::Result<Stream> {
-    socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER)?;
-    Ok(Stream::Unix(mio::net::UnixStream::from_std(
-        stream.into_std()?,
-    )))
+fn unix(stream: Watched<UnixStream>) -> std::io::Result<Stream> {
+    let stream = stream.into_inner().into_std()?;
+    Ok(Stream::Unix(mio::net::UnixStream::from_std(stream)))
 }
 
 /// Counts a WebSocket for as long as it lives.

@@ -8,16 +8,17 @@ use crate::change::{Cursor, MAX_SAFE_INTEGER};
 use crate::config::FeedConfig;
 use crate::sqlite::table::{Exposed, Schema};
 
-/// Words one feed's rows. Holds the bytes that are the same for every row, and scratch space, so that encoding a row
-/// allocates nothing.
+/// What stands before the list of columns that were cut.
+const MARKER: &str = ",\"truncated\":";
+
+/// Words one feed's rows. Holds the bytes that are the same for every row. What a row takes of memory is bounded by the
+/// limit on its size, not by the values in it.
 #[derive(Debug)]
 pub struct Encoder {
     /// `{"type":"remediation_event","event":`
     prefix: Vec<u8>,
     columns: Vec<ColumnEncoder>,
     max_row_bytes: usize,
-    /// Where each value ends in the row that was encoded last.
-    ends: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -45,87 +46,109 @@ impl Encoder {
             prefix,
             columns: columns.collect(),
             max_row_bytes,
-            ends: Vec::new(),
         }
     }
 
     /// Appends the message of a row: `{"type":…,"event":{…}}`.
-    pub fn message<'r>(&mut self, out: &mut Vec<u8>, row: impl Fn(usize) -> ValueRef<'r>) {
+    pub fn message<'r>(&self, out: &mut Vec<u8>, row: impl Fn(usize) -> ValueRef<'r>) {
         out.extend_from_slice(&self.prefix);
-        // Envelope and braces count towards the limit; the list of cut columns, sent beside them, is small.
+        // The envelope counts towards the limit, too.
         let overhead = self.prefix.len() + 1;
-        let cut = self.object(out, row, overhead);
+        let cut = self.object(
+            out,
+            row,
+            self.max_row_bytes.saturating_sub(overhead),
+            MARKER,
+        );
         if !cut.is_empty() {
-            out.extend_from_slice(b",\"truncated\":");
+            out.extend_from_slice(MARKER.as_bytes());
             push_json(out, &cut);
         }
         out.push(b'}');
     }
 
-    /// Appends the row alone, `{…}`, and says which columns were cut because it was too large.
+    /// Appends the row alone, `{…}`, in at most `limit` bytes where the feed's own limit is not smaller still, and says
+    /// which columns were cut because it was too large.
     pub fn item<'r>(
-        &mut self,
+        &self,
         out: &mut Vec<u8>,
         row: impl Fn(usize) -> ValueRef<'r>,
+        limit: usize,
     ) -> Vec<String> {
-        self.object(out, row, 0)
+        self.object(out, row, limit.min(self.max_row_bytes), "")
     }
 
     fn object<'r>(
-        &mut self,
+        &self,
         out: &mut Vec<u8>,
         row: impl Fn(usize) -> ValueRef<'r>,
-        overhead: usize,
+        limit: usize,
+        marker: &str,
     ) -> Vec<String> {
         let start = out.len();
-        self.ends.clear();
         for (place, column) in self.columns.iter().enumerate() {
             out.extend_from_slice(&column.label);
-            column.push_value(out, row(place));
-            self.ends.push(out.len());
+            let value = row(place);
+            // A value that can't fit is not encoded first: it may be a thousand times the limit.
+            if out.len() - start + column.least_size(value, limit) >= limit {
+                out.truncate(start);
+                return self.shrink(out, row, limit, marker);
+            }
+            column.push_value(out, value, limit);
         }
         out.push(b'}');
-        if out.len() - start + overhead <= self.max_row_bytes {
+        if out.len() - start <= limit {
             return Vec::new();
         }
-        self.shrink(out, start, row, overhead)
+        out.truncate(start);
+        self.shrink(out, row, limit, marker)
     }
 
-    /// Encodes the row again with its longest texts and blobs cut to a common length that makes it fit.
+    /// Encodes the row with its longest texts and blobs cut to a common length that makes it fit.
     #[cold]
     fn shrink<'r>(
         &self,
         out: &mut Vec<u8>,
-        start: usize,
         row: impl Fn(usize) -> ValueRef<'r>,
-        overhead: usize,
+        limit: usize,
+        marker: &str,
     ) -> Vec<String> {
         let mut sizes = Vec::with_capacity(self.columns.len());
-        let mut from = start;
-        let mut fixed = overhead + 1;
+        // The brace, and the marker with its brackets.
+        let mut fixed = 1 + if marker.is_empty() {
+            0
+        } else {
+            marker.len() + 2
+        };
         for (place, column) in self.columns.iter().enumerate() {
-            let size = self.ends[place] - from - column.label.len();
-            from = self.ends[place];
+            let value = row(place);
+            let size = column.size(out, value, limit);
             fixed += column.label.len();
-            match row(place) {
-                ValueRef::Text(_) | ValueRef::Blob(_) => sizes.push((place, size)),
+            match value {
+                ValueRef::Text(_) | ValueRef::Blob(_) => {
+                    sizes.push((place, size));
+                    // Its name in the marker, should it be cut: the label has a colon where the marker has a comma.
+                    fixed += if marker.is_empty() {
+                        0
+                    } else {
+                        column.label.len()
+                    };
+                }
                 _ => fixed += size,
             }
         }
-        let limit = common_limit(
+        let longest = common_limit(
             sizes.iter().map(|(_, size)| *size).collect(),
-            self.max_row_bytes.saturating_sub(fixed),
+            limit.saturating_sub(fixed),
         );
-        out.truncate(start);
         let mut cut = Vec::new();
         for (place, column) in self.columns.iter().enumerate() {
             out.extend_from_slice(&column.label);
-            let too_long = sizes.iter().any(|&(p, size)| p == place && size > limit);
-            if too_long {
-                push_cut(out, row(place), limit);
+            if sizes.iter().any(|&(p, size)| p == place && size > longest) {
+                push_cut(out, row(place), longest);
                 cut.push(column.name.clone());
             } else {
-                column.push_value(out, row(place));
+                column.push_value(out, row(place), limit);
             }
         }
         out.push(b'}');
@@ -160,39 +183,86 @@ impl ColumnEncoder {
         }
     }
 
-    fn push_value(&self, out: &mut Vec<u8>, value: ValueRef<'_>) {
+    /// A bound from below, without a look at the value, of what [`push_value`](Self::push_value) appends.
+    fn least_size(&self, value: ValueRef<'_>, limit: usize) -> usize {
+        match value {
+            ValueRef::Blob(blob) => blob.len().div_ceil(3).saturating_mul(4) + 2,
+            // Line breaks between its tokens are left out; how many there are is not known.
+            ValueRef::Text(text) if self.embeds(text, limit) => 0,
+            // Each byte takes one or more, whatever stands for invalid ones included.
+            ValueRef::Text(text) => text.len().min(self.truncate.unwrap_or(usize::MAX)) + 2,
+            _ => 1,
+        }
+    }
+
+    /// What [`push_value`](Self::push_value) would append, in bytes; more than `limit` where it is more than that.
+    fn size(&self, scratch: &mut Vec<u8>, value: ValueRef<'_>, limit: usize) -> usize {
+        let least = self.least_size(value, limit);
+        if least > limit {
+            return least;
+        }
+        let start = scratch.len();
+        self.push_value(scratch, value, limit);
+        let size = scratch.len() - start;
+        scratch.truncate(start);
+        size
+    }
+
+    /// Appends a value. `limit` bounds the row: JSON that is longer can't be embedded and is a text like others.
+    fn push_value(&self, out: &mut Vec<u8>, value: ValueRef<'_>, limit: usize) {
         match value {
             ValueRef::Null => out.extend_from_slice(b"null"),
             ValueRef::Integer(i) => push_integer(out, i),
             ValueRef::Real(r) => push_real(out, r),
-            ValueRef::Blob(blob) => {
-                out.push(b'"');
-                out.extend_from_slice(BASE64.encode(blob).as_bytes());
-                out.push(b'"');
+            ValueRef::Blob(blob) => push_blob(out, blob),
+            ValueRef::Text(text) if self.embeds(text, limit) => {
+                let text = String::from_utf8_lossy(text);
+                match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+                    Ok(_) => push_without_breaks(out, &text),
+                    Err(_) => self.push_text(out, text.as_bytes()),
+                }
             }
-            ValueRef::Text(text) => self.push_text(out, &String::from_utf8_lossy(text)),
+            ValueRef::Text(text) => self.push_text(out, text),
         }
     }
 
-    fn push_text(&self, out: &mut Vec<u8>, text: &str) {
-        if self.json && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
-            // A line break between tokens is valid JSON but would end an SSE data line.
-            match text.contains(['\n', '\r']) {
-                false => out.extend_from_slice(text.as_bytes()),
-                true => push_without_breaks(out, text),
-            }
-            return;
-        }
-        match self.truncate.and_then(|n| text.char_indices().nth(n)) {
+    /// Whether this text is to be embedded if it is valid JSON.
+    fn embeds(&self, text: &[u8], limit: usize) -> bool {
+        self.json && text.len() <= limit
+    }
+
+    fn push_text(&self, out: &mut Vec<u8>, text: &[u8]) {
+        let Some(characters) = self.truncate else {
+            return push_string(out, &String::from_utf8_lossy(text));
+        };
+        let text = String::from_utf8_lossy(head(text, characters.saturating_mul(MAX_CHARACTER)));
+        match text.char_indices().nth(characters) {
             Some((end, _)) => push_string(out, &text[..end]),
-            None => push_string(out, text),
+            None => push_string(out, &text),
         }
     }
 }
 
-/// Inside of JSON strings line breaks are always escaped, so those left are between tokens.
+/// Bytes of the longest character in UTF-8. What stands for an invalid one takes the place of three at most.
+const MAX_CHARACTER: usize = 4;
+
+/// The first `bytes` of a text and the next character, so that what is cut off is not seen as an invalid one before.
+fn head(text: &[u8], bytes: usize) -> &[u8] {
+    &text[..text.len().min(bytes.saturating_add(MAX_CHARACTER))]
+}
+
+/// A line break between tokens is valid JSON but would end an SSE data line. Inside of JSON strings they are always
+/// escaped, so all there are stand between tokens.
 fn push_without_breaks(out: &mut Vec<u8>, json: &str) {
-    out.extend(json.bytes().filter(|b| !matches!(b, b'\n' | b'\r')));
+    for line in json.split(['\n', '\r']) {
+        out.extend_from_slice(line.as_bytes());
+    }
+}
+
+fn push_blob(out: &mut Vec<u8>, blob: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(BASE64.encode(blob).as_bytes());
+    out.push(b'"');
 }
 
 fn push_integer(out: &mut Vec<u8>, i: i64) {
@@ -231,12 +301,10 @@ fn push_cut(out: &mut Vec<u8>, value: ValueRef<'_>, limit: usize) {
     match value {
         ValueRef::Blob(blob) => {
             let bytes = (budget / 4 * 3).min(blob.len());
-            out.push(b'"');
-            out.extend_from_slice(BASE64.encode(&blob[..bytes]).as_bytes());
-            out.push(b'"');
+            push_blob(out, &blob[..bytes]);
         }
         ValueRef::Text(text) => {
-            let text = String::from_utf8_lossy(text);
+            let text = String::from_utf8_lossy(head(text, budget));
             let mut size = 0;
             let end = text
                 .char_indices()
@@ -284,7 +352,7 @@ mod tests {
 
     fn encoded(column: &ColumnEncoder, value: ValueRef<'_>) -> String {
         let mut out = vec![];
-        column.push_value(&mut out, value);
+        column.push_value(&mut out, value, usize::MAX);
         String::from_utf8(out).unwrap()
     }
 
@@ -293,7 +361,6 @@ mod tests {
             prefix: b"{\"type\":\"t\",\"event\":".to_vec(),
             columns,
             max_row_bytes,
-            ends: vec![],
         }
     }
 
@@ -358,7 +425,7 @@ mod tests {
             named(2, "long"),
             named(3, "blob"),
         ];
-        let mut encoder = encoder(columns, 400);
+        let encoder = encoder(columns, 400);
         let (long, blob) = ("\u{1}é".repeat(300), vec![7u8; 5000]);
         let row = |place| match place {
             0 => ValueRef::Integer(7),
@@ -382,5 +449,97 @@ mod tests {
             "{}",
             out.len()
         );
+    }
+
+    fn columns(of: &[(&str, bool, Option<usize>)]) -> Vec<ColumnEncoder> {
+        of.iter()
+            .enumerate()
+            .map(|(place, &(name, json, truncate))| {
+                let exposed = Exposed {
+                    name: name.into(),
+                    kind: ColumnKind::Any,
+                    json,
+                    truncate,
+                };
+                ColumnEncoder::new(place, &exposed)
+            })
+            .collect()
+    }
+
+    fn item(
+        encoder: &Encoder,
+        values: &[ValueRef<'_>],
+        limit: usize,
+    ) -> (serde_json::Value, Vec<String>, usize) {
+        let mut out = vec![];
+        let cut = encoder.item(&mut out, |place| values[place], limit);
+        assert!(out.capacity() < 8 * limit.min(encoder.max_row_bytes) + 1024);
+        (serde_json::from_slice(&out).unwrap(), cut, out.len())
+    }
+
+    #[test]
+    fn values_far_above_the_limit_are_cut_without_being_encoded_whole() {
+        let encoder = encoder(
+            columns(&[
+                ("id", false, None),
+                ("note", false, Some(5)),
+                ("doc", true, None),
+                ("text", false, None),
+                ("blob", false, None),
+            ]),
+            1000,
+        );
+        let (note, doc) = ("ü".repeat(1 << 20), format!("[{}]", " ".repeat(1 << 20)));
+        let (text, blob) = ("😀".repeat(1 << 20), vec![0xff; 1 << 20]);
+        let values = [
+            ValueRef::Integer(7),
+            ValueRef::Text(note.as_bytes()),
+            ValueRef::Text(doc.as_bytes()),
+            ValueRef::Text(text.as_bytes()),
+            ValueRef::Blob(&blob),
+        ];
+        let (json, cut, size) = item(&encoder, &values, usize::MAX);
+        assert_eq!(cut, ["doc", "text", "blob"]);
+        assert_eq!(json["note"], "üüüüü");
+        assert!(json["doc"].as_str().unwrap().starts_with("[  "));
+        assert!(json["text"].as_str().unwrap().chars().all(|c| c == '😀'));
+        assert!((980..=1000).contains(&size), "{size}");
+        // A smaller limit for the page.
+        let (_, cut, size) = item(&encoder, &values, 300);
+        assert_eq!(cut, ["doc", "text", "blob"]);
+        assert!((280..=300).contains(&size), "{size}");
+    }
+
+    #[test]
+    fn a_row_at_its_limit_is_whole_and_above_it_is_cut() {
+        let encoder = encoder(columns(&[("a", false, None), ("b", false, None)]), 1000);
+        let row = |size: usize| "x".repeat(size - r#"{"a":1,"b":""}"#.len());
+        for (size, expected) in [(999, 0), (1000, 0), (1001, 1)] {
+            let text = row(size);
+            let values = [ValueRef::Integer(1), ValueRef::Text(text.as_bytes())];
+            let (_, cut, length) = item(&encoder, &values, usize::MAX);
+            assert_eq!((cut.len(), length), (expected, size.min(1000)));
+        }
+    }
+
+    #[test]
+    fn json_in_many_lines_is_embedded_up_to_the_limit() {
+        let encoder = encoder(columns(&[("doc", true, None)]), 100);
+        let short = format!("[1,{}2]", "\n".repeat(90));
+        let (json, cut, _) = item(&encoder, &[ValueRef::Text(short.as_bytes())], usize::MAX);
+        assert_eq!((&json["doc"], cut.len()), (&serde_json::json!([1, 2]), 0));
+    }
+
+    #[test]
+    fn invalid_text_is_cut_at_a_character_too() {
+        let encoder = encoder(columns(&[("t", false, Some(2)), ("u", false, None)]), 60);
+        let (t, u) = (
+            b"\xf0\x9f\x98\xff\xc3\xa9xyz".repeat(40),
+            b"\xff".repeat(500),
+        );
+        let (json, cut, size) = item(&encoder, &[ValueRef::Text(&t), ValueRef::Text(&u)], 60);
+        assert_eq!(json["t"], "\u{fffd}\u{fffd}");
+        assert_eq!(cut, ["u"]);
+        assert!(size <= 60 && json["u"].as_str().unwrap().chars().all(|c| c == '\u{fffd}'));
     }
 }

@@ -19,6 +19,14 @@ const SAMPLE_ROWS: usize = 16;
 /// With fewer rows left, a single column that agrees proves nothing.
 const ENOUGH_ROWS: usize = 8;
 
+/// Bytes up to which a value is fingerprinted whole; of a larger one the type, the length and its ends.
+const WHOLE: usize = 2 * END;
+/// Bytes taken from each end of a large value.
+const END: usize = 4096;
+/// Bytes above which a value is looked into in the newest sampled row alone, and there only at its beginning: to look
+/// into one SQLite reads it whole, a millisecond for each MiB. A history written past the old head differs in the newest.
+const READ: usize = 256 * 1024;
+
 /// Fingerprints of the newest rows of a table, column by column.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Sample {
@@ -38,6 +46,15 @@ pub enum Suspicion {
 }
 
 impl Sample {
+    /// Number of rows sampled.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Samples the newest rows up to `head`.
     pub fn take(connection: &Connection, table: &Table, head: i64) -> rusqlite::Result<Sample> {
         let columns: Vec<String> = table
@@ -47,15 +64,25 @@ impl Sample {
             .filter(|(i, _)| *i != table.key)
             .map(|(_, c)| c.name.clone())
             .collect();
-        let key = quote_identifier(table.key_name());
+        let (key, name) = (
+            quote_identifier(table.key_name()),
+            quote_identifier(&table.name),
+        );
+        let newest: Option<i64> = connection
+            .prepare_cached(&format!(
+                "SELECT max({key}) FROM {name} WHERE {key} <= ?{}",
+                table.has_position()
+            ))?
+            .query_row([head], |row| row.get(0))?;
         let sql = format!(
-            "SELECT {} FROM {} WHERE {key} <= ? ORDER BY {key} DESC LIMIT {SAMPLE_ROWS}",
+            "SELECT {} FROM {name} WHERE {key} <= ?1{} ORDER BY {key} DESC LIMIT {SAMPLE_ROWS}",
             select_list(&key, &columns),
-            quote_identifier(&table.name)
+            table.has_position()
         );
         let rows = connection
             .prepare_cached(&sql)?
-            .query_map([head], |row| fingerprints(row, columns.len()))?
+            // The newest row is given by its id, for that is what tells it when the same rows are looked at again.
+            .query_map((newest, newest), |row| fingerprints(row, columns.len()))?
             .collect::<Result<_, _>>()?;
         Ok(Sample { columns, rows })
     }
@@ -70,25 +97,36 @@ impl Sample {
             .collect();
         let key = quote_identifier(table.key_name());
         let sql = format!(
-            "SELECT {} FROM {} WHERE {key} = ?",
+            "SELECT {} FROM {} WHERE {key} = ?1{}",
             select_list(&key, &columns),
-            quote_identifier(&table.name)
+            quote_identifier(&table.name),
+            table.has_position()
         );
         let mut statement = connection.prepare_cached(&sql)?;
+        let newest = self.rows.first().map(|(id, _)| *id);
         let mut rows = Vec::new();
         for (id, _) in &self.rows {
-            let mut found = statement.query_map([id], |row| fingerprints(row, columns.len()))?;
+            let mut found =
+                statement.query_map((id, newest), |row| fingerprints(row, columns.len()))?;
             rows.extend(found.next().transpose()?);
         }
         Ok(Sample { columns, rows })
     }
 }
 
+/// The key, then each column: whole, or what stands for a large value. `?2` is the newest sampled id.
 fn select_list(key: &str, columns: &[String]) -> String {
     let mut list = key.to_owned();
     for column in columns {
-        list.push_str(", ");
-        list.push_str(&quote_identifier(column));
+        let column = quote_identifier(column);
+        // SQLite knows the length without reading the value; any other look at it reads it whole.
+        list.push_str(&format!(
+            ", CASE WHEN octet_length({column}) > {WHOLE} THEN typeof({column}) || octet_length({column}) ||
+               CASE WHEN octet_length({column}) <= {READ}
+               THEN substr(CAST({column} AS BLOB), 1, {END}) || substr(CAST({column} AS BLOB), -{END})
+               WHEN {key} = ?2 THEN substr(CAST({column} AS BLOB), 1, {END}) ELSE '' END
+             ELSE {column} END"
+        ));
     }
     list
 }
@@ -164,50 +202,86 @@ fn head_fell(
 
 /// Compares the rows that still exist on the columns that still exist.
 fn agrees(before: &Sample, now: &Sample, suspicion: Suspicion) -> bool {
-    let old_rows: HashMap<i64, &Vec<u64>> = before
-        .rows
-        .iter()
-        .map(|(id, values)| (*id, values))
+    let rows = Compared::new(before, now);
+    let columns = 0..now.columns.len();
+    let unchanged: Vec<usize> = columns
+        .filter(|&column| rows.all(|row| row.agrees_on(column)))
         .collect();
-    let old_place = |name: &String| before.columns.iter().position(|c| c == name);
-    // For each column: the values now, and whether every one is what it was.
-    let columns: Vec<(HashSet<u64>, bool)> = now
-        .columns
-        .iter()
-        .enumerate()
-        .filter_map(|(place, name)| {
-            let old = old_place(name)?;
-            let values = now.rows.iter().map(|(_, values)| values[place]).collect();
-            let unchanged = now
-                .rows
-                .iter()
-                .all(|(id, values)| old_rows[id][old] == values[place]);
-            Some((values, unchanged))
-        })
-        .collect();
-    let whole_rows = columns.iter().all(|(_, unchanged)| *unchanged);
-    // A column of few values (a status) agrees by chance; one whose values are mostly its rows' own does not.
-    let telling = |values: &HashSet<u64>| values.len() >= 2 && values.len() * 2 >= now.rows.len();
+    if unchanged.len() == now.columns.len() {
+        return true;
+    }
     match suspicion {
-        _ if whole_rows => true,
         Suspicion::Replaced => {
-            now.rows.len() >= ENOUGH_ROWS
-                && columns
-                    .iter()
-                    .any(|(values, unchanged)| *unchanged && telling(values))
+            // A column of few values (a status) agrees by chance. One whose values are mostly its rows' own does not,
+            // and neither do several columns that tell most rows apart together.
+            let count = now.rows.len();
+            let telling = |column: &usize| rows.distinct(&[*column]) * 2 >= count.max(4);
+            count >= ENOUGH_ROWS
+                && (unchanged.iter().any(telling) || rows.distinct(&unchanged) * 4 >= count * 3)
         }
         Suspicion::Edited => {
-            let varied = |values: &HashSet<u64>| values.len() >= 2 || now.rows.len() == 1;
-            let any_whole_row = now.rows.iter().any(|(id, values)| {
-                now.columns.iter().enumerate().all(|(place, name)| {
-                    old_place(name).is_none_or(|old| old_rows[id][old] == values[place])
-                })
-            });
-            any_whole_row
-                || columns
-                    .iter()
-                    .any(|(values, unchanged)| *unchanged && varied(values))
+            let varied = |column: &usize| rows.distinct(&[*column]) >= 2 || now.rows.len() == 1;
+            rows.any_whole() || unchanged.iter().any(varied)
         }
+    }
+}
+
+/// Rows as they were sampled beside the same rows as they are now, on the columns of now.
+struct Compared(Vec<ComparedRow>);
+
+struct ComparedRow {
+    before: Vec<Option<u64>>,
+    now: Vec<u64>,
+}
+
+impl ComparedRow {
+    /// A column that was not sampled before says nothing against a row.
+    fn agrees_on(&self, column: usize) -> bool {
+        self.before[column].is_none_or(|before| before == self.now[column])
+    }
+}
+
+impl Compared {
+    fn new(before: &Sample, now: &Sample) -> Compared {
+        let old: HashMap<i64, &Vec<u64>> = before
+            .rows
+            .iter()
+            .map(|(id, values)| (*id, values))
+            .collect();
+        let places: Vec<Option<usize>> = now
+            .columns
+            .iter()
+            .map(|name| before.columns.iter().position(|c| c == name))
+            .collect();
+        let rows = now.rows.iter().filter_map(|(id, values)| {
+            let old = old.get(id)?;
+            let before = places
+                .iter()
+                .map(|place| place.map(|place| old[place]))
+                .collect();
+            Some(ComparedRow {
+                before,
+                now: values.clone(),
+            })
+        });
+        Compared(rows.collect())
+    }
+
+    fn all(&self, holds: impl Fn(&ComparedRow) -> bool) -> bool {
+        self.0.iter().all(holds)
+    }
+
+    /// Whether some row is in every column what it was.
+    fn any_whole(&self) -> bool {
+        self.0
+            .iter()
+            .any(|row| (0..row.now.len()).all(|column| row.agrees_on(column)))
+    }
+
+    /// How many rows differ on these columns, taken together.
+    fn distinct(&self, columns: &[usize]) -> usize {
+        let values = |row: &ComparedRow| columns.iter().map(|&c| row.now[c]).collect::<Vec<u64>>();
+        self.0.iter().map(values).collect::<HashSet<_>>().len()
     }
 }
 
@@ -365,6 +439,36 @@ mod tests {
             Suspicion::Replaced,
             &format!("DELETE FROM t WHERE id > 18; {written}")
         ));
+    }
+
+    #[test]
+    fn large_values_are_told_apart_by_their_ends() {
+        let (db, table) = events(true);
+        let details = |id: i64, sql: &str| {
+            db.execute_batch(&format!("UPDATE t SET details = {sql} WHERE id = {id}"))
+                .unwrap();
+            Sample::take(&db, &table, HEAD).unwrap()
+        };
+        let last = |sample: &Sample, row: usize| sample.rows[row].1[2];
+        for (row, size) in [(0, 10_000), (5, 10_000), (0, 2_000_000), (5, 2_000_000)] {
+            let id = HEAD - row as i64;
+            let zeroes = last(&details(id, &format!("zeroblob({size})")), row);
+            let longer = format!("zeroblob({})", size + 1);
+            let text = format!("CAST(zeroblob({size}) AS TEXT)");
+            let begun = format!("CAST(x'01' || zeroblob({}) AS BLOB)", size - 1);
+            let ended = format!("CAST(zeroblob({}) || x'01' AS BLOB)", size - 1);
+            let looked_into = size <= READ;
+            for (sql, told) in [
+                (longer, true),
+                (text, true),
+                (begun, looked_into || row == 0),
+                (ended, looked_into),
+            ] {
+                let sample = details(id, &sql);
+                assert_eq!(last(&sample, row) != zeroes, told, "row {row}: {sql}");
+                assert_eq!(sample.again(&db, &table).unwrap(), sample);
+            }
+        }
     }
 
     #[test]

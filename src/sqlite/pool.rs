@@ -104,7 +104,10 @@ impl ReadPool {
     ) -> Result<T, Unavailable> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.submit(move |reader| {
-            let _ = sender.send(job(reader));
+            // Whoever asked may be gone by now.
+            if !sender.is_closed() {
+                let _ = sender.send(job(reader));
+            }
         });
         receiver
             .await

@@ -28,6 +28,8 @@ pub struct Column {
     pub has_default: bool,
     pub generated: bool,
     pub primary_key: bool,
+    /// Another name for the rowid, which is all that SQLite itself keeps to integers.
+    pub rowid: bool,
 }
 
 impl Column {
@@ -114,6 +116,18 @@ impl Table {
         &self.columns[self.key].name
     }
 
+    /// SQL, to be joined with `AND`, that holds for the rows of the feed. SQLite lets any other key than the rowid hold
+    /// NULL, text or a fraction, whatever its type; such rows have no position and are none of the feed's.
+    pub fn has_position(&self) -> String {
+        match self.columns[self.key].rowid {
+            true => String::new(),
+            false => format!(
+                " AND typeof({}) = 'integer'",
+                quote_identifier(self.key_name())
+            ),
+        }
+    }
+
     /// The highest id SQLite ever gave in this table, as far as it remembers: the larger of `max(key)` and, with
     /// AUTOINCREMENT, its `sqlite_sequence`. `None` for a table that never had a row.
     pub fn highest(&self, connection: &Connection) -> rusqlite::Result<Option<i64>> {
@@ -146,14 +160,23 @@ impl Table {
             quote_identifier(self.key_name()),
             quote_identifier(&self.name),
         );
+        // The range is that of all integers: it spares the index those NULLs and texts that stand before and behind.
+        let sql = match self.has_position().as_str() {
+            "" => format!("SELECT {which}({key}) FROM {table}"),
+            integer => format!(
+                "SELECT {which}({key}) FROM {table} WHERE {key} BETWEEN {} AND {}{integer}",
+                i64::MIN,
+                i64::MAX
+            ),
+        };
         connection
-            .prepare_cached(&format!("SELECT {which}({key}) FROM {table}"))?
+            .prepare_cached(&sql)?
             .query_row([], |row| row.get(0))
     }
 }
 
 fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
-    connection
+    let mut columns: Vec<Column> = connection
         .prepare("SELECT name, upper(type), \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid")?
         .query_map([table], |row| {
             Ok(Column {
@@ -163,15 +186,33 @@ fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Column>
                 has_default: row.get(3)?,
                 primary_key: row.get::<_, i64>(4)? > 0,
                 generated: row.get::<_, i64>(5)? > 1,
+                rowid: false,
             })
         })?
-        .collect()
+        .collect::<Result<_, _>>()?;
+    // WITHOUT ROWID and `INTEGER PRIMARY KEY DESC` are told apart by the index that they need and the rowid does not.
+    let has_index: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')",
+        [table],
+        |row| row.get(0),
+    )?;
+    if let Some(index) = sole_primary_key(&columns)
+        && columns[index].declared == "INTEGER"
+    {
+        columns[index].rowid = !has_index;
+    }
+    Ok(columns)
+}
+
+fn sole_primary_key(columns: &[Column]) -> Option<usize> {
+    let mut keys = (0..columns.len()).filter(|&index| columns[index].primary_key);
+    let first = keys.next();
+    first.filter(|_| keys.next().is_none())
 }
 
 fn integer_primary_key(table: &str, columns: &[Column]) -> Result<usize, TableError> {
-    let mut keys = columns.iter().enumerate().filter(|(_, c)| c.primary_key);
-    match (keys.next(), keys.next()) {
-        (Some((index, column)), None) if column.declared == "INTEGER" => Ok(index),
+    match sole_primary_key(columns) {
+        Some(index) if columns[index].declared == "INTEGER" => Ok(index),
         _ => Err(TableError::Unfit(format!(
             "table {table} has no integer primary key, so its rows have no order to resume from; \
              declare one (`id INTEGER PRIMARY KEY AUTOINCREMENT`) or name a unique integer column with `key`"
@@ -203,13 +244,12 @@ fn named_key(
             ))
         })?;
     let column = &columns[index];
-    let sole_primary = column.primary_key && columns.iter().filter(|c| c.primary_key).count() == 1;
-    if sole_primary && column.declared == "INTEGER" {
+    if sole_primary_key(columns) == Some(index) && column.declared == "INTEGER" {
         return Ok(index);
     }
     let unique: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1) AS list WHERE list.\"unique\" AND NOT list.partial
-           AND (SELECT group_concat(name) FROM pragma_index_info(list.name)) = ?2)",
+           AND (SELECT count(*) = 1 AND max(name) = ?2 FROM pragma_index_info(list.name)))",
         [table, &column.name],
         |row| row.get(0),
     )?;
@@ -387,6 +427,63 @@ mod tests {
     }
 
     #[test]
+    fn only_the_rowid_is_sure_to_be_an_integer() {
+        for (sql, key, rowid) in [
+            ("CREATE TABLE t(id INTEGER PRIMARY KEY)", None, true),
+            ("CREATE TABLE t(id INTEGER PRIMARY KEY)", Some("id"), true),
+            (
+                "CREATE TABLE t(id INTEGER PRIMARY KEY) WITHOUT ROWID",
+                None,
+                false,
+            ),
+            ("CREATE TABLE t(id INTEGER PRIMARY KEY DESC)", None, false),
+            (
+                "CREATE TABLE t(id INTEGER PRIMARY KEY, seq INTEGER UNIQUE)",
+                Some("seq"),
+                false,
+            ),
+        ] {
+            let table = introspect(sql, key).unwrap();
+            assert_eq!(table.has_position().is_empty(), rowid, "{sql}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_no_integers_are_passed_over_by_index() {
+        for without in ["", "WITHOUT ROWID"] {
+            let db = Connection::open_in_memory().unwrap();
+            db.execute_batch(&format!(
+                "CREATE TABLE t(a TEXT PRIMARY KEY, seq INTEGER UNIQUE) {without};
+                 INSERT INTO t VALUES ('a', NULL), ('b', 7), ('c', 'abc'), ('d', 1.5), ('e', x'00'), ('f', -3), ('g', 9e99)"
+            ))
+            .unwrap();
+            let table = Table::introspect(&db, "t", Some("seq")).unwrap();
+            assert_eq!(table.min_key(&db).unwrap(), Some(-3));
+            assert_eq!(table.highest(&db).unwrap(), Some(7));
+            db.execute("DELETE FROM t WHERE typeof(seq) = 'integer'", [])
+                .unwrap();
+            assert_eq!(table.max_key(&db).unwrap(), None);
+            let integer = table.has_position();
+            for sql in [
+                format!("SELECT max(seq) FROM t WHERE seq BETWEEN -9 AND 9{integer}"),
+                format!("SELECT * FROM t WHERE seq >= 5{integer} ORDER BY seq"),
+                format!("SELECT * FROM t WHERE seq > 1 AND seq <= 5{integer} ORDER BY seq DESC"),
+            ] {
+                let plan: Vec<String> = db
+                    .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                    .unwrap()
+                    .query_map([], |row| row.get(3))
+                    .unwrap()
+                    .collect::<Result<_, _>>()
+                    .unwrap();
+                let indexed =
+                    plan.len() == 1 && plan[0].contains("INDEX sqlite_autoindex_t_2 (seq");
+                assert!(indexed, "{sql}: {plan:?}");
+            }
+        }
+    }
+
+    #[test]
     fn refuses_tables_without_an_order_and_says_what_to_do() {
         for sql in [
             "CREATE TABLE t(a TEXT PRIMARY KEY)",
@@ -423,6 +520,11 @@ mod tests {
         ));
         assert!(matches!(
             introspect(sql, Some("s")),
+            Err(TableError::Unfit(_))
+        ));
+        let together = "CREATE TABLE t(n INTEGER, s TEXT); CREATE UNIQUE INDEX u ON t(n, lower(s))";
+        assert!(matches!(
+            introspect(together, Some("n")),
             Err(TableError::Unfit(_))
         ));
         let Err(TableError::Unfit(reason)) = introspect(sql, Some("nope")) else {

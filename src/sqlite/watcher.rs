@@ -11,15 +11,20 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use crate::sqlite::open::FileId;
 use crate::wake::{Wake, Wakes};
 
-/// Watches the directories in which the database file and a link to it live. Stops when dropped.
+/// Watches the directories in which the database file and the links to it live. Stops when dropped.
 pub struct Watcher {
     _watcher: RecommendedWatcher,
-    /// The directories watched, for noticing when the link, the file or the directory itself became another.
+    /// The paths whose events count, for noticing when a link came to point elsewhere, be it in the same directory.
+    places: Vec<PathBuf>,
+    /// The directories watched, for noticing when one of them became another.
     directories: Vec<(PathBuf, Option<FileId>)>,
 }
 
+/// As many links in a row as the kernel follows.
+const MAX_LINKS: usize = 40;
+
 impl Watcher {
-    /// Starts watching. Fails where the directory is missing or the system is out of watches; the safety poll serves alone then.
+    /// Starts watching. Fails where no directory is there or the system is out of watches; the safety poll serves alone then.
     pub fn start(database: &Path, wake: Arc<Wake>) -> notify::Result<Watcher> {
         let places = places(database);
         let names: Vec<Names> = places.iter().map(|path| Names::of(path)).collect();
@@ -34,36 +39,53 @@ impl Watcher {
             }
         })?;
         let directories = directories(&places);
-        for (directory, _) in &directories {
-            watcher.watch(directory, RecursiveMode::NonRecursive)?;
+        // A dangling link may lead into a directory that is still to be made: the others are watched meanwhile.
+        let none_there = directories.iter().all(|(_, id)| id.is_none());
+        for (directory, id) in &directories {
+            if id.is_some() || none_there {
+                watcher.watch(directory, RecursiveMode::NonRecursive)?;
+            }
         }
         Ok(Watcher {
             _watcher: watcher,
+            places,
             directories,
         })
     }
 
-    /// Whether these are still the directories to watch, and they are still there.
+    /// Whether these are still the files and directories to watch, and the directories are still there.
     pub fn is_current(&self, database: &Path) -> bool {
-        self.directories == directories(&places(database))
+        let places = places(database);
+        self.places == places && self.directories == directories(&places)
     }
 }
 
 fn directories(places: &[PathBuf]) -> Vec<(PathBuf, Option<FileId>)> {
     let mut paths: Vec<PathBuf> = places.iter().map(|path| directory_of(path)).collect();
+    paths.sort_unstable();
     paths.dedup();
     paths
         .into_iter()
-        .map(|path| (FileId::of(&path), path))
-        .map(|(id, path)| (path, id))
+        .map(|path| {
+            let id = FileId::of(&path);
+            (path, id)
+        })
         .collect()
 }
 
-/// The path as given and the real file behind it, where that is another.
+/// The path as given, what each link on the way points to (there or not: a writer may be about to make it), and the
+/// real file, where links to directories make that another path still.
 fn places(database: &Path) -> Vec<PathBuf> {
     let mut places = vec![database.to_owned()];
+    let mut last = database.to_owned();
+    while places.len() <= MAX_LINKS
+        && let Ok(target) = std::fs::read_link(&last)
+    {
+        last = directory_of(&last).join(target);
+        places.push(last.clone());
+    }
     if let Ok(real) = std::fs::canonicalize(database)
-        && std::path::absolute(database).ok().as_deref() != Some(&real)
+        && std::path::absolute(&last).ok().as_deref() != Some(&real)
     {
         places.push(real);
     }
@@ -152,4 +174,59 @@ pub fn events_arrive(directory: &Path) -> anyhow::Result<bool> {
     let _ = std::fs::remove_file(&probe);
     written?;
     Ok(arrived)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A directory with `db`, a link to `link`, a link to `first`, which is not there yet.
+    fn linked() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("link", dir.path().join("db")).unwrap();
+        symlink("first", dir.path().join("link")).unwrap();
+        let database = dir.path().join("db");
+        (dir, database)
+    }
+
+    #[test]
+    fn every_link_and_what_it_points_to_is_a_place() {
+        let (dir, database) = linked();
+        let dangling = places(&database);
+        let expected = ["db", "link", "first"].map(|name| dir.path().join(name));
+        assert_eq!(dangling, expected);
+        std::fs::write(dir.path().join("first"), "").unwrap();
+        assert_eq!(places(&database)[..3], expected);
+    }
+
+    #[test]
+    fn a_link_pointed_elsewhere_in_its_directory_is_noticed() {
+        let (dir, database) = linked();
+        let watcher = Watcher::start(&database, Arc::default()).unwrap();
+        assert!(watcher.is_current(&database));
+        symlink("second", dir.path().join("new")).unwrap();
+        std::fs::rename(dir.path().join("new"), dir.path().join("link")).unwrap();
+        assert!(!watcher.is_current(&database));
+    }
+
+    #[test]
+    fn links_in_a_circle_come_to_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("db");
+        symlink("db", &database).unwrap();
+        assert!(places(&database).len() <= MAX_LINKS + 1);
+        assert!(Watcher::start(&database, Arc::default()).is_ok());
+    }
+
+    #[test]
+    fn a_link_into_a_directory_still_to_be_made_is_watched_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("db");
+        symlink("later/db", &database).unwrap();
+        let watcher = Watcher::start(&database, Arc::default()).unwrap();
+        assert!(watcher.is_current(&database));
+        std::fs::create_dir(dir.path().join("later")).unwrap();
+        assert!(!watcher.is_current(&database));
+    }
 }

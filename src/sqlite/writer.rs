@@ -83,6 +83,14 @@ impl Writer {
                 Ok(ids)
             }
             Err(InsertFailure::Open(reason)) => Err(IngestError::Unavailable(reason)),
+            Err(InsertFailure::NoKey) => {
+                self.changed.store(false, Ordering::Release);
+                Err(IngestError::Invalid(format!(
+                    "column \"{}\" is the key, and the database gives it no integer; rows can be sent to tables with an \
+                     INTEGER PRIMARY KEY or a key with a DEFAULT",
+                    schema.table.key_name()
+                )))
+            }
             Err(InsertFailure::Sqlite(e)) => {
                 self.changed.store(false, Ordering::Release);
                 Err(match e.sqlite_error_code() {
@@ -115,11 +123,14 @@ impl Writer {
                 quote_identifier(schema.table.key_name()),
             );
             let values = fields.iter().map(|(_, value)| value);
-            ids.push(
-                transaction
-                    .prepare_cached(&sql)?
-                    .query_row(rusqlite::params_from_iter(values), |row| row.get(0))?,
-            );
+            let id: Value = transaction
+                .prepare_cached(&sql)?
+                .query_row(rusqlite::params_from_iter(values), |row| row.get(0))?;
+            match id {
+                Value::Integer(id) => ids.push(id),
+                // Only the rowid is always given; a row without a position would be stored and never be sent.
+                _ => return Err(InsertFailure::NoKey),
+            }
         }
         transaction.commit()?;
         Ok(ids)
@@ -151,6 +162,8 @@ impl Writer {
 
 enum InsertFailure {
     Open(Unavailable),
+    /// The new row has no position.
+    NoKey,
     Sqlite(rusqlite::Error),
 }
 

@@ -8,7 +8,7 @@ use super::Place;
 use super::accounts::may;
 use super::report::{Report, quoted};
 use crate::config::Config;
-use crate::http::limits::descriptors_allow;
+use crate::http::limits::raise_descriptor_limit;
 use crate::sqlite::watcher::events_arrive;
 
 /// Reports whether writes to the directory are told, and by which file system.
@@ -141,7 +141,7 @@ pub fn state_directory(config: &Config, report: &mut Report) {
 /// Reports how many connections the descriptor limit allows.
 pub fn connections(config: &Config, report: &mut Report) {
     const LABEL: &str = "connections";
-    let allowed = descriptors_allow();
+    let allowed = raise_descriptor_limit();
     match config.limits.max_connections {
         None => report.ok(LABEL, format!("up to {allowed}, as the descriptor limit allows")),
         Some(wanted) if wanted <= allowed => report.ok(LABEL, format!("up to {wanted}; descriptors allow {allowed}")),

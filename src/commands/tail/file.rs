@@ -332,13 +332,18 @@ impl<'a> Tail<'a> {
             generation: standing.generation,
             key: String::new(),
             head: standing.head,
+            table_is_there: standing.presence == Presence::Open,
             earliest: None,
             start_of_last: None,
             read_at: Instant::now(),
         };
         match standing.presence {
             Presence::Open => {}
-            Presence::Waiting(_) => return Some(bounds),
+            // Where the last rows begin only the table can tell.
+            Presence::Waiting(_) if self.session.last().is_none() || bounds.head == Cursor(0) => {
+                return Some(bounds);
+            }
+            Presence::Waiting(_) => return None,
             Presence::Broken(_) => return None,
         }
         let (filter, last) = (Arc::clone(self.session.filter()), self.session.last());

@@ -1,0 +1,233 @@
+//! When a connection that speaks HTTP has to end by itself: without a request for too long, or with a client that takes
+//! no bytes. Nothing here wakes anyone: the state changes only while hyper is polled, so whoever polls it looks at the
+//! deadline afterwards.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, sleep_until};
+
+/// A request head must be here, whole, this soon after the connection was made.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// A kept-alive connection without a request is closed after this.
+const IDLE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why a connection was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lapse {
+    /// No request came.
+    Idle,
+    /// The client took no byte of an answer for the write timeout.
+    Stalled,
+}
+
+/// What one connection is waiting for, and until when.
+#[derive(Debug)]
+pub struct Clock {
+    state: Mutex<State>,
+    write_timeout: Arc<Mutex<Duration>>,
+    /// Asked only while hyper holds the socket.
+    socket: RawFd,
+}
+
+#[derive(Debug)]
+struct State {
+    answering: bool,
+    /// Counts while nothing is being answered.
+    idle_until: Instant,
+    stall: Option<Stall>,
+}
+
+/// The socket takes nothing more.
+#[derive(Debug, Clone, Copy)]
+struct Stall {
+    until: Instant,
+    /// Bytes the kernel held for the client when it was last looked at.
+    held: usize,
+}
+
+impl Clock {
+    /// A connection was made on `socket`. `write_timeout` is how long its client may take nothing.
+    pub fn start(socket: &impl AsRawFd, write_timeout: Arc<Mutex<Duration>>) -> Arc<Clock> {
+        let state = State {
+            answering: false,
+            idle_until: Instant::now() + HEAD_PATIENCE,
+            stall: None,
+        };
+        Arc::new(Clock {
+            state: Mutex::new(state),
+            write_timeout,
+            socket: socket.as_raw_fd(),
+        })
+    }
+
+    /// A request is being answered for as long as the guard lives.
+    pub fn answering(self: &Arc<Self>) -> Answering {
+        self.state.lock().answering = true;
+        Answering(Arc::clone(self))
+    }
+
+    /// Drives `serving` to its end, or until the connection has to end.
+    pub async fn run(&self, mut serving: Pin<&mut impl Future>) -> Option<Lapse> {
+        let mut timer = std::pin::pin!(sleep_until(Instant::now()));
+        std::future::poll_fn(|cx| {
+            if serving.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            while let Some(deadline) = self.deadline() {
+                if timer.deadline() != deadline {
+                    timer.as_mut().reset(deadline);
+                }
+                ready!(timer.as_mut().poll(cx));
+                if let Some(lapse) = self.lapse() {
+                    return Poll::Ready(Some(lapse));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        let idle = (!state.answering).then_some(state.idle_until);
+        state.stall.map(|stall| stall.until).or(idle)
+    }
+
+    /// The deadline has come: does the connection end, or has the client taken something after all?
+    fn lapse(&self) -> Option<Lapse> {
+        let mut state = self.state.lock();
+        let Some(stall) = state.stall else {
+            return Some(Lapse::Idle);
+        };
+        // The kernel says that a socket can be written only when a third of its buffer is free, which with a slow
+        // client takes longer than a byte does.
+        let held = held_for_client(self.socket);
+        if held >= stall.held {
+            return Some(Lapse::Stalled);
+        }
+        state.stall = Some(self.stall(held));
+        None
+    }
+
+    fn stall(&self, held: usize) -> Stall {
+        Stall {
+            until: Instant::now() + *self.write_timeout.lock(),
+            held,
+        }
+    }
+
+    fn wrote(&self) {
+        let mut state = self.state.lock();
+        state.stall = None;
+        // An answer may leave the socket long after its last byte was handed to hyper.
+        if !state.answering {
+            state.idle_until = Instant::now() + IDLE_PATIENCE;
+        }
+    }
+
+    fn blocked(&self) {
+        let mut state = self.state.lock();
+        if state.stall.is_none() {
+            state.stall = Some(self.stall(held_for_client(self.socket)));
+        }
+    }
+}
+
+/// Bytes that were written to the socket and not taken by its peer yet; 0 where the system does not tell.
+fn held_for_client(socket: RawFd) -> usize {
+    let mut held: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ writes one int to the pointer, which outlives the call; a descriptor that is none only fails.
+    let asked = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &mut held) };
+    if asked == 0 {
+        usize::try_from(held).unwrap_or(0)
+    } else {
+        0
+    }
+}
+
+/// While this lives a request is being answered.
+#[derive(Debug)]
+pub struct Answering(Arc<Clock>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.answering = false;
+        state.idle_until = Instant::now() + IDLE_PATIENCE;
+    }
+}
+
+/// A socket whose clock hears of every write.
+#[derive(Debug)]
+pub struct Watched<S> {
+    socket: S,
+    clock: Arc<Clock>,
+}
+
+impl<S> Watched<S> {
+    pub fn new(socket: S, clock: Arc<Clock>) -> Watched<S> {
+        Watched { socket, clock }
+    }
+
+    pub fn into_inner(self) -> S {
+        self.socket
+    }
+
+    fn heard(&self, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match write {
+            Poll::Ready(_) => self.clock.wrote(),
+            Poll::Pending => self.clock.blocked(),
+        }
+        write
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let write = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.heard(write)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let write = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.heard(write)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

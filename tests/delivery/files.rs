@@ -1,0 +1,288 @@
+//! What can happen to the file: links, late creation, deletion, replacement, restores in place.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::common::database::STOCK_SCHEMA;
+use crate::common::{Daemon, Database, Subscriber, assert_ledger, directory, ids};
+
+/// A plain, and three resumable subscribers that differ in what they do after a reset.
+struct Audience {
+    plain: Subscriber,
+    earliest: Subscriber,
+    now: Subscriber,
+    last: Subscriber,
+    epoch: Value,
+}
+
+impl Audience {
+    #[track_caller]
+    fn of(walcast: &Daemon) -> Audience {
+        let resumable = |query| {
+            let mut subscriber = walcast.subscribe(query);
+            let hello = subscriber.expect("hello");
+            while subscriber.next_row_or_frame().is_none() {}
+            (subscriber, hello["epoch"].clone())
+        };
+        let (earliest, epoch) = resumable("since=earliest");
+        Audience {
+            plain: walcast.subscribe(""),
+            earliest,
+            now: resumable("since=now").0,
+            last: resumable("last=2").0,
+            epoch,
+        }
+    }
+
+    /// All are told of the new history and follow it, beginning with what `rows` says is in it.
+    #[track_caller]
+    fn expect_new_history(&mut self, rows: &[Value]) {
+        let head = rows.last().map_or(json!(0), |row| row["id"].clone());
+        let earliest = rows.first().map_or(Value::Null, |row| row["id"].clone());
+        self.plain.expect_close(1012);
+        let newest = &rows[rows.len().saturating_sub(2)..];
+        let followers = [
+            (&mut self.earliest, rows),
+            (&mut self.now, &[]),
+            (&mut self.last, newest),
+        ];
+        for (subscriber, expected) in followers {
+            let reset = subscriber.expect("reset");
+            assert_ne!(reset["epoch"], self.epoch);
+            assert_eq!(
+                (&reset["reason"], &reset["head"], &reset["earliest"]),
+                (&json!("database_replaced"), &head, &earliest)
+            );
+            assert_ledger(&subscriber.next_rows(expected.len()), expected);
+            assert_eq!(subscriber.expect("live")["id"], head);
+        }
+    }
+
+    /// The resumable ones get the row, live.
+    #[track_caller]
+    fn expect_row(&mut self, id: i64) {
+        for subscriber in [&mut self.earliest, &mut self.now, &mut self.last] {
+            assert_eq!(subscriber.next_row()["id"], id);
+        }
+    }
+}
+
+#[test]
+fn a_database_behind_a_link_is_watched_where_it_is() {
+    let dir = directory();
+    fs::create_dir(dir.path().join("real")).unwrap();
+    let real = Database::with_stock_table(&dir.path().join("real"));
+    std::os::unix::fs::symlink(real.path(), dir.path().join("walcast.db")).unwrap();
+    let walcast = Daemon::on(dir.path()).without_poll().start();
+    let mut plain = walcast.subscribe("");
+    let mut python = real.python();
+    for id in 1..=3 {
+        assert_eq!(python.insert(1), [id]);
+        assert_eq!(plain.next_row()["id"], id);
+    }
+}
+
+/// The stock feed, waiting for a writer to create file and table.
+const NOT_CREATED: &str = "[feeds.remediation]\ncreate = false\n";
+
+#[test]
+fn a_file_that_its_writer_creates_later_is_served_from_the_first_row() {
+    let dir = directory();
+    let walcast = Daemon::on(dir.path())
+        .without_poll()
+        .toml(NOT_CREATED)
+        .start();
+    let mut plain = walcast.subscribe("");
+    let mut resumable = walcast.subscribe("since=now");
+    assert_eq!(resumable.expect("hello")["head"], 0);
+    resumable.expect("live");
+    let empty = walcast.get("/ops/remediate/history").json();
+    assert_eq!((&empty["items"], &empty["total"]), (&json!([]), &json!(0)));
+    let mut python = walcast.database().python();
+    for id in 1..=3 {
+        assert_eq!(python.insert(1), [id]);
+        assert_eq!(plain.next_row()["id"], id);
+    }
+    assert_eq!(ids(&resumable.next_rows(3)), [1, 2, 3]);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_tried_again_however_rarely_is_polled() {
+    let dir = directory();
+    let database = Database::within(dir.path());
+    fs::write(
+        database.path(),
+        "this is not a database, and long enough to be read as one".repeat(20),
+    )
+    .unwrap();
+    let walcast = Daemon::on(dir.path()).without_poll().start();
+    let ready = walcast.get("/readyz");
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    let good = Database::at(dir.path().join("good.db"));
+    good.execute(STOCK_SCHEMA);
+    fs::rename(good.path(), database.path()).unwrap();
+    walcast.wait_until_ready();
+    let mut plain = walcast.subscribe("");
+    assert_eq!(database.python().insert(1), [1]);
+    assert_eq!(plain.next_row()["id"], 1);
+}
+
+#[test]
+fn a_table_that_its_writer_creates_later_is_served_from_the_first_row() {
+    let dir = directory();
+    let database = Database::within(dir.path());
+    database.execute("CREATE TABLE other(x)");
+    let walcast = Daemon::on(dir.path())
+        .without_poll()
+        .toml(NOT_CREATED)
+        .start();
+    let mut plain = walcast.subscribe("");
+    let last = database.python().insert(20)[19];
+    plain.rows_to(last);
+    assert_ledger(plain.ledger(), &database.rows());
+}
+
+#[test]
+fn a_file_deleted_and_made_again_is_another_history() {
+    let dir = directory();
+    let walcast = Daemon::start(dir.path());
+    let database = walcast.database();
+    let mut python = database.python();
+    python.insert(5);
+    walcast.wait_for_head(5);
+    let mut audience = Audience::of(&walcast);
+    database.delete();
+    walcast.wait_for_log("does not exist");
+    python.insert(1);
+    let mut rest = python.insert(1);
+    audience.plain.expect_close(1012);
+    for subscriber in [&mut audience.earliest, &mut audience.last] {
+        assert_ne!(subscriber.expect("reset")["epoch"], audience.epoch);
+        while subscriber.ledger().last().unwrap()["id"] != 2 {
+            if let Some(frame) = subscriber.next_row_or_frame() {
+                assert_eq!(frame["type"], "live");
+            }
+        }
+    }
+    rest.extend(python.insert(1));
+    assert_eq!(rest, [2, 3]);
+    let mut fresh = walcast.subscribe("since=earliest");
+    fresh.expect("hello");
+    fresh.rows_to(3);
+    assert_ledger(fresh.ledger(), &database.rows());
+}
+
+/// Puts `new` in the place of the database as an operator should: what belonged to the old file goes with it.
+fn move_into_place(new: &Path, database: &Database) {
+    for suffix in ["-wal", "-shm"] {
+        let mut name = database.path().as_os_str().to_owned();
+        name.push(suffix);
+        let _ = fs::remove_file(name);
+    }
+    fs::rename(new, database.path()).unwrap();
+}
+
+#[test]
+fn a_file_replaced_by_rename_is_another_history() {
+    let dir = directory();
+    let walcast = Daemon::on(dir.path()).without_poll().start();
+    let database = walcast.database();
+    database.insert_many(5);
+    walcast.wait_for_head(5);
+    let mut audience = Audience::of(&walcast);
+    let other = Database::at(dir.path().join("other.db"));
+    other.execute(STOCK_SCHEMA);
+    other.insert_many(8);
+    let rows = other.rows();
+    move_into_place(other.path(), &database);
+    audience.expect_new_history(&rows);
+    assert_eq!(database.python().insert(1), [9]);
+    audience.expect_row(9);
+}
+
+#[test]
+fn a_copy_of_the_file_moved_over_it_is_the_same_history() {
+    let dir = directory();
+    let walcast = Daemon::start(dir.path());
+    let database = walcast.database();
+    database.insert_many(12);
+    walcast.wait_for_head(12);
+    let mut resumable = walcast.subscribe("since=now");
+    resumable.expect("hello");
+    resumable.expect("live");
+    walcast.wait_for_kept_head(12);
+    let copy = database.copy_to(&dir.path().join("copy.db"));
+    move_into_place(copy.path(), &database);
+    walcast.wait_for_log("was replaced by another file");
+    assert_eq!(database.insert("in the copy"), 13);
+    assert_eq!(resumable.next_row()["id"], 13);
+}
+
+#[test]
+fn a_restore_in_place_is_another_history() {
+    let dir = directory();
+    let walcast = Daemon::on(dir.path()).without_poll().start();
+    let database = walcast.database();
+    database.insert_many(5);
+    let copy = database.copy_to(&dir.path().join("copy.db"));
+    let rows = copy.rows();
+    database.insert_many(5);
+    walcast.wait_for_head(10);
+    let mut audience = Audience::of(&walcast);
+    let mut python = database.python();
+    python.restore(copy.path());
+    audience.expect_new_history(&rows);
+    assert_eq!(python.insert(1), [6]);
+    audience.expect_row(6);
+}
+
+/// `kept`: long enough after the last commit for the daemon to have taken a sample of the newest rows.
+fn restore_and_write_past_the_head_between_two_looks(kept: bool) {
+    let dir = directory();
+    let walcast = Daemon::start(dir.path());
+    let database = walcast.database();
+    database.insert_many(5);
+    let copy = database.copy_to(&dir.path().join("copy.db"));
+    database.insert_many(5);
+    walcast.wait_for_head(10);
+    let mut audience = Audience::of(&walcast);
+    if kept {
+        walcast.wait_for_kept_head(10);
+    }
+    // Stopped, the daemon sees nothing of what happens until it goes on.
+    walcast.signal(libc::SIGSTOP);
+    database.python().restore(copy.path());
+    assert_eq!(database.insert_many(8), 13);
+    let rows = database.rows();
+    walcast.signal(libc::SIGCONT);
+    audience.expect_new_history(&rows);
+}
+
+#[test]
+fn a_restore_written_past_the_head_is_another_history() {
+    restore_and_write_past_the_head_between_two_looks(true);
+}
+
+#[test]
+fn a_restore_written_past_the_head_right_after_a_commit_is_another_history() {
+    restore_and_write_past_the_head_between_two_looks(false);
+}
+
+#[test]
+fn a_table_dropped_and_made_again_is_another_history() {
+    let dir = directory();
+    let walcast = Daemon::on(dir.path()).without_poll().start();
+    let database = walcast.database();
+    database.insert_many(5);
+    walcast.wait_for_head(5);
+    let mut audience = Audience::of(&walcast);
+    database.execute(&format!(
+        "BEGIN; DROP TABLE remediation_events; {STOCK_SCHEMA};
+         INSERT INTO remediation_events(ts) VALUES ('2026-01-01T00:00:00Z'); COMMIT;"
+    ));
+    audience.expect_new_history(&database.rows());
+    assert_eq!(database.insert("next"), 2);
+    audience.expect_row(2);
+}

@@ -1,0 +1,137 @@
+//! Values of every kind, as text, because a number that is rounded on the way still compares equal as a float.
+
+use serde_json::json;
+
+use crate::common::{Daemon, Database, directory};
+
+#[test]
+fn values_of_every_kind_arrive_as_promised() {
+    let dir = directory();
+    Database::within(dir.path()).execute("CREATE TABLE things(id INTEGER PRIMARY KEY, v)");
+    let walcast = Daemon::on(dir.path()).toml("[feeds.things]\n").start();
+    let values = [
+        ("NULL", "null"),
+        ("0", "0"),
+        ("-1", "-1"),
+        ("9007199254740991", "9007199254740991"),
+        ("-9007199254740991", "-9007199254740991"),
+        ("9007199254740992", r#""9007199254740992""#),
+        ("-9007199254740992", r#""-9007199254740992""#),
+        ("9223372036854775807", r#""9223372036854775807""#),
+        ("-9223372036854775808", r#""-9223372036854775808""#),
+        ("0.1", "0.1"),
+        ("-2.5e-8", "-2.5e-8"),
+        ("1e308 * 10", r#""Infinity""#),
+        ("-1e308 * 10", r#""-Infinity""#),
+        ("'plain'", r#""plain""#),
+        ("''", r#""""#),
+        ("'\"\\' || char(10, 9, 1)", r#""\"\\\n\t\u0001""#),
+        ("'grüße 😀'", r#""grüße 😀""#),
+        ("CAST(x'61ff62' AS TEXT)", "\"a\u{fffd}b\""),
+        ("x''", r#""""#),
+        ("x'00ff10'", r#""AP8Q""#),
+        ("'12'", r#""12""#),
+    ];
+    let mut plain = walcast.subscribe_to("/ws/things", "");
+    for (index, (sql, expected)) in values.iter().enumerate() {
+        let id = index + 1;
+        walcast
+            .database()
+            .execute(&format!("INSERT INTO things VALUES ({id}, {sql})"));
+        let frame = format!(r#"{{"type":"things_event","event":{{"id":{id},"v":{expected}}}}}"#);
+        assert_eq!(plain.next_text(), frame, "{sql}");
+    }
+    let mut replay = walcast.subscribe_to("/ws/things", "since=0");
+    replay.expect("hello");
+    for (row, (sql, expected)) in replay.next_rows(values.len()).iter().zip(values) {
+        assert_eq!(row["v"].to_string(), expected, "{sql}");
+    }
+}
+
+#[test]
+fn an_id_beyond_exact_numbers_is_a_string_and_still_a_cursor() {
+    let dir = directory();
+    Database::within(dir.path()).execute("CREATE TABLE things(id INTEGER PRIMARY KEY, v)");
+    let walcast = Daemon::on(dir.path()).toml("[feeds.things]\n").start();
+    let mut plain = walcast.subscribe_to("/ws/things", "");
+    walcast
+        .database()
+        .execute("INSERT INTO things VALUES (9007199254740993, 'a'), (9007199254740995, 'b')");
+    assert_eq!(
+        plain.next_row(),
+        json!({"id": "9007199254740993", "v": "a"})
+    );
+    assert_eq!(
+        plain.next_row(),
+        json!({"id": "9007199254740995", "v": "b"})
+    );
+    let mut resumed = walcast.subscribe_to("/ws/things", "since=9007199254740993");
+    let hello = resumed.expect("hello");
+    assert_eq!(
+        (&hello["since"], &hello["recovered"]),
+        (&json!("9007199254740993"), &json!(true))
+    );
+    assert_eq!(resumed.next_row()["id"], "9007199254740995");
+}
+
+#[test]
+fn columns_are_chosen_embedded_and_cut_as_configured() {
+    let dir = directory();
+    Database::within(dir.path())
+        .execute("CREATE TABLE things(id INTEGER PRIMARY KEY, secret TEXT, doc TEXT, text TEXT)");
+    let walcast = Daemon::on(dir.path())
+        .toml(
+            "[feeds.things]\nexclude = [\"secret\"]\njson = [\"doc\"]\ntruncate = { text = 3 }\n\
+             message = { type = \"thing\", body = \"row\" }\n",
+        )
+        .start();
+    let mut plain = walcast.subscribe_to("/ws/things", "");
+    walcast.database().execute(
+        r#"INSERT INTO things VALUES (1, 'x', '{"a": [1, null]}', 'äöüß'), (2, 'x', '{"a":', 'äöü'), (3, 'x', NULL, NULL)"#,
+    );
+    assert_eq!(
+        plain.next_frame(),
+        json!({"type": "thing", "row": {"id": 1, "doc": {"a": [1, null]}, "text": "äöü"}})
+    );
+    assert_eq!(
+        plain.next_frame(),
+        json!({"type": "thing", "row": {"id": 2, "doc": "{\"a\":", "text": "äöü"}})
+    );
+    assert_eq!(
+        plain.next_frame(),
+        json!({"type": "thing", "row": {"id": 3, "doc": null, "text": null}})
+    );
+}
+
+#[test]
+fn details_are_cut_to_500_code_points() {
+    let dir = directory();
+    let walcast = Daemon::start(dir.path());
+    let mut plain = walcast.subscribe("");
+    walcast.database().insert(&"ü😀".repeat(300));
+    assert_eq!(plain.next_row()["details"], "ü😀".repeat(250));
+}
+
+#[test]
+fn a_row_too_large_to_send_is_cut_and_says_so() {
+    let dir = directory();
+    Database::within(dir.path())
+        .execute("CREATE TABLE things(id INTEGER PRIMARY KEY, short TEXT, long TEXT, bytes BLOB)");
+    let walcast = Daemon::on(dir.path()).toml("[feeds.things]\n").start();
+    let mut plain = walcast.subscribe_to("/ws/things", "");
+    walcast.database().execute(
+        "INSERT INTO things VALUES (1, 'kept', hex(zeroblob(1000000)), zeroblob(1000000)), (2, 'next', 'x', NULL)",
+    );
+    let text = plain.next_text();
+    assert!(text.len() <= (1 << 20) + 100, "{} bytes", text.len());
+    let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(frame["truncated"], json!(["long", "bytes"]));
+    assert_eq!(
+        (&frame["event"]["id"], &frame["event"]["short"]),
+        (&json!(1), &json!("kept"))
+    );
+    assert_eq!(
+        plain.next_frame(),
+        json!({"type": "things_event", "event": {"id": 2, "short": "next", "long": "x", "bytes": null}})
+    );
+}
