@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use crate::config::{Config, JournalMode};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::sqlite::identity::Suspicion;
 use crate::sqlite::open::{
     FileId, Snapshot, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
 };
@@ -250,7 +251,7 @@ impl FeedLoop {
             if version != database.schema_version {
                 drop(snapshot);
                 for feed in &mut self.feeds {
-                    feed.attach(connection, file, &self.hub)?;
+                    feed.attach(connection, file, &self.hub, Suspicion::Reshaped)?;
                 }
                 database.schema_version = version;
                 continue;
@@ -366,7 +367,7 @@ impl FeedLoop {
                 let (connection, file) = (&database.connection, database.file);
                 let mut waiting = None;
                 for feed in &mut self.feeds {
-                    match feed.attach(connection, file, &self.hub) {
+                    match feed.attach(connection, file, &self.hub, Suspicion::Replaced) {
                         Ok(Attached::Open) => {}
                         Ok(Attached::Not(reason)) => waiting = Some(reason),
                         Err(e) => {

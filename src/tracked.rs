@@ -133,12 +133,13 @@ impl Tracked {
         connection: &Connection,
         file: FileId,
         hub: &Hub,
+        suspicion: Suspicion,
     ) -> rusqlite::Result<Attached> {
         let snapshot = Snapshot::begin(connection)?;
         let attached = match Schema::of_feed(connection, &self.feed.config) {
             Ok(schema) => {
                 self.use_schema(Arc::new(schema));
-                self.settle_history(connection, file, hub)?;
+                self.settle_history(connection, file, hub, suspicion)?;
                 // At start the opening line says it for all feeds.
                 if self
                     .presence
@@ -211,6 +212,7 @@ impl Tracked {
         connection: &Connection,
         file: FileId,
         hub: &Hub,
+        suspicion: Suspicion,
     ) -> rusqlite::Result<()> {
         let Some(reader) = &self.reader else {
             return Ok(());
@@ -223,7 +225,7 @@ impl Tracked {
                 &table,
                 &identity.sample,
                 self.head.0,
-                Suspicion::Replaced,
+                suspicion,
             )?),
             None => None,
         };

@@ -41,6 +41,8 @@ pub struct Sample {
 pub enum Suspicion {
     /// The file was replaced or the daemon was away: what can't be told apart is another history.
     Replaced,
+    /// The same open file, whose schema changed: an ALTER or VACUUM, or a restore in place.
+    Reshaped,
     /// The same open file, whose newest row looks different: most likely an update.
     Edited,
 }
@@ -165,7 +167,10 @@ pub fn same_history(
         // Nothing to compare: everything sampled was deleted, or there never was a row.
         return Ok(match suspicion {
             Suspicion::Edited => true,
-            Suspicion::Replaced => {
+            // Ids go on above those given: rows were pruned. A dropped table's sequence goes with it, and a restored
+            // one would have to have pruned the very rows sampled here.
+            Suspicion::Reshaped if table.sequence(connection)? >= Some(head.max(1)) => true,
+            Suspicion::Reshaped | Suspicion::Replaced => {
                 (sample.rows.is_empty() && head == 0) || only_deleted(connection, table, head)?
             }
         });
@@ -211,7 +216,7 @@ fn agrees(before: &Sample, now: &Sample, suspicion: Suspicion) -> bool {
         return true;
     }
     match suspicion {
-        Suspicion::Replaced => {
+        Suspicion::Replaced | Suspicion::Reshaped => {
             // A column of few values (a status) agrees by chance. One whose values are mostly its rows' own does not,
             // and neither do several columns that tell most rows apart together.
             let count = now.rows.len();
