@@ -9,6 +9,8 @@
 //! slow client and history are all "rows above this id, a page at a time", from memory when they are recent and from
 //! SQLite when they are not.
 
+pub mod accounts;
+pub mod activation;
 pub mod catchup;
 pub mod change;
 pub mod cli;
@@ -25,6 +27,7 @@ pub mod protocol;
 pub mod session;
 pub mod shutdown;
 pub mod sqlite;
+pub mod status_text;
 mod tracked;
 pub mod wake;
 
@@ -68,6 +71,10 @@ pub async fn bind(addresses: &[Listen]) -> anyhow::Result<Vec<Listener>> {
             std::io::ErrorKind::AddrInUse => {
                 anyhow!("can't listen on {address}: it is in use; stop what listens there or choose another with --listen")
             }
+            _ if e.raw_os_error() == Some(libc::EAFNOSUPPORT) => anyhow!(
+                "can't listen on {address}: this sandbox has no network of its own, and systemd passed no listener in; \
+                 systemctl start walcast-listen.socket, or see own-listener.conf to let walcast bind by itself"
+            ),
             _ => anyhow!("can't listen on {address}: {e}"),
         });
         listeners.push(bound?);
@@ -149,6 +156,7 @@ pub async fn run(
     for listener in listeners {
         tokio::spawn(server::serve(listener, Arc::clone(&app), routes.clone()));
     }
+    tokio::spawn(status_text::keep_current(Arc::clone(&hub)));
     tell(&[NotifyState::Ready]);
 
     let drain_timeout = serve_until_stopped(&app, &config, control, log, &drain).await;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use walcast::cli::{Cli, Command, ServeArgs};
 use walcast::config::Config;
-use walcast::{commands, logging, shutdown};
+use walcast::{activation, commands, logging, shutdown};
 
 const FAILED: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
@@ -44,7 +44,10 @@ fn serve(args: ServeArgs) -> ExitCode {
     };
     done(runtime.block_on(async {
         let control = shutdown::signals(args)?;
-        let listeners = walcast::bind(&config.listen).await?;
+        let mut listeners = activation::listeners(&config)?;
+        if listeners.is_empty() {
+            listeners = walcast::bind(&config.listen).await?;
+        }
         walcast::run(config, listeners, control, &log).await
     }))
 }

@@ -37,6 +37,27 @@ const SECONDS: [f64; 16] = [
     2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
 ];
 
+/// Labels of `walcast_database_errors_total`.
+const DATABASE_ERRORS: [&str; 7] = [
+    "busy",
+    "corrupt",
+    "io",
+    "not_a_database",
+    "permission",
+    "unfit_table",
+    "unreadable",
+];
+/// Labels of `walcast_connection_errors_total`.
+const CONNECTION_ERRORS: [&str; 7] = [
+    "capacity",
+    "no_pong",
+    "origin",
+    "policy",
+    "protocol",
+    "too_big",
+    "write_timeout",
+];
+
 impl Metrics {
     /// Registers everything; each name once, so registering can only fail through a mistake in this file.
     pub fn new() -> prometheus::Result<Arc<Metrics>> {
@@ -156,6 +177,12 @@ impl Metrics {
         }
         for kind in ["ping", "other"] {
             self.client_messages.with_label_values(&[kind]);
+        }
+        for kind in DATABASE_ERRORS {
+            self.database_errors.with_label_values(&[kind]);
+        }
+        for reason in CONNECTION_ERRORS {
+            self.connection_errors.with_label_values(&[reason]);
         }
     }
 

@@ -1,7 +1,6 @@
 //! `walcast check`: looks at everything `serve` with the same flags would depend on, says what would not work, and how
 //! to mend it. Creates and changes nothing; a probe file for file events is removed again.
 
-mod accounts;
 mod database;
 mod feeds;
 mod listen;

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Bytes the kernel may hold for a client that does not read. Without a bound it is up to 2.8 MB each; this is
 /// several hundred rows, enough to keep a client on another continent busy between two writes.
 const SEND_BUFFER: usize = 128 * 1024;
+/// While the daemon drains, a connection without a request yet is kept for so long: the request may be on its way.
+const FIRST_REQUEST_PATIENCE: Duration = Duration::from_millis(500);
 /// When accepting fails, most likely for want of descriptors, others must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -157,6 +160,7 @@ where
         peer: Peer { ticket },
         over,
         clock,
+        fresh: AtomicBool::new(true),
     };
     tokio::spawn(connection.run(stream));
 }
@@ -169,6 +173,8 @@ struct Connection {
     /// Why it is only told so.
     over: Option<Refusal>,
     clock: Arc<Clock>,
+    /// No request has come yet.
+    fresh: AtomicBool,
 }
 
 impl Connection {
@@ -188,6 +194,7 @@ impl Connection {
             }
         };
         let this = Arc::new(self);
+        let connection = Arc::clone(&this);
         let service = service_fn(move |request| Arc::clone(&this).answer(request));
         let stream = Watched::new(stream, Arc::clone(&clock));
         let mut builder = http1::Builder::new();
@@ -198,7 +205,7 @@ impl Connection {
         let mut serving = std::pin::pin!(serving);
         let lapse = tokio::select! {
             lapse = clock.run(serving.as_mut()) => Some(lapse),
-            () = drains(&app) => None,
+            () = connection.may_end() => None,
             () = evicted => return app.metrics.connection_error("capacity"),
         };
         let lapse = match lapse {
@@ -214,10 +221,20 @@ impl Connection {
         }
     }
 
+    /// Resolves when the daemon drains and no first request is to be expected; hyper would close such a connection, and a
+    /// client that has just been accepted would be left without an answer.
+    async fn may_end(&self) {
+        drains(&self.app).await;
+        if self.fresh.load(Ordering::Relaxed) {
+            tokio::time::sleep(FIRST_REQUEST_PATIENCE).await;
+        }
+    }
+
     async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<warp::http::Response<Answer>, Infallible> {
+        self.fresh.store(false, Ordering::Relaxed);
         let answering = self.clock.answering();
         let response = self.respond(request).await?;
         Ok(response.map(|body| Answer {

@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use crate::sqlite::lockout;
+
 /// Which file a path names at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId {
@@ -145,6 +147,7 @@ pub fn open_reading(path: &Path, busy: Duration) -> Result<Connection, Unavailab
         Ok(_) => {}
         Err(_) => return Err(missing(path)),
     }
+    lockout::check_opening(path)?;
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -167,6 +170,7 @@ pub fn open_writing(path: &Path, busy: Duration, create: bool) -> Result<Connect
     if create {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
+    lockout::check_opening(path)?;
     let connection = Connection::open_with_flags(path, flags).map_err(unavailable)?;
     connection.busy_timeout(busy).map_err(unavailable)?;
     Ok(connection)
@@ -179,6 +183,7 @@ pub fn journal_mode(connection: &Connection) -> rusqlite::Result<String> {
 
 /// Switches the file to WAL; needs a moment in which nobody else has it open. Returns whether it is in WAL now.
 pub fn switch_to_wal(path: &Path) -> Result<bool, Unavailable> {
+    lockout::check_switching(path)?;
     let connection = open_writing(path, Duration::ZERO, false)?;
     let mode: rusqlite::Result<String> =
         connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OpenFlags};
 
 use super::Place;
-use super::accounts::{Owned, User};
 use super::feeds;
 use super::report::{Report, quoted, size};
+use crate::accounts::{Owned, User};
 use crate::config::{Config, JournalMode};
 use crate::sqlite::open::{FileId, Unavailable, open_reading};
 

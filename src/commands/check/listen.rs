@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::accounts::may;
 use super::report::{Report, quoted};
+use crate::accounts::may;
 use crate::config::{Config, Listen};
 
 /// How long whoever has the address may take to say who it is.

@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use super::Place;
-use super::accounts::{Owned, User, group_name, may};
 use super::report::{Mark, Report, quoted};
+use crate::accounts::{Owned, User, group_name, may};
 use crate::config::{Config, JournalMode};
 
 const LABEL: &str = "rights";

@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::Place;
-use super::accounts::may;
 use super::report::{Report, quoted};
+use crate::accounts::may;
 use crate::config::Config;
 use crate::http::limits::raise_descriptor_limit;
 use crate::sqlite::watcher::events_arrive;
