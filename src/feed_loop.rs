@@ -19,6 +19,8 @@ use crate::sqlite::watcher::Watcher;
 use crate::tracked::{Attached, Tracked};
 use crate::wake::{Wake, Wakes};
 
+/// From so many feeds on, one statement asks which of them moved; reading each costs twenty times that.
+const PROBED: usize = 3;
 /// Pages of each feed that one turn of the loop reads; a huge transaction takes many turns, and the watchdog, shutdown
 /// and other wakes have theirs in between.
 const ROUNDS: usize = 32;
@@ -45,6 +47,8 @@ pub struct FeedLoop {
     /// Whether the last attempt to watch failed, so that it is said once.
     unwatched: bool,
     chase: Chase,
+    /// Commits were seen that only some feeds were asked about.
+    unprobed: bool,
     next_poll: Instant,
     next_open: Instant,
     /// Not before this, whatever file events say: opening a broken file makes file events itself.
@@ -94,6 +98,7 @@ impl FeedLoop {
             watcher: None,
             unwatched: false,
             chase: Chase::default(),
+            unprobed: false,
             next_poll: now,
             next_open: now,
             may_open: now,
@@ -216,16 +221,20 @@ impl FeedLoop {
             Ok(version) => version,
             Err(e) => return self.failed(e),
         };
-        if database.data_version == Some(version) && !database.unfinished {
+        let thorough = poll && std::mem::take(&mut self.unprobed);
+        if database.data_version == Some(version) && !database.unfinished && !thorough {
             self.recovered();
             return;
         }
         if poll && !self.chase.is_on() {
             self.metrics.wakes.with_label_values(&["poll"]).inc();
         }
-        let finished = match self.read_feeds() {
+        let finished = match self.read_feeds(thorough) {
             Ok(finished) => finished,
-            Err(e) => return self.failed(e),
+            Err(e) => {
+                self.feeds.iter_mut().for_each(Tracked::forget_probe);
+                return self.failed(e);
+            }
         };
         if let Some(database) = &mut self.database {
             // What is left is read at the next turn, which comes at once.
@@ -239,7 +248,10 @@ impl FeedLoop {
     }
 
     /// Reads what is above the heads, a page of each feed in turn; `false` when there is more than one turn's worth.
-    fn read_feeds(&mut self) -> rusqlite::Result<bool> {
+    ///
+    /// With many feeds, only those whose highest id moved are read at once; what can happen to the others (a newest row
+    /// edited or deleted, ids starting over) waits for a `thorough` look at the next poll.
+    fn read_feeds(&mut self, thorough: bool) -> rusqlite::Result<bool> {
         let Some(database) = &mut self.database else {
             return Ok(true);
         };
@@ -256,11 +268,17 @@ impl FeedLoop {
                 database.schema_version = version;
                 continue;
             }
-            for feed in &mut self.feeds {
-                if first || feed.has_more() {
+            let tops = match first && self.feeds.len() >= PROBED && !thorough {
+                true => Some(database.tops(&self.feeds)?),
+                false => None,
+            };
+            for (index, feed) in self.feeds.iter_mut().enumerate() {
+                let moved = tops.as_ref().is_none_or(|tops| feed.has_moved(tops[index]));
+                if (first && moved) || feed.has_more() {
                     feed.read(connection, file, &self.hub, woken)?;
                 }
             }
+            self.unprobed |= first && tops.is_some();
             first = false;
             let mut more = false;
             for feed in &mut self.feeds {
@@ -483,6 +501,20 @@ impl FeedLoop {
             self.report(reason);
             self.back_off();
         }
+    }
+}
+
+impl Database {
+    /// The highest id of each feed's table as it is now, in one statement: about 1 µs a feed.
+    fn tops(&self, feeds: &[Tracked]) -> rusqlite::Result<Vec<Option<i64>>> {
+        let tops: Vec<String> = feeds
+            .iter()
+            .map(|feed| format!("({})", feed.top_query()))
+            .collect();
+        let sql = format!("SELECT {}", tops.join(", "));
+        self.connection.prepare_cached(&sql)?.query_row([], |row| {
+            (0..feeds.len()).map(|place| row.get(place)).collect()
+        })
     }
 }
 

@@ -21,6 +21,8 @@ use crate::sqlite::table::{Schema, TableError};
 /// The identity is kept at most so often. Rows sent within this time before a kill are not in it; a restore would have
 /// to come from a backup taken in that same moment to go unnoticed.
 const SAVE_EVERY: Duration = Duration::from_millis(200);
+/// What is asked in place of a table that is not there.
+const NO_TABLE: &str = "SELECT NULL";
 /// A sample of so many rows tells enough to last until the identity is kept again.
 const FEW: usize = 8;
 /// The first page after a wake is small, so that the first rows of a burst leave early; the next ones are larger.
@@ -45,6 +47,10 @@ pub struct Tracked {
     fetched: Option<HeadPage>,
     head: Cursor,
     head_row: HeadRow,
+    /// SQL for the highest id.
+    top_query: String,
+    /// The highest id as it was probed last.
+    probed_top: Option<Option<i64>>,
     /// The highest id there was at the last look; only for tables without AUTOINCREMENT.
     top: Option<i64>,
     filters: Filters,
@@ -106,6 +112,8 @@ impl Tracked {
             fetched: None,
             head,
             head_row: HeadRow::Unknown,
+            top_query: NO_TABLE.to_owned(),
+            probed_top: None,
             top: None,
             filters: Filters::default(),
             file,
@@ -175,6 +183,7 @@ impl Tracked {
     /// The table can't be read for now. Says whether that is news.
     pub fn close(&mut self, reason: &Unavailable) -> bool {
         self.reader = None;
+        self.top_query = NO_TABLE.to_owned();
         (self.fetched, self.more) = (None, false);
         self.head_row = HeadRow::Unknown;
         let presence = match reason {
@@ -197,6 +206,8 @@ impl Tracked {
     fn use_schema(&mut self, schema: Arc<Schema>) {
         self.unfit = None;
         self.filters.rebind(&schema);
+        self.top_query = schema.table.extreme_query("max");
+        self.probed_top = None;
         self.feed.opened(Arc::clone(&schema));
         self.reader = Some(RowReader::new(
             &self.feed.config,
@@ -314,6 +325,22 @@ impl Tracked {
         self.more = page.full;
         self.fetched = Some(page);
         Ok(())
+    }
+
+    /// SQL for the highest id of the table; NULL while there is none.
+    pub fn top_query(&self) -> &str {
+        &self.top_query
+    }
+
+    /// Whether the highest id, as it is now, is another than when this was asked last. Who is told so reads the table.
+    pub fn has_moved(&mut self, top: Option<i64>) -> bool {
+        let before = self.probed_top.replace(top);
+        self.head_row == HeadRow::Unknown || before != Some(top)
+    }
+
+    /// Something went wrong before the table could be read: the next probe says that it moved.
+    pub fn forget_probe(&mut self) {
+        self.probed_top = None;
     }
 
     /// Whether the last page was full.

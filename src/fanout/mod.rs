@@ -244,6 +244,7 @@ impl Mailbox {
     }
 
     fn take_moved(&self, feed: usize) -> bool {
-        self.moved[feed].swap(false, Ordering::AcqRel)
+        // Asked far more often than it is true, and reading is cheaper than swapping.
+        self.moved[feed].load(Ordering::Acquire) && self.moved[feed].swap(false, Ordering::AcqRel)
     }
 }

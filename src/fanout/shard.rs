@@ -41,7 +41,7 @@ const READS: usize = 4;
 /// Bytes a client may go on sending after it was told that the connection closes.
 const DISCARDED: usize = 64 * 1024;
 /// Batches one subscriber gets before others have their turn.
-const TURNS: usize = 4;
+const TURNS: usize = 2;
 /// Rows in a burst are written to a cohort at once up to this; beyond it members go on one by one.
 const COHORT_BATCH: BatchLimits = BatchLimits {
     runs: 512,
@@ -158,6 +158,8 @@ impl Shard {
         }
         for id in std::mem::take(&mut self.ready) {
             self.pump(id);
+            // Live rows do not wait for everyone who catches up.
+            self.take_moved();
         }
         if Instant::now() >= self.next_tick {
             self.tick();
@@ -184,11 +186,7 @@ impl Shard {
     /// Takes commands and moved feeds; `false` to stop.
     fn take_mail(&mut self) -> bool {
         let commands = self.mailbox.take();
-        for feed in 0..self.feeds.len() {
-            if self.mailbox.take_moved(feed) {
-                self.feed_moved(feed);
-            }
-        }
+        self.take_moved();
         for command in commands {
             match command {
                 Command::Attach(arrival) => self.attach(*arrival),
@@ -199,6 +197,14 @@ impl Shard {
             }
         }
         true
+    }
+
+    fn take_moved(&mut self) {
+        for feed in 0..self.feeds.len() {
+            if self.mailbox.take_moved(feed) {
+                self.feed_moved(feed);
+            }
+        }
     }
 
     fn attach(&mut self, arrival: Arrival) {

@@ -156,22 +156,26 @@ impl Table {
     }
 
     fn extreme(&self, connection: &Connection, which: &str) -> rusqlite::Result<Option<i64>> {
+        connection
+            .prepare_cached(&self.extreme_query(which))?
+            .query_row([], |row| row.get(0))
+    }
+
+    /// SQL for the highest (`max`) or lowest (`min`) id.
+    pub fn extreme_query(&self, which: &str) -> String {
         let (key, table) = (
             quote_identifier(self.key_name()),
             quote_identifier(&self.name),
         );
         // The range is that of all integers: it spares the index those NULLs and texts that stand before and behind.
-        let sql = match self.has_position().as_str() {
+        match self.has_position().as_str() {
             "" => format!("SELECT {which}({key}) FROM {table}"),
             integer => format!(
                 "SELECT {which}({key}) FROM {table} WHERE {key} BETWEEN {} AND {}{integer}",
                 i64::MIN,
                 i64::MAX
             ),
-        };
-        connection
-            .prepare_cached(&sql)?
-            .query_row([], |row| row.get(0))
+        }
     }
 }
 
