@@ -1,0 +1,106 @@
+//! Ending connections: close frames, goodbyes, and letting go of the socket.
+
+use std::time::Instant;
+
+use super::Shard;
+use crate::fanout::conn::{Place, Wrote};
+use crate::protocol::{CloseCode, Control};
+
+impl Shard {
+    /// Sends a close frame and waits a moment for the peer's.
+    pub(super) fn close(&mut self, slot: usize, code: CloseCode) {
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
+        if conn.place == Place::Closing {
+            return;
+        }
+        if let Some(reason) = code.error_reason() {
+            self.context.metrics.connection_error(reason);
+        }
+        tracing::debug!(
+            code = code.code(),
+            feed = conn.session.feed().config.name,
+            "closing a connection"
+        );
+        let head = self.feeds[conn.session.feed().index].view.head;
+        self.leave_cohort(slot, head);
+        let conn = &mut self.conns[slot];
+        conn.page = None;
+        conn.push_close(code);
+        conn.place = Place::Closing;
+        conn.closing_since = Some(Instant::now());
+        self.closing.insert(slot);
+        if code == CloseCode::Normal {
+            // The peer has closed already: ours is the answer, and the last word.
+            conn.flush();
+            return self.remove(slot);
+        }
+        match conn.flush() {
+            Wrote::All => conn.stream.shutdown(),
+            Wrote::Part(_) => drop(self.stalled.insert(slot)),
+            Wrote::Gone => self.remove(slot),
+        }
+    }
+
+    /// Ends the writing side once the close frame is out.
+    pub(super) fn drop_if_closed(&mut self, slot: usize) {
+        if let Some(conn) = self.conns.get(slot)
+            && conn.place == Place::Closing
+            && !conn.has_pending()
+        {
+            conn.stream.shutdown();
+        }
+    }
+
+    pub(super) fn remove(&mut self, slot: usize) {
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
+        let head = self.feeds[conn.session.feed().index].view.head;
+        self.leave_cohort(slot, head);
+        self.stalled.remove(&slot);
+        self.closing.remove(&slot);
+        // Closing the socket takes it off the poll; the guard undoes the count.
+        self.conns.remove(slot);
+        if self.conns.is_empty() {
+            // Nobody is left to send these blocks to; who comes next takes those there are then.
+            self.feeds
+                .iter_mut()
+                .for_each(|watched| watched.view.forget_blocks());
+        }
+        self.mailbox
+            .load
+            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(super) fn drain(&mut self, total: usize) {
+        self.draining = Some(total);
+        let slots: Vec<usize> = self.conns.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.say_goodbye(slot, total);
+        }
+    }
+
+    pub(super) fn say_goodbye(&mut self, slot: usize, total: usize) {
+        let conn = &mut self.conns[slot];
+        if conn.place == Place::Closing {
+            return;
+        }
+        if conn.session.is_resumable() {
+            let reconnect_after_ms = reconnect_after(conn.serial, total);
+            conn.push_text(&Control::Goodbye { reconnect_after_ms }.json());
+        }
+        self.close(slot, CloseCode::Restart);
+    }
+}
+
+/// When to come back after a drain: spread so that a thousand clients a second return, and nobody sooner than a
+/// restart takes.
+fn reconnect_after(serial: u64, total: usize) -> u64 {
+    const SOONEST: u64 = 250;
+    let spread = 750 + total as u64;
+    // Fibonacci hashing: neighbours land far apart.
+    let random = serial.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    SOONEST + random % spread
+}

@@ -1,0 +1,212 @@
+//! Subscribers that have everything, by feed and filter: a block is gathered once for all of them.
+
+use std::collections::HashSet;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Shard;
+use crate::change::{Block, Cursor};
+use crate::fanout::ConnId;
+use crate::fanout::conn::{Place, Wrote};
+use crate::filter::FilterId;
+use crate::session::{Batch, BatchLimits};
+
+/// Rows in a burst are written to a cohort at once up to this; beyond it members go on one by one.
+const COHORT_BATCH: BatchLimits = BatchLimits {
+    runs: 512,
+    bytes: 512 * 1024,
+};
+
+impl Shard {
+    /// A feed's log moved: everyone who had everything gets what is new.
+    pub(super) fn feed_moved(&mut self, feed: usize) {
+        let watched = &mut self.feeds[feed];
+        let head = watched.view.head;
+        let refreshed = self.context.hub.feeds[feed].refresh(&mut watched.view);
+        let filters_may_be_gone =
+            refreshed.reshaped && watched.cohorts.keys().any(|f| *f != FilterId::NONE);
+        if refreshed.replaced || filters_may_be_gone || head < watched.view.floor {
+            return self.disband(feed, head);
+        }
+        let fresh: Vec<Arc<Block>> = watched
+            .view
+            .blocks
+            .range(refreshed.fresh_from..)
+            .cloned()
+            .collect();
+        if fresh.is_empty() {
+            return;
+        }
+        for filter in self.concerned(feed, &fresh) {
+            self.broadcast(feed, filter, head, &fresh);
+        }
+        self.observe_broadcast(&fresh);
+    }
+
+    pub(super) fn observe_broadcast(&self, fresh: &[Arc<Block>]) {
+        let rows = fresh.iter().filter(|block| !block.entries.is_empty());
+        for block in rows {
+            self.context
+                .metrics
+                .broadcast
+                .observe(block.read_at.elapsed().as_secs_f64());
+        }
+    }
+
+    /// The cohorts that take something of these blocks, or can't know from them whether they do.
+    pub(super) fn concerned(&self, feed: usize, fresh: &[Arc<Block>]) -> Vec<FilterId> {
+        let cohorts = &self.feeds[feed].cohorts;
+        let concerns = |filter: &FilterId| {
+            fresh.iter().any(|block| {
+                !block.knows(*filter) || !block.selection(*filter, Cursor::MIN).is_empty()
+            })
+        };
+        // All cohorts, or only those that the blocks name: whichever are fewer. Filters not known to the first block
+        // are the youngest few.
+        let named: usize = fresh
+            .iter()
+            .filter_map(|b| b.matches.as_ref())
+            .map(|m| m.rows.len())
+            .sum();
+        if named >= cohorts.len() {
+            return cohorts
+                .keys()
+                .filter(|filter| concerns(filter))
+                .copied()
+                .collect();
+        }
+        let known_below = fresh
+            .iter()
+            .filter_map(|b| b.matches.as_ref())
+            .map(|m| m.known_below)
+            .min();
+        let mut found: HashSet<FilterId> = fresh
+            .iter()
+            .filter_map(|block| block.matches.as_ref())
+            .flat_map(|matches| matches.rows.keys())
+            .filter(|filter| cohorts.contains_key(filter))
+            .copied()
+            .collect();
+        if cohorts.contains_key(&FilterId::NONE) {
+            found.insert(FilterId::NONE);
+        }
+        if let Some(known_below) = known_below
+            && self.feeds[feed].youngest >= known_below
+        {
+            found.extend(cohorts.keys().filter(|filter| **filter >= known_below));
+        }
+        found.into_iter().collect()
+    }
+
+    /// Writes what a cohort takes of `fresh` to each of its members.
+    pub(super) fn broadcast(
+        &mut self,
+        feed: usize,
+        filter: FilterId,
+        from: Cursor,
+        fresh: &[Arc<Block>],
+    ) {
+        let Some(cohort) = self.feeds[feed].cohorts.get(&filter) else {
+            return;
+        };
+        let members = cohort.members.clone();
+        let batch = Batch::gather(fresh.iter(), filter, from, COHORT_BATCH);
+        let slices: Vec<IoSlice<'_>> = batch
+            .runs
+            .iter()
+            .map(|run| IoSlice::new(run.bytes()))
+            .collect();
+        let whole = batch.reaches == Some(self.feeds[feed].view.head);
+        let now = Instant::now();
+        let mut sent = 0;
+        for slot in members {
+            let conn = &mut self.conns[slot];
+            let wrote = if slices.is_empty() {
+                Wrote::All
+            } else {
+                conn.write(&slices, batch.bytes)
+            };
+            let written = match wrote {
+                Wrote::All => batch.bytes,
+                Wrote::Part(written) => written,
+                Wrote::Gone => {
+                    self.remove(slot);
+                    continue;
+                }
+            };
+            let (reached, rest, rows) = batch.after_writing(written);
+            sent += rows;
+            if rows > 0 {
+                conn.last_text = now;
+            }
+            if wrote == Wrote::All && whole {
+                continue;
+            }
+            conn.push_rest(rest);
+            self.leave_cohort(slot, reached.unwrap_or(from));
+            match wrote {
+                Wrote::All => self.ready.push(ConnId {
+                    slot,
+                    serial: self.conns[slot].serial,
+                }),
+                _ => drop(self.stalled.insert(slot)),
+            }
+        }
+        self.context.metrics.messages_sent.inc_by(sent as u64);
+    }
+
+    /// The history changed, or the log ran ahead of this shard: everyone goes on from its own position.
+    pub(super) fn disband(&mut self, feed: usize, head: Cursor) {
+        let slots: Vec<usize> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.session.feed().index == feed && conn.place != Place::Closing)
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in slots {
+            if matches!(self.conns[slot].place, Place::CaughtUp { .. }) {
+                self.leave_cohort(slot, head);
+            }
+            let conn = &self.conns[slot];
+            if conn.place == Place::Behind {
+                self.ready.push(ConnId {
+                    slot,
+                    serial: conn.serial,
+                });
+            }
+        }
+    }
+
+    pub(super) fn join_cohort(&mut self, slot: usize) {
+        let conn = &mut self.conns[slot];
+        let watched = &mut self.feeds[conn.session.feed().index];
+        watched.youngest = watched.youngest.max(conn.session.filter_id());
+        let cohort = watched.cohorts.entry(conn.session.filter_id()).or_default();
+        conn.place = Place::CaughtUp {
+            at: cohort.members.len(),
+        };
+        cohort.members.push(slot);
+    }
+
+    /// Takes a caught-up subscriber out of its cohort, with everything up to `position`.
+    pub(super) fn leave_cohort(&mut self, slot: usize, position: Cursor) {
+        let conn = &mut self.conns[slot];
+        let Place::CaughtUp { at } = conn.place else {
+            return;
+        };
+        conn.place = Place::Behind;
+        conn.session.advance(position);
+        let (feed, filter) = (conn.session.feed().index, conn.session.filter_id());
+        let cohorts = &mut self.feeds[feed].cohorts;
+        let Some(cohort) = cohorts.get_mut(&filter) else {
+            return;
+        };
+        cohort.members.swap_remove(at);
+        match cohort.members.get(at) {
+            Some(&moved) => self.conns[moved].place = Place::CaughtUp { at },
+            None if cohort.members.is_empty() => drop(cohorts.remove(&filter)),
+            None => {}
+        }
+    }
+}

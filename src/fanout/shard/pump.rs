@@ -1,0 +1,210 @@
+//! Subscribers that are behind: what comes next for one of them, from the log or the table, until it has everything.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Shard;
+use crate::catchup::{Bounds, PageError, PageResult};
+use crate::change::Block;
+use crate::fanout::conn::{Place, Wrote};
+use crate::fanout::{Command, ConnId};
+use crate::protocol::CloseCode;
+use crate::session::{Batch, BatchLimits, Step};
+use crate::sqlite::open::Unavailable;
+
+/// One write: as many pieces as the kernel takes at once are 1,024; fewer keep the list short.
+const BATCH: BatchLimits = BatchLimits {
+    runs: 256,
+    bytes: 256 * 1024,
+};
+/// Batches one subscriber gets before others have their turn.
+const TURNS: usize = 2;
+
+impl Shard {
+    /// Gives a subscriber what comes next, until it has everything, its socket is full, or others should have a turn.
+    pub(super) fn pump(&mut self, id: ConnId) {
+        if !self.is(id) {
+            return;
+        }
+        let slot = id.slot;
+        for _ in 0..TURNS {
+            let conn = &mut self.conns[slot];
+            match conn.flush() {
+                Wrote::All => drop(self.stalled.remove(&slot)),
+                Wrote::Part(_) => {
+                    conn.page = None;
+                    self.stalled.insert(slot);
+                    return;
+                }
+                Wrote::Gone => return self.remove(slot),
+            }
+            if conn.place != Place::Behind {
+                return;
+            }
+            if !self.step(id) {
+                return;
+            }
+        }
+        self.ready.push(id);
+    }
+
+    /// One step of a subscriber that is behind; `false` when it has to wait for something.
+    pub(super) fn step(&mut self, id: ConnId) -> bool {
+        let slot = id.slot;
+        let (feed, position) = (
+            self.conns[slot].session.feed().index,
+            self.conns[slot].session.position(),
+        );
+        if position > self.feeds[feed].view.head {
+            // A page went up to the log's head, which this shard has not seen yet. In a cohort that stands lower the
+            // subscriber would be sent those rows again.
+            self.feed_moved(feed);
+        }
+        let conn = &mut self.conns[slot];
+        let view = &self.feeds[conn.session.feed().index].view;
+        if let Some(page) = conn.page.take()
+            && conn.session.accepts(&page, view.generation)
+        {
+            return self.write_rows(id, Some(page));
+        }
+        match conn.session.next(view) {
+            Step::Say(control) => {
+                conn.push_text(&control.json());
+                true
+            }
+            Step::TakeRows => self.write_rows(id, None),
+            Step::ReadPage => self.read_page(id),
+            Step::AskBounds => {
+                conn.place = Place::Reading;
+                let mailbox = Arc::clone(&self.mailbox);
+                let done = move |result| mailbox.send(Command::Bounds(id, result));
+                self.context.catchup.bounds(&conn.session, done);
+                false
+            }
+            Step::Wait => {
+                self.join_cohort(slot);
+                false
+            }
+            Step::Close(code) => {
+                self.close(slot, code);
+                false
+            }
+        }
+    }
+
+    pub(super) fn read_page(&mut self, id: ConnId) -> bool {
+        let conn = &mut self.conns[id.slot];
+        if let Some(page) = self.context.catchup.kept(&conn.session) {
+            conn.page = Some(page);
+            return true;
+        }
+        conn.place = Place::Reading;
+        let mailbox = Arc::clone(&self.mailbox);
+        self.context.catchup.page(&conn.session, move |result| {
+            mailbox.send(Command::Page(id, result))
+        });
+        false
+    }
+
+    /// Writes rows of `page`, or of the log where there is none.
+    pub(super) fn write_rows(&mut self, id: ConnId, page: Option<Arc<Block>>) -> bool {
+        let slot = id.slot;
+        let conn = &mut self.conns[slot];
+        let (filter, position) = (conn.session.filter_id(), conn.session.position());
+        let view = &self.feeds[conn.session.feed().index].view;
+        let batch = match &page {
+            Some(page) => {
+                // The next page is read while this one is written.
+                if page.last < conn.session.table_until(view) {
+                    self.context.catchup.prefetch(&conn.session, page.last);
+                }
+                Batch::gather(std::iter::once(page), filter, position, BATCH)
+            }
+            None => Batch::gather(view.after(position), filter, position, BATCH),
+        };
+        let slices: Vec<IoSlice<'_>> = batch
+            .runs
+            .iter()
+            .map(|run| IoSlice::new(run.bytes()))
+            .collect();
+        let wrote = if slices.is_empty() {
+            Wrote::All
+        } else {
+            conn.write(&slices, batch.bytes)
+        };
+        let written = match wrote {
+            Wrote::All => batch.bytes,
+            Wrote::Part(written) => written,
+            Wrote::Gone => {
+                self.remove(slot);
+                return false;
+            }
+        };
+        let (reached, rest, rows) = batch.after_writing(written);
+        if let Some(reached) = reached {
+            conn.session.advance(reached);
+        }
+        conn.push_rest(rest);
+        if rows > 0 {
+            conn.last_text = Instant::now();
+        }
+        self.context.metrics.messages_sent.inc_by(rows as u64);
+        if wrote != Wrote::All {
+            self.stalled.insert(slot);
+            return false;
+        }
+        conn.page = page.filter(|page| page.last > conn.session.position());
+        true
+    }
+
+    pub(super) fn page_came(&mut self, id: ConnId, result: PageResult) {
+        if !self.is(id) || self.conns[id.slot].place != Place::Reading {
+            return;
+        }
+        let conn = &mut self.conns[id.slot];
+        conn.place = Place::Behind;
+        match result {
+            Ok((page, generation)) => {
+                if conn.session.accepts(&page, generation) {
+                    conn.page = Some(page);
+                }
+                self.pump(id);
+            }
+            Err(PageError::Unavailable(reason)) => self.try_later(id, &reason),
+            Err(PageError::Pruned | PageError::FilterGone) => {
+                self.close(id.slot, CloseCode::Restart)
+            }
+        }
+    }
+
+    pub(super) fn bounds_came(&mut self, id: ConnId, result: Result<Bounds, Unavailable>) {
+        if !self.is(id) || self.conns[id.slot].place != Place::Reading {
+            return;
+        }
+        let conn = &mut self.conns[id.slot];
+        conn.place = Place::Behind;
+        match result {
+            Ok(bounds) => {
+                // The head in the bounds may be news to this shard.
+                let feed = conn.session.feed().index;
+                self.feed_moved(feed);
+                let Some(conn) = self.conns.get_mut(id.slot) else {
+                    return;
+                };
+                if let Some(control) = conn.session.opened(&bounds) {
+                    conn.push_text(&control.json());
+                    conn.send_held();
+                }
+                self.pump(id);
+            }
+            Err(reason) => self.try_later(id, &reason),
+        }
+    }
+
+    pub(super) fn try_later(&mut self, id: ConnId, reason: &Unavailable) {
+        tracing::debug!("a catch-up read is tried again: {reason}");
+        self.conns[id.slot].place = Place::Retry;
+        self.retry.push(id);
+    }
+}

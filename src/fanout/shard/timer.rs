@@ -1,0 +1,86 @@
+//! What is due: pings, heartbeats, write timeouts, retries.
+
+use std::time::{Duration, Instant};
+
+use super::{Shard, TICK};
+use crate::fanout::ConnId;
+use crate::fanout::conn::Place;
+use crate::protocol::{CloseCode, Control, HEARTBEAT_SECS, PONG_TIMEOUT_SECS, opcode};
+
+/// How long a peer has for its own close frame.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Shard {
+    pub(super) fn tick(&mut self) {
+        let now = Instant::now();
+        self.next_tick = now + TICK;
+        for id in std::mem::take(&mut self.retry) {
+            if self.is(id) && self.conns[id.slot].place == Place::Retry {
+                self.conns[id.slot].place = Place::Behind;
+                self.pump(id);
+            }
+        }
+        self.end_stalled(now);
+        for id in self.wheel.due(now) {
+            if self.is(id) {
+                self.timer(id, now);
+            }
+        }
+        if self.tidies {
+            self.context.catchup.forget_old();
+        }
+    }
+
+    pub(super) fn end_stalled(&mut self, now: Instant) {
+        let write_timeout = *self.context.write_timeout.lock();
+        let stalled: Vec<usize> = self.stalled.iter().copied().collect();
+        for slot in stalled {
+            let conn = &mut self.conns[slot];
+            let timed_out = conn
+                .stalled_since
+                .is_some_and(|since| now - since >= write_timeout);
+            if timed_out && !conn.has_read_meanwhile() {
+                self.close(slot, CloseCode::WriteTimeout);
+            }
+        }
+        let closing: Vec<usize> = self.closing.iter().copied().collect();
+        for slot in closing {
+            if self.conns[slot]
+                .closing_since
+                .is_some_and(|since| now - since >= CLOSE_PATIENCE)
+            {
+                self.remove(slot);
+            }
+        }
+    }
+
+    /// A connection's second has come: what is due?
+    pub(super) fn timer(&mut self, id: ConnId, now: Instant) {
+        let beat = Duration::from_secs(HEARTBEAT_SECS);
+        let patience = Duration::from_secs(PONG_TIMEOUT_SECS);
+        let conn = &mut self.conns[id.slot];
+        if conn.place == Place::Closing {
+            return;
+        }
+        if now - conn.last_heard >= patience {
+            return self.close(id.slot, CloseCode::NoPong);
+        }
+        if now - conn.last_ping >= beat {
+            conn.last_ping = now;
+            // Also to a slow reader: what it can't have seen it can't answer.
+            conn.push_control(opcode::PING, b"");
+        }
+        let mut next = conn.last_ping + beat;
+        if conn.session.is_resumable() {
+            let idle = matches!(conn.place, Place::CaughtUp { .. });
+            if idle && now - conn.last_text >= beat {
+                let head = self.feeds[conn.session.feed().index].view.head;
+                conn.push_text(&Control::Heartbeat { head }.json());
+            }
+            next = next.min(conn.last_text + beat).max(now);
+        }
+        next = next.min(conn.last_heard + patience);
+        self.wheel.set(id, next);
+        self.flush_answers(id.slot);
+    }
+}
