@@ -28,6 +28,8 @@ pub const WAKE: Token = Token(usize::MAX);
 
 /// The finest time the shard keeps: write timeouts, retries, closing.
 const TICK: Duration = Duration::from_millis(250);
+/// How often pages kept for others are tidied up while nobody is connected.
+const TIDYING: Duration = Duration::from_secs(2);
 
 pub struct Shard {
     registry: Registry,
@@ -160,8 +162,11 @@ impl Shard {
         if !self.ready.is_empty() || !self.unread.is_empty() {
             return Some(Duration::ZERO);
         }
-        let idle = self.conns.is_empty() && !self.tidies;
-        (!idle).then(|| self.next_tick.saturating_duration_since(Instant::now()))
+        match (self.conns.is_empty(), self.tidies) {
+            (true, false) => None,
+            (true, true) => Some(TIDYING),
+            _ => Some(self.next_tick.saturating_duration_since(Instant::now())),
+        }
     }
 
     /// Takes commands and moved feeds; `false` to stop.
