@@ -26,6 +26,8 @@ const PROBED: usize = 3;
 const ROUNDS: usize = 32;
 /// A held connection never waits long: the next look comes soon, and other feeds wait meanwhile.
 const BUSY: Duration = Duration::from_millis(5);
+/// How often the watched directories are compared with those the path leads to: a dozen lookups, for a rare event.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often a fresh connection reads the head row, to notice a file that was garbled in place.
 const FRESH_READ_EVERY: Duration = Duration::from_secs(30);
 /// How often switching to WAL is tried while somebody keeps the file from it.
@@ -50,6 +52,7 @@ pub struct FeedLoop {
     /// Commits were seen that only some feeds were asked about.
     unprobed: bool,
     next_poll: Instant,
+    next_watch: Instant,
     next_open: Instant,
     /// Not before this, whatever file events say: opening a broken file makes file events itself.
     may_open: Instant,
@@ -100,6 +103,7 @@ impl FeedLoop {
             chase: Chase::default(),
             unprobed: false,
             next_poll: now,
+            next_watch: now,
             next_open: now,
             may_open: now,
             backoff: Duration::ZERO,
@@ -169,7 +173,10 @@ impl FeedLoop {
             self.next_poll = now + self.config.limits.poll_interval;
         }
         if poll || wakes.contains(Wakes::REPLACED) {
-            self.watch();
+            if now >= self.next_watch || wakes.contains(Wakes::REPLACED) {
+                self.next_watch = now + WATCH_EVERY;
+                self.watch();
+            }
             self.check_file();
             self.try_wal(now);
         }
@@ -435,7 +442,7 @@ impl FeedLoop {
                 self.watcher = Some(watcher);
                 self.unwatched = false;
                 // What happened before the watch began brought no event.
-                self.chase.begin(Instant::now());
+                self.chase.look_around(Instant::now());
             }
             Err(e) => {
                 self.watcher = None;
@@ -617,6 +624,12 @@ impl Chase {
         self.since = Some(now);
         self.woken = Some(now);
         self.answered = false;
+    }
+
+    /// Looks for a while although nothing was written that a commit should follow.
+    fn look_around(&mut self, now: Instant) {
+        self.begin(now);
+        self.answered = true;
     }
 
     /// Commits were seen; others may be on their way.
