@@ -1,6 +1,7 @@
 //! One subscriber's life as a state machine: hello, replay, live, reset. It decides what comes next and does no input
 //! or output, so WebSocket and SSE share it whole. A subscriber is a position in the table, never a queue.
 
+use std::io::IoSlice;
 use std::time::Instant;
 
 use crate::catchup::Bounds;
@@ -388,6 +389,14 @@ impl<'a> Batch<'a> {
         }
         self.reaches = Some(block.last);
         true
+    }
+
+    /// The pieces for one vectored write.
+    pub fn slices(&self) -> Vec<IoSlice<'a>> {
+        self.runs
+            .iter()
+            .map(|run| IoSlice::new(run.bytes()))
+            .collect()
     }
 
     /// After `written` bytes of it went out: the position reached, the rest of the frame that was cut in two, and the

@@ -297,7 +297,8 @@ impl Tracked {
         self.keep_identity(connection, file)
     }
 
-    /// Reads a page above the head, within the caller's snapshot; [`publish`](Self::publish) hands it on. `woken` is when the wake came that made the loop look.
+    /// Reads a page above the head, within the caller's snapshot; [`publish`](Self::publish) hands it on. `woken` is
+    /// when the wake came that made the loop look.
     pub fn read(
         &mut self,
         connection: &Connection,

@@ -7,10 +7,10 @@ use std::time::Instant;
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
-use crate::change::Block;
+use crate::change::{Block, Cursor};
 use crate::fanout::inbound::{Assembler, RateLimit};
 use crate::protocol::{CloseCode, opcode, push_close, push_frame};
-use crate::session::Session;
+use crate::session::{Batch, Session};
 use std::sync::Arc;
 
 /// A socket of either kind.
@@ -135,6 +135,16 @@ pub enum Wrote {
     Gone,
 }
 
+/// What became of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    /// All of it was written; else the socket is full.
+    pub all: bool,
+    /// The position reached; `None`: none but the old one.
+    pub reached: Option<Cursor>,
+    pub rows: usize,
+}
+
 impl Conn {
     pub fn new(stream: Stream, session: Session, serial: u64, guard: Guard) -> Conn {
         let now = Instant::now();
@@ -191,11 +201,6 @@ impl Conn {
         push_close(&mut self.pending, code);
     }
 
-    /// Keeps the rest of a frame that was cut in two.
-    pub fn push_rest(&mut self, rest: &[u8]) {
-        self.pending.extend_from_slice(rest);
-    }
-
     /// Writes what is pending.
     pub fn flush(&mut self) -> Wrote {
         if self.pending.is_empty() {
@@ -209,6 +214,27 @@ impl Conn {
             self.pending = rest;
         }
         wrote
+    }
+
+    /// Writes a batch as its `slices`, made once however many connections take it, and keeps the rest of a frame that was
+    /// cut in two. `None`: the peer is gone.
+    pub fn send(&mut self, batch: &Batch<'_>, slices: &[IoSlice<'_>]) -> Option<Sent> {
+        let wrote = match slices {
+            [] => Wrote::All,
+            slices => self.write(slices, batch.bytes),
+        };
+        let written = match wrote {
+            Wrote::All => batch.bytes,
+            Wrote::Part(written) => written,
+            Wrote::Gone => return None,
+        };
+        let (reached, rest, rows) = batch.after_writing(written);
+        self.pending.extend_from_slice(rest);
+        Some(Sent {
+            all: wrote == Wrote::All,
+            reached,
+            rows,
+        })
     }
 
     /// Whether the peer has taken bytes since the stall began or since the last call. The kernel says that a socket can

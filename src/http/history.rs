@@ -62,7 +62,7 @@ async fn page(feed: &Arc<Feed>, raw: &str, app: &App) -> Result<String, HttpErro
         let _turn = turn;
         let cancelled = || asked.strong_count() == 0;
         reader.with_feed(&of, |open| match open {
-            Some((connection, rows)) => rows.history_until(connection, &query, &cancelled),
+            Some((connection, rows)) => rows.history(connection, &query, &cancelled),
             None => Ok(Some(HistoryPage::default())),
         })
     });

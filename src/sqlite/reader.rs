@@ -188,17 +188,10 @@ impl RowReader {
     }
 
     /// A page of history. `None` where a column of the filter is gone.
+    ///
+    /// With a rare filter on a large table it takes a while, and who asked may leave: `cancelled` is asked between its
+    /// short statements; once it says so, the page is left unfinished.
     pub fn history(
-        &self,
-        connection: &Connection,
-        query: &HistoryQuery,
-    ) -> rusqlite::Result<Option<HistoryPage>> {
-        self.history_until(connection, query, &|| false)
-    }
-
-    /// The same for someone who may leave: with a rare filter on a large table it takes a while. `cancelled` is asked
-    /// between its short statements; once it says so, the page is left unfinished.
-    pub fn history_until(
         &self,
         connection: &Connection,
         query: &HistoryQuery,
@@ -599,7 +592,7 @@ mod tests {
                     after: after.map(Cursor),
                     ..query.clone()
                 };
-                let page = reader.history(&db, &query).unwrap().unwrap();
+                let page = reader.history(&db, &query, &|| false).unwrap().unwrap();
                 assert_eq!(page.total, rows.len() as i64);
                 items(&page)
             };
@@ -629,14 +622,14 @@ mod tests {
                 filter: rare(),
                 ..HistoryQuery::default()
             };
-            let page = reader.history(&db, &query).unwrap().unwrap();
+            let page = reader.history(&db, &query, &|| false).unwrap().unwrap();
             assert_eq!(page.total, expected);
         }
         let all = HistoryQuery {
             limit: 1,
             ..HistoryQuery::default()
         };
-        let page = reader.history(&db, &all).unwrap().unwrap();
+        let page = reader.history(&db, &all, &|| false).unwrap().unwrap();
         assert_eq!(page.total, TOTAL_CAP + 1);
     }
 
@@ -649,7 +642,7 @@ mod tests {
             ..HistoryQuery::default()
         };
         let asked = Cell::new(0);
-        let page = reader.history_until(&db, &query, &|| {
+        let page = reader.history(&db, &query, &|| {
             asked.set(asked.get() + 1);
             asked.get() > 1
         });
@@ -668,14 +661,14 @@ mod tests {
             item_bytes: 200,
             ..HistoryQuery::default()
         };
-        let page = reader.history(&db, &query).unwrap().unwrap();
+        let page = reader.history(&db, &query, &|| false).unwrap().unwrap();
         assert_eq!(page.truncated, [("2".to_owned(), vec!["kind".to_owned()])]);
         assert!(page.items.iter().all(|item| item.get().len() <= 200));
         let whole = HistoryQuery {
             limit: 3,
             ..HistoryQuery::default()
         };
-        let page = reader.history(&db, &whole).unwrap().unwrap();
+        let page = reader.history(&db, &whole, &|| false).unwrap().unwrap();
         assert!(page.truncated.is_empty() && page.items[1].get().len() > 1000);
     }
 

@@ -1,14 +1,13 @@
 //! Subscribers that have everything, by feed and filter: a block is gathered once for all of them.
 
 use std::collections::HashSet;
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Shard;
 use crate::change::{Block, Cursor};
 use crate::fanout::ConnId;
-use crate::fanout::conn::{Place, Wrote};
+use crate::fanout::conn::{Place, Sent};
 use crate::filter::FilterId;
 use crate::session::{Batch, BatchLimits};
 
@@ -112,45 +111,29 @@ impl Shard {
         };
         let members = cohort.members.clone();
         let batch = Batch::gather(fresh.iter(), filter, from, COHORT_BATCH);
-        let slices: Vec<IoSlice<'_>> = batch
-            .runs
-            .iter()
-            .map(|run| IoSlice::new(run.bytes()))
-            .collect();
+        let slices = batch.slices();
         let whole = batch.reaches == Some(self.feeds[feed].view.head);
         let now = Instant::now();
         let mut sent = 0;
         for slot in members {
             let conn = &mut self.conns[slot];
-            let wrote = if slices.is_empty() {
-                Wrote::All
-            } else {
-                conn.write(&slices, batch.bytes)
+            let Some(Sent { all, reached, rows }) = conn.send(&batch, &slices) else {
+                self.remove(slot);
+                continue;
             };
-            let written = match wrote {
-                Wrote::All => batch.bytes,
-                Wrote::Part(written) => written,
-                Wrote::Gone => {
-                    self.remove(slot);
-                    continue;
-                }
-            };
-            let (reached, rest, rows) = batch.after_writing(written);
             sent += rows;
             if rows > 0 {
                 conn.last_text = now;
             }
-            if wrote == Wrote::All && whole {
+            if all && whole {
                 continue;
             }
-            conn.push_rest(rest);
             self.leave_cohort(slot, reached.unwrap_or(from));
-            match wrote {
-                Wrote::All => self.ready.push(ConnId {
-                    slot,
-                    serial: self.conns[slot].serial,
-                }),
-                _ => drop(self.stalled.insert(slot)),
+            if all {
+                let serial = self.conns[slot].serial;
+                self.ready.push(ConnId { slot, serial });
+            } else {
+                self.stalled.insert(slot);
             }
         }
         self.context.metrics.messages_sent.inc_by(sent as u64);

@@ -1,13 +1,12 @@
 //! Subscribers that are behind: what comes next for one of them, from the log or the table, until it has everything.
 
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Shard;
 use crate::catchup::{Bounds, PageError, PageResult};
 use crate::change::Block;
-use crate::fanout::conn::{Place, Wrote};
+use crate::fanout::conn::{Place, Sent, Wrote};
 use crate::fanout::{Command, ConnId};
 use crate::protocol::CloseCode;
 use crate::session::{Batch, BatchLimits, Step};
@@ -123,34 +122,18 @@ impl Shard {
             }
             None => Batch::gather(view.after(position), filter, position, BATCH),
         };
-        let slices: Vec<IoSlice<'_>> = batch
-            .runs
-            .iter()
-            .map(|run| IoSlice::new(run.bytes()))
-            .collect();
-        let wrote = if slices.is_empty() {
-            Wrote::All
-        } else {
-            conn.write(&slices, batch.bytes)
+        let Some(Sent { all, reached, rows }) = conn.send(&batch, &batch.slices()) else {
+            self.remove(slot);
+            return false;
         };
-        let written = match wrote {
-            Wrote::All => batch.bytes,
-            Wrote::Part(written) => written,
-            Wrote::Gone => {
-                self.remove(slot);
-                return false;
-            }
-        };
-        let (reached, rest, rows) = batch.after_writing(written);
         if let Some(reached) = reached {
             conn.session.advance(reached);
         }
-        conn.push_rest(rest);
         if rows > 0 {
             conn.last_text = Instant::now();
         }
         self.context.metrics.messages_sent.inc_by(rows as u64);
-        if wrote != Wrote::All {
+        if !all {
             self.stalled.insert(slot);
             return false;
         }
