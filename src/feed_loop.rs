@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use crate::chase::Chase;
 use crate::config::{Config, JournalMode};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -17,7 +18,7 @@ use crate::sqlite::open::{
 };
 use crate::sqlite::watcher::Watcher;
 use crate::tracked::{Attached, Tracked};
-use crate::wake::{Wake, Wakes};
+use crate::wake::{Waiter, Wakes};
 
 /// From so many feeds on, one statement asks which of them moved; reading each costs twenty times that.
 const PROBED: usize = 3;
@@ -41,7 +42,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 pub struct FeedLoop {
     config: Arc<Config>,
     hub: Arc<Hub>,
-    wake: Arc<Wake>,
+    waiter: Waiter,
     metrics: Arc<Metrics>,
     feeds: Vec<Tracked>,
     database: Option<Database>,
@@ -82,7 +83,7 @@ impl FeedLoop {
     pub fn new(
         config: Arc<Config>,
         hub: Arc<Hub>,
-        wake: Arc<Wake>,
+        waiter: Waiter,
         metrics: Arc<Metrics>,
         alive: Box<dyn FnMut() + Send>,
     ) -> FeedLoop {
@@ -95,7 +96,7 @@ impl FeedLoop {
             feeds: feeds.collect(),
             config,
             hub,
-            wake,
+            waiter,
             metrics,
             database: None,
             watcher: None,
@@ -126,10 +127,9 @@ impl FeedLoop {
 
     /// Runs until [`Wakes::STOP`].
     pub fn run(mut self) {
-        self.wake.attach_current_thread();
         precise_sleeps();
         loop {
-            let wakes = self.wake.wait_until(self.next_turn());
+            let wakes = self.wait();
             if wakes.contains(Wakes::STOP) {
                 break;
             }
@@ -143,17 +143,31 @@ impl FeedLoop {
         }
     }
 
-    fn next_turn(&self) -> Instant {
+    /// Waits until something is to be done, and says what woke it.
+    fn wait(&mut self) -> Wakes {
+        let now = Instant::now();
+        let wal = self.database.as_ref().map(|database| database.wal);
+        let pause = wal.and_then(|wal| self.chase.next(now, wal));
+        let next_turn = self.next_turn(now, pause.as_ref().map(|pause| pause.look_at));
+        if let Some(pause) = pause {
+            let wakes = self
+                .waiter
+                .wait_until(pause.deaf_until.min(next_turn), None);
+            if !wakes.is_empty() {
+                return wakes;
+            }
+        }
+        let events = self.watcher.as_ref().and_then(Watcher::readable);
+        self.waiter.wait_until(next_turn, events)
+    }
+
+    fn next_turn(&self, now: Instant, chase: Option<Instant>) -> Instant {
         let save = self.feeds.iter().filter_map(Tracked::next_save).min();
-        let chase = self
-            .database
-            .as_ref()
-            .and_then(|database| self.chase.next_look(database.wal));
         let unfinished = self
             .database
             .as_ref()
             .filter(|database| database.unfinished);
-        let unfinished = unfinished.map(|_| Instant::now());
+        let unfinished = unfinished.map(|_| now);
         let open = self.database.is_none().then_some(self.next_open);
         [save, chase, unfinished, open]
             .into_iter()
@@ -164,9 +178,11 @@ impl FeedLoop {
     fn turn(&mut self, wakes: Wakes) {
         let now = Instant::now();
         let waiting = self.hub.take_waiting();
+        let events = self.watcher.as_mut().map(Watcher::take);
+        let wakes = wakes | events.unwrap_or_default();
         self.count(wakes);
-        if wakes.contains(Wakes::FILE | Wakes::HOOK) {
-            self.chase.begin(now);
+        if wakes.contains(Wakes::FILE) {
+            self.chase.wrote(now);
         }
         let poll = now >= self.next_poll;
         if poll {
@@ -186,7 +202,11 @@ impl FeedLoop {
         if self.database.is_none() && now >= self.next_open {
             self.open();
         }
-        self.look(poll, !waiting.is_empty());
+        // The daemon's own commit is visible already.
+        let expected = !waiting.is_empty() || wakes.contains(Wakes::HOOK);
+        if poll || expected || !self.chase.is_early(now) {
+            self.look(poll, expected);
+        }
         if self
             .database
             .as_ref()
@@ -230,6 +250,7 @@ impl FeedLoop {
         };
         let thorough = poll && std::mem::take(&mut self.unprobed);
         if database.data_version == Some(version) && !database.unfinished && !thorough {
+            self.chase.looked();
             self.recovered();
             return;
         }
@@ -262,7 +283,7 @@ impl FeedLoop {
         let Some(database) = &mut self.database else {
             return Ok(true);
         };
-        let (connection, file, woken) = (&database.connection, database.file, self.chase.woken());
+        let (connection, file, woken) = (&database.connection, database.file, self.chase.begun());
         let mut first = true;
         for _ in 0..ROUNDS {
             let snapshot = Snapshot::begin(connection)?;
@@ -434,7 +455,7 @@ impl FeedLoop {
         {
             return;
         }
-        match Watcher::start(&self.config.database, Arc::clone(&self.wake)) {
+        match Watcher::start(&self.config.database, Arc::clone(self.waiter.wake())) {
             Ok(watcher) => {
                 if self.unwatched {
                     tracing::info!("file events are back");
@@ -586,82 +607,7 @@ fn journal_is_hot(database: &Path) -> bool {
 /// Makes sleeps of 20 µs last about that long: the kernel's default slack of 50 µs would more than double them.
 fn precise_sleeps() {
     #[cfg(target_os = "linux")]
-    // SAFETY: PR_SET_TIMERSLACK takes an integer by value, touches no memory of ours and concerns this thread alone.
-    unsafe {
-        libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_u64);
-    }
-}
-
-/// Looking again after a wake, at growing intervals, until it has been quiet for a while.
-///
-/// The frames of a commit are in the WAL, and their file event is here, before the commit is visible; the event is no
-/// later than the commit, and nothing else will tell of it. A commit that syncs to a slow disk can take long, so the
-/// interval grows with the time waited: a row is late by an eighth of what its own commit took.
-#[derive(Debug, Default)]
-struct Chase {
-    /// The last wake or movement.
-    since: Option<Instant>,
-    woken: Option<Instant>,
-    /// A commit was seen since the last wake.
-    answered: bool,
-}
-
-/// As fine as is useful: a busy loop preempts the writer in the middle of its commit.
-const CHASE_FINEST: Duration = Duration::from_micros(20);
-/// With a rollback journal a look takes a lock, so fewer of them.
-const CHASE_FINEST_JOURNAL: Duration = Duration::from_millis(1);
-/// As coarse as the promise of 100 ms allows, with room to spare.
-const CHASE_COARSEST: Duration = Duration::from_millis(25);
-/// Quiet for so long after a commit, the feed is quiet.
-const CHASE_FOR: Duration = Duration::from_secs(1);
-/// A write that no commit has followed is looked after for this long, now and then: its commit may be syncing to a
-/// very slow disk. One that stays open longer writes again when it commits, and that is a new event.
-const UNANSWERED_FOR: Duration = Duration::from_secs(60);
-const UNANSWERED_EVERY: Duration = Duration::from_millis(50);
-
-impl Chase {
-    fn begin(&mut self, now: Instant) {
-        self.since = Some(now);
-        self.woken = Some(now);
-        self.answered = false;
-    }
-
-    /// Looks for a while although nothing was written that a commit should follow.
-    fn look_around(&mut self, now: Instant) {
-        self.begin(now);
-        self.answered = true;
-    }
-
-    /// Commits were seen; others may be on their way.
-    fn moved(&mut self, now: Instant) {
-        if self.since.is_some() {
-            self.since = Some(now);
-            self.answered = true;
-        }
-    }
-
-    fn is_on(&self) -> bool {
-        self.since.is_some_and(|since| since.elapsed() < CHASE_FOR)
-    }
-
-    /// When the wake came that this chase is about.
-    fn woken(&self) -> Option<Instant> {
-        self.woken.filter(|_| self.is_on())
-    }
-
-    fn next_look(&self, wal: bool) -> Option<Instant> {
-        let since = self.since?;
-        let now = Instant::now();
-        let waited = now - since;
-        if waited >= CHASE_FOR {
-            let expected = !self.answered && waited < UNANSWERED_FOR;
-            return expected.then(|| now + UNANSWERED_EVERY);
-        }
-        let finest = if wal {
-            CHASE_FINEST
-        } else {
-            CHASE_FINEST_JOURNAL
-        };
-        Some(now + (waited / 8).clamp(finest, CHASE_COARSEST))
+    if let Err(e) = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000)) {
+        tracing::debug!("timers stay coarse: {e}");
     }
 }

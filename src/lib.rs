@@ -13,6 +13,7 @@ pub mod accounts;
 pub mod activation;
 pub mod catchup;
 pub mod change;
+mod chase;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -54,7 +55,7 @@ use metrics::Metrics;
 use shutdown::{Control, Stop, tell};
 use sqlite::pool::ReadPool;
 use sqlite::writer::{Writer, create_stock_table};
-use wake::{Wake, Wakes};
+use wake::{Waiter, Wakes};
 
 /// Threads that write to sockets. More than two bring nothing to a machine whose feed loop and writers run too.
 const MAX_SHARDS: usize = 4;
@@ -90,7 +91,8 @@ pub async fn run(
     log: &LogLevel,
 ) -> anyhow::Result<()> {
     let config = Arc::new(usable(config));
-    let wake = Arc::new(Wake::default());
+    let waiter = Waiter::new().context("no pipe for the feed loop")?;
+    let wake = Arc::clone(waiter.wake());
     let metrics = Metrics::new().context("the metrics contradict each other")?;
     let hub = Arc::new(Hub::new(
         config.feeds.clone(),
@@ -100,7 +102,7 @@ pub async fn run(
     let mut feed_loop = FeedLoop::new(
         Arc::clone(&config),
         Arc::clone(&hub),
-        Arc::clone(&wake),
+        waiter,
         Arc::clone(&metrics),
         shutdown::watchdog(),
     );

@@ -1,10 +1,13 @@
 //! "Look again", nothing more: the one flag all detection sources set and the feed loop waits on. It never blocks a
 //! source; many wakes in a row are one. A wake is a hint, the query is the truth.
 
-use std::sync::OnceLock;
+use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::Thread;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// What woke the feed loop; a set of bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,48 +41,133 @@ impl std::ops::BitOr for Wakes {
     }
 }
 
-/// The flag. One thread waits, any number signal.
+/// The flag, as those who set it see it.
 #[derive(Debug, Default)]
 pub struct Wake {
     pending: AtomicU32,
-    waiter: OnceLock<Thread>,
+    bell: OnceLock<PipeWriter>,
 }
 
 impl Wake {
-    /// Makes the calling thread the one that waits.
-    pub fn attach_current_thread(&self) {
-        // A second call would find the first thread there; only the feed loop calls this, once.
-        let _ = self.waiter.set(std::thread::current());
-    }
-
     pub fn signal(&self, wakes: Wakes) {
         let before = self.pending.fetch_or(wakes.0, Ordering::AcqRel);
         if before & wakes.0 != wakes.0
-            && let Some(thread) = self.waiter.get()
+            && let Some(mut bell) = self.bell.get()
         {
-            thread.unpark();
+            // The pipe never blocks. When it is full the waiting thread has enough to wake from.
+            let _ = bell.write(&[0]);
         }
     }
 
     /// Takes what is pending without waiting.
-    pub fn take(&self) -> Wakes {
+    fn take(&self) -> Wakes {
         Wakes(self.pending.swap(0, Ordering::AcqRel))
     }
+}
 
-    /// Waits until something is pending or `deadline` has come, and takes it.
-    pub fn wait_until(&self, deadline: Instant) -> Wakes {
+/// The flag, as the one thread that waits on it sees it.
+#[derive(Debug)]
+pub struct Waiter {
+    wake: Arc<Wake>,
+    bell: PipeReader,
+}
+
+impl Waiter {
+    /// The waiting end of a new flag.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn new() -> io::Result<Waiter> {
+        let (reader, writer) = io::pipe()?;
+        rustix::io::ioctl_fionbio(&writer, true)?;
+        let wake = Wake {
+            pending: AtomicU32::new(0),
+            bell: OnceLock::from(writer),
+        };
+        Ok(Waiter {
+            wake: Arc::new(wake),
+            bell: reader,
+        })
+    }
+
+    /// The end that signals.
+    pub fn wake(&self) -> &Arc<Wake> {
+        &self.wake
+    }
+
+    /// Takes what is pending without waiting.
+    pub fn take(&self) -> Wakes {
+        self.wake.take()
+    }
+
+    /// Waits until something is pending, `source` can be read or `deadline` has come, and takes what is pending.
+    pub fn wait_until(&self, deadline: Instant, source: Option<BorrowedFd<'_>>) -> Wakes {
         loop {
             let wakes = self.take();
-            let now = Instant::now();
-            if !wakes.is_empty() || now >= deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !wakes.is_empty() || left.is_zero() {
                 return wakes;
             }
-            std::thread::park_timeout(deadline - now);
+            let bell = PollFd::from_borrowed_fd(self.bell.as_fd(), PollFlags::IN);
+            // Without a source the bell is asked for twice, which changes nothing.
+            let other = source.unwrap_or(self.bell.as_fd());
+            let mut both = [bell, PollFd::from_borrowed_fd(other, PollFlags::IN)];
+            // An error is an interruption by a signal; whatever else it might be, the deadline bounds the wait.
+            let ready = poll(&mut both, Timespec::try_from(left).ok().as_ref());
+            if !both[0].revents().is_empty() {
+                // More bytes than these only cost one more turn of this loop.
+                let _ = (&self.bell).read(&mut [0; 64]);
+            } else if source.is_some() && ready.is_ok_and(|ready| ready > 0) {
+                return self.take();
+            }
         }
     }
 
-    /// [`wait_until`](Self::wait_until) from now.
+    /// [`wait_until`](Self::wait_until) from now, without a source.
     pub fn wait(&self, timeout: Duration) -> Wakes {
-        self.wait_until(Instant::now() + timeout)
+        self.wait_until(Instant::now() + timeout, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_signal_before_the_wait_is_not_lost_and_is_taken_once() {
+        let waiter = Waiter::new().unwrap();
+        waiter.wake().signal(Wakes::FILE);
+        waiter.wake().signal(Wakes::SYNC);
+        assert_eq!(waiter.wait(LONG), Wakes::FILE | Wakes::SYNC);
+        assert!(waiter.wait(Duration::from_millis(1)).is_empty());
+    }
+
+    #[test]
+    fn a_signal_ends_the_wait() {
+        let waiter = Waiter::new().unwrap();
+        let wake = Arc::clone(waiter.wake());
+        let other = std::thread::spawn(move || wake.signal(Wakes::STOP));
+        assert_eq!(waiter.wait(LONG), Wakes::STOP);
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn a_readable_source_ends_the_wait_with_nothing_pending() {
+        let waiter = Waiter::new().unwrap();
+        let (source, mut end) = io::pipe().unwrap();
+        end.write_all(b"x").unwrap();
+        let wakes = waiter.wait_until(Instant::now() + LONG, Some(source.as_fd()));
+        assert!(wakes.is_empty());
+    }
+
+    #[test]
+    fn nobody_who_signals_is_ever_held_up() {
+        let waiter = Waiter::new().unwrap();
+        for _ in 0..100_000 {
+            waiter.wake().signal(Wakes::FILE);
+            assert_eq!(waiter.take(), Wakes::FILE);
+        }
     }
 }

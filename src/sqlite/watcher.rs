@@ -1,19 +1,30 @@
 //! File events on the database's directory, turned into wakes. The directory, because `-wal` and `-shm` come and go;
 //! the directory of the real file, because the database may be a symbolic link.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use notify::event::ModifyKind;
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use std::time::{Duration, Instant};
 
 use crate::sqlite::open::FileId;
-use crate::wake::{Wake, Wakes};
+use crate::wake::{Waiter, Wake, Wakes};
+
+/// On Linux the feed loop reads the events itself. A thread between the two costs a wake-up, preempts the writer on its
+/// own core, and takes each of a commit's four writes for itself.
+#[cfg(target_os = "linux")]
+mod inotify;
+#[cfg(target_os = "linux")]
+use inotify::Source;
+#[cfg(not(target_os = "linux"))]
+mod notified;
+#[cfg(not(target_os = "linux"))]
+use notified::Source;
 
 /// Watches the directories in which the database file and the links to it live. Stops when dropped.
 pub struct Watcher {
-    _watcher: RecommendedWatcher,
+    source: Source,
     /// The paths whose events count, for noticing when a link came to point elsewhere, be it in the same directory.
     places: Vec<PathBuf>,
     /// The directories watched, for noticing when one of them became another.
@@ -25,32 +36,34 @@ const MAX_LINKS: usize = 40;
 
 impl Watcher {
     /// Starts watching. Fails where no directory is there or the system is out of watches; the safety poll serves alone then.
-    pub fn start(database: &Path, wake: Arc<Wake>) -> notify::Result<Watcher> {
+    ///
+    /// Where the events can't be read from a descriptor, `wake` is told of them.
+    pub fn start(database: &Path, wake: Arc<Wake>) -> io::Result<Watcher> {
         let places = places(database);
-        let names: Vec<Names> = places.iter().map(|path| Names::of(path)).collect();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            let wakes = match event {
-                Ok(event) => wakes(&event, &names),
-                // An error means events were lost, the same as an overflow.
-                Err(_) => Wakes::FILE | Wakes::REPLACED,
-            };
-            if !wakes.is_empty() {
-                wake.signal(wakes);
-            }
-        })?;
         let directories = directories(&places);
         // A dangling link may lead into a directory that is still to be made: the others are watched meanwhile.
         let none_there = directories.iter().all(|(_, id)| id.is_none());
-        for (directory, id) in &directories {
-            if id.is_some() || none_there {
-                watcher.watch(directory, RecursiveMode::NonRecursive)?;
-            }
-        }
+        let watched: Vec<&Path> = directories
+            .iter()
+            .filter(|(_, id)| id.is_some() || none_there)
+            .map(|(directory, _)| directory.as_path())
+            .collect();
+        let names = places.iter().map(|path| Names::of(path)).collect();
         Ok(Watcher {
-            _watcher: watcher,
+            source: Source::start(&watched, names, wake)?,
             places,
             directories,
         })
+    }
+
+    /// What can be read when there are events to [`take`](Self::take); `None` where `wake` is told of them.
+    pub fn readable(&self) -> Option<BorrowedFd<'_>> {
+        self.source.readable()
+    }
+
+    /// Takes the events there are, without waiting.
+    pub fn take(&mut self) -> Wakes {
+        self.source.take()
     }
 
     /// Whether these are still the files and directories to watch, and the directories are still there.
@@ -120,60 +133,56 @@ impl Names {
     }
 }
 
-/// What an event means. Opening, closing and reading are events too, the daemon's own among them: not for us.
-fn wakes(event: &Event, names: &[Names]) -> Wakes {
-    if event.need_rescan() {
-        return Wakes::FILE | Wakes::REPLACED;
-    }
-    let moved = match event.kind {
-        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => false,
-        EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
-            true
-        }
-        // The directory itself lost its rights or was moved away.
-        EventKind::Modify(ModifyKind::Metadata(_)) => true,
-        _ => return Wakes::default(),
-    };
+/// What happened to a file of some name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Happened {
+    Written,
+    /// It came, went, was renamed or got other rights.
+    Moved,
+}
+
+/// What an event means for the names watched.
+fn meaning(name: &OsStr, happened: Happened, names: &[Names]) -> Wakes {
     let mut found = Wakes::default();
-    for name in event.paths.iter().filter_map(|path| path.file_name()) {
-        for names in names {
-            if name == names.database {
-                found = found | Wakes::FILE;
-                if moved {
-                    found = found | Wakes::REPLACED;
-                }
-            } else if names.written.iter().any(|written| name == written) {
-                found = found | Wakes::FILE;
+    for names in names {
+        if *name == names.database {
+            found = found | Wakes::FILE;
+            if happened == Happened::Moved {
+                found = found | Wakes::REPLACED;
             }
+        } else if names.written.iter().any(|written| written == name) {
+            found = found | Wakes::FILE;
         }
     }
     found
 }
 
+/// How long `walcast check` waits for the event of its own write.
+const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Whether file events arrive for a change in `directory`, tried with a file of our own; for `walcast check`.
-pub fn events_arrive(directory: &Path) -> anyhow::Result<bool> {
+pub fn events_arrive(directory: &Path) -> io::Result<bool> {
     let probe = directory.join(format!(".walcast-check-{}", std::process::id()));
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let name = probe.file_name().unwrap_or_default().to_owned();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        if let Ok(event) = event
-            && matches!(event.kind, EventKind::Modify(ModifyKind::Data(_)))
-            && event
-                .paths
-                .iter()
-                .any(|path| path.file_name() == Some(&name))
-        {
-            let _ = sender.send(());
-        }
-    })?;
-    watcher.watch(directory, RecursiveMode::NonRecursive)?;
-    let written = std::fs::write(&probe, b"walcast check: do file events arrive here?");
-    let arrived = receiver
-        .recv_timeout(std::time::Duration::from_secs(1))
-        .is_ok();
+    let created = std::fs::File::create(&probe);
+    let tried = created.and_then(|mut file| write_and_hear(&probe, &mut file));
     let _ = std::fs::remove_file(&probe);
-    written?;
-    Ok(arrived)
+    tried
+}
+
+fn write_and_hear(probe: &Path, file: &mut std::fs::File) -> io::Result<bool> {
+    let waiter = Waiter::new()?;
+    let mut watcher = Watcher::start(probe, Arc::clone(waiter.wake()))?;
+    io::Write::write_all(file, b"walcast check: do file events arrive here?")?;
+    let deadline = Instant::now() + PROBE_PATIENCE;
+    loop {
+        let wakes = waiter.wait_until(deadline, watcher.readable()) | watcher.take();
+        if wakes.contains(Wakes::FILE) {
+            return Ok(true);
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+    }
 }
 
 #[cfg(test)]

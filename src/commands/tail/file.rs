@@ -24,7 +24,7 @@ use crate::protocol::{Control, payload};
 use crate::session::{Batch, BatchLimits, Request, Session, Since, Step};
 use crate::sqlite::open::{FileId, Unavailable, open_reading};
 use crate::sqlite::reader::{PageLimits, RowReader};
-use crate::wake::{Wake, Wakes};
+use crate::wake::{Waiter, Wakes};
 
 /// How long a read waits for locks.
 const BUSY: Duration = Duration::from_secs(2);
@@ -47,26 +47,26 @@ const BATCH: BatchLimits = BatchLimits {
 /// The file is not a database or can't be read, the table can't be a feed, a filter names a column there isn't, or
 /// stdout can't be written. A missing file or table is waited for.
 pub fn follow(path: &Path, args: &TailArgs, output: Output) -> anyhow::Result<()> {
-    let wake = Arc::new(Wake::default());
-    wake.attach_current_thread();
-    let stop = Arc::clone(&wake);
+    let waiter = Waiter::new()?;
+    let stop = Arc::clone(waiter.wake());
     on_interrupt(move || stop.signal(Wakes::STOP)).context("signals can't be waited for")?;
     refuse_unreadable(path)?;
 
     let config = Arc::new(config(path, &args.feed));
-    let loop_wake = Arc::new(Wake::default());
+    let loop_waiter = Waiter::new()?;
+    let loop_wake = Arc::clone(loop_waiter.wake());
     let hub = Arc::new(Hub::new(
         config.feeds.clone(),
         &config.limits,
         Arc::clone(&loop_wake),
     ));
-    let moved = Arc::clone(&wake);
+    let moved = Arc::clone(waiter.wake());
     hub.set_listeners(vec![Box::new(move |_| moved.signal(Wakes::FILE))]);
     let metrics = Metrics::new()?;
     let mut feed_loop = FeedLoop::new(
         Arc::clone(&config),
         Arc::clone(&hub),
-        Arc::clone(&loop_wake),
+        loop_waiter,
         metrics,
         Box::new(|| {}),
     );
@@ -78,7 +78,7 @@ pub fn follow(path: &Path, args: &TailArgs, output: Output) -> anyhow::Result<()
     let feed_thread = std::thread::Builder::new()
         .name("walcast-feeds".into())
         .spawn(move || feed_loop.run())?;
-    let result = tail.run(&wake);
+    let result = tail.run(&waiter);
     loop_wake.signal(Wakes::STOP);
     let ended = feed_thread.join();
     result.and(ended.map_err(|_| {
@@ -195,9 +195,9 @@ impl<'a> Tail<'a> {
         }
     }
 
-    fn run(&mut self, wake: &Wake) -> anyhow::Result<()> {
+    fn run(&mut self, waiter: &Waiter) -> anyhow::Result<()> {
         loop {
-            if wake.take().contains(Wakes::STOP) {
+            if waiter.take().contains(Wakes::STOP) {
                 return Ok(self.output.flush()?);
             }
             self.feed.refresh(&mut self.view);
@@ -216,7 +216,7 @@ impl<'a> Tail<'a> {
             };
             if let Some(pause) = pause {
                 self.output.flush()?;
-                if wake.wait(pause).contains(Wakes::STOP) || self.output.reader_is_gone() {
+                if waiter.wait(pause).contains(Wakes::STOP) || self.output.reader_is_gone() {
                     return Ok(());
                 }
             }

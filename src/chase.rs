@@ -1,0 +1,275 @@
+//! When to look for a commit after a write was noticed, and how long to go on.
+//!
+//! The frames of a commit are in the WAL, and their file event is here, before the commit is visible; the event is no
+//! later than the commit, and nothing else will tell of it. So it is looked for, at intervals that grow with the time
+//! waited: a commit that syncs to a slow disk can take long, and a row is late by an eighth of what its commit took.
+//!
+//! Every look is paid for by the writer, whose core or whose disk it may need in the middle of the commit. So there are
+//! as few as the promise allows: the first comes when commits have usually been visible of late, and until a commit is
+//! seen, further writes (a small one makes four) wake nobody.
+
+use std::time::{Duration, Instant};
+
+/// As fine as is useful: a busy loop preempts the writer in the middle of its commit.
+const FINEST: Duration = Duration::from_micros(20);
+/// With a rollback journal a look takes a lock, so fewer of them.
+const FINEST_JOURNAL: Duration = Duration::from_millis(1);
+/// As coarse as the promise of 100 ms allows, with room to spare.
+const COARSEST: Duration = Duration::from_millis(25);
+/// Quiet for so long after a commit, the feed is quiet.
+const FOR: Duration = Duration::from_secs(1);
+/// A write that no commit has followed is looked after for this long, now and then: its commit may be syncing to a
+/// very slow disk. One that stays open longer writes again when it commits, and that is a new event.
+const UNANSWERED_FOR: Duration = Duration::from_secs(60);
+const UNANSWERED_EVERY: Duration = Duration::from_millis(50);
+/// The next look comes after the time waited, divided by this.
+const AFTER_WRITE: u32 = 8;
+/// The same when a commit was seen. There is another to be found only if its writes were noticed together with those of
+/// the one before it.
+const AFTER_COMMIT: u32 = 4;
+/// A transaction that goes on writing is looked after less and less: its commit is seen late by this share of it.
+const WHILE_WRITING: u32 = 64;
+/// The longest wait for a commit that is usually slow: so late is the first quick one among slow ones.
+const LONGEST_USUAL: Duration = Duration::from_micros(500);
+
+/// Looking again after a write, until it has been quiet for a while.
+#[derive(Debug, Default)]
+pub struct Chase {
+    /// The last write or commit.
+    since: Option<Instant>,
+    /// The first write that no commit has followed.
+    begun: Option<Instant>,
+    /// Looks since then.
+    looks: u32,
+    /// From the first write of a commit until it is visible, a little less than that; learned from those before.
+    usual: Duration,
+}
+
+/// What to do until the next look.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// Until then a write would tell nothing new.
+    pub deaf_until: Instant,
+    pub look_at: Instant,
+}
+
+impl Chase {
+    /// Writes were noticed.
+    pub fn wrote(&mut self, now: Instant) {
+        self.since = Some(now);
+        if self.begun.is_none() {
+            self.begun = Some(now);
+            self.looks = 0;
+        }
+    }
+
+    /// Looks for a while although nothing was written that a commit should follow.
+    pub fn look_around(&mut self, now: Instant) {
+        self.since = Some(now);
+    }
+
+    /// Looked, and found nothing.
+    pub fn looked(&mut self) {
+        self.looks += 1;
+    }
+
+    /// Commits were seen; others may be on their way.
+    pub fn moved(&mut self, now: Instant) {
+        if let Some(begun) = self.begun.take() {
+            self.learn(now - begun);
+        }
+        if self.since.is_some() {
+            self.since = Some(now);
+        }
+    }
+
+    /// A commit that the first look found may have been there for a while: the next first look comes sooner. One that
+    /// took more looks moves it later, more slowly, so that few commits wait for their look.
+    fn learn(&mut self, took: Duration) {
+        self.usual = if self.looks == 0 {
+            self.usual * 3 / 4
+        } else {
+            let longer = took.min(LONGEST_USUAL).saturating_sub(self.usual);
+            self.usual + longer / 8
+        };
+    }
+
+    /// Whether a look would come before the commit, most likely.
+    pub fn is_early(&self, now: Instant) -> bool {
+        self.first_look().is_some_and(|first| now < first)
+    }
+
+    /// When the first look is due; `None` when there was one, or it is due at once.
+    fn first_look(&self) -> Option<Instant> {
+        let begun = self.begun.filter(|_| self.looks == 0)?;
+        (self.usual >= FINEST).then(|| begun + self.usual)
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() < FOR)
+    }
+
+    /// When the writes were noticed that no commit has been seen for.
+    pub fn begun(&self) -> Option<Instant> {
+        self.begun.filter(|_| self.is_on())
+    }
+
+    /// When to look next; `None` when nothing is expected.
+    pub fn next(&self, now: Instant, wal: bool) -> Option<Pause> {
+        let waited = now.saturating_duration_since(self.since?);
+        let listening = |pause| Pause {
+            deaf_until: now,
+            look_at: now + pause,
+        };
+        if waited >= FOR {
+            let expected = self.begun.is_some() && waited < UNANSWERED_FOR;
+            return expected.then(|| listening(UNANSWERED_EVERY));
+        }
+        if !wal {
+            return Some(listening(
+                (waited / AFTER_WRITE).clamp(FINEST_JOURNAL, COARSEST),
+            ));
+        }
+        let Some(begun) = self.begun else {
+            return Some(listening((waited / AFTER_COMMIT).clamp(FINEST, COARSEST)));
+        };
+        if let Some(first) = self.first_look().filter(|first| now < *first) {
+            return Some(Pause {
+                deaf_until: first,
+                look_at: first,
+            });
+        }
+        let deaf = ((now - begun) / WHILE_WRITING).clamp(FINEST, COARSEST);
+        Some(Pause {
+            deaf_until: now + deaf,
+            look_at: now + (waited / AFTER_WRITE).clamp(deaf, COARSEST),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: Duration = Duration::from_micros(1);
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Looks as `chase` says from `now` on, until a look at or after `visible`. Gives when, and how many looks it took.
+    fn follow(chase: &mut Chase, mut now: Instant, visible: Instant) -> (Instant, u32) {
+        let mut looks = 0;
+        loop {
+            if !chase.is_early(now) {
+                looks += 1;
+                if now >= visible {
+                    chase.moved(now);
+                    return (now, looks);
+                }
+                chase.looked();
+            }
+            now = chase.next(now, true).expect("gave up too early").look_at;
+        }
+    }
+
+    #[test]
+    fn a_commit_is_seen_at_most_an_eighth_late() {
+        for took in [10 * US, 100 * US, MS, 20 * MS, 300 * MS] {
+            let (mut chase, start) = (Chase::default(), Instant::now());
+            chase.wrote(start);
+            let (seen, _) = follow(&mut chase, start, start + took);
+            let late = seen - (start + took);
+            assert!(late <= (took / 7).max(FINEST), "{took:?}: {late:?} late");
+        }
+    }
+
+    #[test]
+    fn usually_slow_commits_are_looked_for_later_and_less_often() {
+        let (mut chase, mut now) = (Chase::default(), Instant::now());
+        let commit = 300 * US;
+        let looks = |chase: &mut Chase, now: &mut Instant| {
+            *now += MS;
+            chase.wrote(*now);
+            let (seen, looks) = follow(chase, *now, *now + commit);
+            assert!(seen - *now < commit * 3 / 2);
+            *now = seen;
+            looks
+        };
+        let at_first = looks(&mut chase, &mut now);
+        let later = (0..100)
+            .map(|_| looks(&mut chase, &mut now))
+            .collect::<Vec<_>>();
+        let later: u32 = later[50..].iter().sum();
+        assert!(later * 2 < at_first * 50, "{at_first}, then {later} in 50");
+    }
+
+    #[test]
+    fn a_quick_commit_among_slow_ones_is_late_by_a_moment() {
+        let (mut chase, mut now) = (Chase::default(), Instant::now());
+        for _ in 0..200 {
+            now += 100 * MS;
+            chase.wrote(now);
+            (now, _) = follow(&mut chase, now, now + 20 * MS);
+        }
+        now += 100 * MS;
+        chase.wrote(now);
+        let (seen, _) = follow(&mut chase, now, now);
+        assert!(seen - now <= LONGEST_USUAL);
+    }
+
+    #[test]
+    fn quick_commits_are_looked_for_at_once_again_after_slow_ones() {
+        let (mut chase, mut now) = (Chase::default(), Instant::now());
+        for took in std::iter::repeat_n(MS, 50).chain(std::iter::repeat_n(FINEST, 50)) {
+            now += 100 * MS;
+            chase.wrote(now);
+            (now, _) = follow(&mut chase, now, now + took);
+        }
+        chase.wrote(now);
+        assert!(!chase.is_early(now + FINEST));
+    }
+
+    #[test]
+    fn the_writes_of_one_commit_wake_nobody_and_those_of_the_next_do() {
+        let (mut chase, now) = (Chase::default(), Instant::now());
+        chase.wrote(now);
+        chase.looked();
+        let pause = chase.next(now, true).unwrap();
+        assert_eq!(pause.deaf_until, pause.look_at);
+        chase.moved(now);
+        assert_eq!(chase.next(now, true).unwrap().deaf_until, now);
+    }
+
+    #[test]
+    fn a_write_that_was_rolled_back_does_not_make_deaf() {
+        let (mut chase, start) = (Chase::default(), Instant::now());
+        chase.wrote(start);
+        chase.looked();
+        let now = start + 200 * MS;
+        let pause = chase.next(now, true).unwrap();
+        assert!(pause.deaf_until - now < 4 * MS && pause.look_at - now == COARSEST);
+    }
+
+    #[test]
+    fn a_transaction_that_goes_on_writing_is_looked_at_less_and_less() {
+        let (mut chase, start) = (Chase::default(), Instant::now());
+        let (mut now, mut looks) = (start, 0);
+        while now < start + 2000 * MS {
+            chase.wrote(now);
+            chase.looked();
+            looks += 1;
+            now = chase.next(now, true).unwrap().deaf_until;
+        }
+        assert!(looks < 700, "{looks} looks");
+    }
+
+    #[test]
+    fn it_ends_after_a_quiet_second_and_an_unanswered_write_after_a_minute() {
+        let (mut chase, now) = (Chase::default(), Instant::now());
+        chase.wrote(now);
+        chase.looked();
+        assert!(chase.next(now + FOR, true).is_some());
+        assert_eq!(chase.next(now + UNANSWERED_FOR, true), None);
+        chase.moved(now);
+        assert!(chase.next(now + FOR / 2, true).is_some());
+        assert_eq!(chase.next(now + FOR, true), None);
+    }
+}

@@ -1,0 +1,95 @@
+//! File events on Linux, read where they are waited for.
+
+use std::ffi::OsStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
+use rustix::io::Errno;
+
+use super::{Happened, Names, meaning};
+use crate::wake::{Wake, Wakes};
+
+/// Written, and all that may put another file in the place of one. Opening, reading and closing are left out: they tell
+/// nothing, and the daemon's own would wake it for ever.
+const EVENTS: WatchFlags = WatchFlags::MODIFY
+    .union(WatchFlags::CREATE)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVE)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::ONLYDIR);
+
+/// Room for some dozens of events; what does not fit is read by the next call.
+const BUFFER: usize = 4096;
+
+/// The kernel's queue of events.
+pub struct Source {
+    queue: OwnedFd,
+    names: Vec<Names>,
+    buffer: Box<[MaybeUninit<u8>]>,
+}
+
+impl Source {
+    pub fn start(directories: &[&Path], names: Vec<Names>, _: Arc<Wake>) -> io::Result<Source> {
+        let queue = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(explained)?;
+        for directory in directories {
+            add_watch(&queue, *directory, EVENTS).map_err(explained)?;
+        }
+        Ok(Source {
+            queue,
+            names,
+            buffer: Box::new_uninit_slice(BUFFER),
+        })
+    }
+
+    pub fn readable(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.queue.as_fd())
+    }
+
+    pub fn take(&mut self) -> Wakes {
+        let mut found = Wakes::default();
+        let mut events = Reader::new(self.queue.as_fd(), &mut self.buffer);
+        // An error says that there are no more.
+        while let Ok(event) = events.next() {
+            found = found | wakes(event.events(), event.file_name(), &self.names);
+        }
+        found
+    }
+}
+
+/// The kernel says "no space left on device" and "too many open files" of limits of its own.
+fn explained(error: Errno) -> io::Error {
+    let limit = match error {
+        Errno::NOSPC => "fs.inotify.max_user_watches",
+        Errno::MFILE => "fs.inotify.max_user_instances, or the descriptor limit,",
+        _ => return error.into(),
+    };
+    io::Error::other(format!("{limit} is used up"))
+}
+
+fn wakes(events: ReadFlags, name: Option<&std::ffi::CStr>, names: &[Names]) -> Wakes {
+    // Events were lost, or the directory itself is not what it was.
+    let gone = ReadFlags::QUEUE_OVERFLOW
+        | ReadFlags::DELETE_SELF
+        | ReadFlags::MOVE_SELF
+        | ReadFlags::UNMOUNT
+        | ReadFlags::IGNORED;
+    if events.intersects(gone) {
+        return Wakes::FILE | Wakes::REPLACED;
+    }
+    let Some(name) = name else {
+        return Wakes::default();
+    };
+    let happened = if events.contains(ReadFlags::MODIFY) {
+        Happened::Written
+    } else {
+        Happened::Moved
+    };
+    meaning(OsStr::from_bytes(name.to_bytes()), happened, names)
+}

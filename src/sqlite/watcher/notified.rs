@@ -1,0 +1,65 @@
+//! File events where the kernel has no queue to read them from: told by a thread of `notify`'s.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use notify::event::ModifyKind;
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use super::{Happened, Names, meaning};
+use crate::wake::{Wake, Wakes};
+
+/// Keeps the thread that tells of events.
+pub struct Source {
+    _watcher: RecommendedWatcher,
+}
+
+impl Source {
+    pub fn start(directories: &[&Path], names: Vec<Names>, wake: Arc<Wake>) -> io::Result<Source> {
+        let told = move |event: notify::Result<Event>| {
+            let wakes = match event {
+                Ok(event) => wakes(&event, &names),
+                // An error means events were lost, the same as an overflow.
+                Err(_) => Wakes::FILE | Wakes::REPLACED,
+            };
+            if !wakes.is_empty() {
+                wake.signal(wakes);
+            }
+        };
+        let mut watcher = notify::recommended_watcher(told).map_err(io::Error::other)?;
+        for directory in directories {
+            watcher
+                .watch(directory, RecursiveMode::NonRecursive)
+                .map_err(io::Error::other)?;
+        }
+        Ok(Source { _watcher: watcher })
+    }
+
+    pub fn readable(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    pub fn take(&mut self) -> Wakes {
+        Wakes::default()
+    }
+}
+
+/// What an event means. Opening, closing and reading are events too, the daemon's own among them: not for us.
+fn wakes(event: &Event, names: &[Names]) -> Wakes {
+    if event.need_rescan() {
+        return Wakes::FILE | Wakes::REPLACED;
+    }
+    let happened = match event.kind {
+        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => Happened::Written,
+        EventKind::Create(_)
+        | EventKind::Remove(_)
+        | EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_)) => Happened::Moved,
+        _ => return Wakes::default(),
+    };
+    let names_of_files = event.paths.iter().filter_map(|path| path.file_name());
+    names_of_files
+        .map(|name| meaning(name, happened, names))
+        .fold(Wakes::default(), |all, one| all | one)
+}
