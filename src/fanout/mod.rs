@@ -84,9 +84,7 @@ impl Fanout {
     pub fn listener(&self) -> Listener {
         let lanes = self.lanes.clone();
         Box::new(move |feed| {
-            let loads = lanes
-                .iter()
-                .map(|lane| lane.mailbox.load.load(Ordering::Acquire));
+            let loads = lanes.iter().map(|lane| lane.mailbox.subscribers(feed));
             let mut busy: Vec<(&Lane, usize)> = lanes.iter().zip(loads).collect();
             for (lane, _) in &busy {
                 lane.mailbox.moved[feed].store(true, Ordering::Release);
@@ -110,12 +108,14 @@ impl Fanout {
 
     /// Hands a connection over. `early` is what was read of it already.
     pub fn attach(&self, stream: Stream, early: Vec<u8>, session: Session, guard: Guard) {
-        let emptiest = self
-            .lanes
-            .iter()
-            .min_by_key(|lane| lane.mailbox.load.load(Ordering::Relaxed));
+        let feed = session.feed().index;
+        // Each feed's subscribers are spread evenly, for a row is work for them alone.
+        let emptiest = self.lanes.iter().min_by_key(|lane| {
+            let mailbox = &lane.mailbox;
+            (mailbox.subscribers(feed), mailbox.connections())
+        });
         if let Some(lane) = emptiest {
-            lane.mailbox.load.fetch_add(1, Ordering::Relaxed);
+            lane.mailbox.subscribers[feed].fetch_add(1, Ordering::AcqRel);
             lane.mailbox.send(Command::Attach(Box::new(Arrival {
                 stream,
                 early,
@@ -137,7 +137,7 @@ impl Fanout {
     pub fn connections(&self) -> usize {
         self.lanes
             .iter()
-            .map(|lane| lane.mailbox.load.load(Ordering::Relaxed))
+            .map(|lane| lane.mailbox.connections())
             .sum()
     }
 
@@ -209,7 +209,8 @@ pub struct Mailbox {
     waker: Waker,
     /// The waker was used and the shard has not come round yet; it need not be woken twice.
     woken: AtomicBool,
-    load: AtomicUsize,
+    /// Of each feed, connections of this shard.
+    subscribers: Vec<AtomicUsize>,
 }
 
 impl Mailbox {
@@ -219,13 +220,28 @@ impl Mailbox {
             moved: (0..feeds).map(|_| AtomicBool::new(false)).collect(),
             waker: Waker::new(poll.registry(), shard::WAKE)?,
             woken: AtomicBool::new(false),
-            load: AtomicUsize::new(0),
+            subscribers: (0..feeds).map(|_| AtomicUsize::new(0)).collect(),
         })
     }
 
     pub fn send(&self, command: Command) {
         self.commands.lock().push(command);
         self.wake();
+    }
+
+    fn subscribers(&self, feed: usize) -> usize {
+        self.subscribers[feed].load(Ordering::Acquire)
+    }
+
+    fn connections(&self) -> usize {
+        (0..self.subscribers.len())
+            .map(|feed| self.subscribers(feed))
+            .sum()
+    }
+
+    /// One of a feed's connections has gone. Says whether it was the last.
+    fn lost(&self, feed: usize) -> bool {
+        self.subscribers[feed].fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     fn wake(&self) {
@@ -243,8 +259,12 @@ impl Mailbox {
         std::mem::take(&mut *self.commands.lock())
     }
 
+    /// Whether there is something new for a feed's connections. Without any it can wait: whoever comes is given the log
+    /// as it is then.
     fn take_moved(&self, feed: usize) -> bool {
         // Asked far more often than it is true, and reading is cheaper than swapping.
-        self.moved[feed].load(Ordering::Acquire) && self.moved[feed].swap(false, Ordering::AcqRel)
+        self.subscribers(feed) > 0
+            && self.moved[feed].load(Ordering::Acquire)
+            && self.moved[feed].swap(false, Ordering::AcqRel)
     }
 }

@@ -57,21 +57,17 @@ impl Shard {
         let Some(conn) = self.conns.get(slot) else {
             return;
         };
-        let head = self.feeds[conn.session.feed().index].view.head;
+        let feed = conn.session.feed().index;
+        let head = self.feeds[feed].view.head;
         self.leave_cohort(slot, head);
         self.stalled.remove(&slot);
         self.closing.remove(&slot);
         // Closing the socket takes it off the poll; the guard undoes the count.
         self.conns.remove(slot);
-        if self.conns.is_empty() {
+        if self.mailbox.lost(feed) {
             // Nobody is left to send these blocks to; who comes next takes those there are then.
-            self.feeds
-                .iter_mut()
-                .for_each(|watched| watched.view.forget_blocks());
+            self.feeds[feed].view.forget_blocks();
         }
-        self.mailbox
-            .load
-            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
 
     pub(super) fn drain(&mut self, total: usize) {
