@@ -25,8 +25,10 @@ const UNANSWERED_EVERY: Duration = Duration::from_millis(50);
 /// The next look comes after the time waited, divided by this.
 const AFTER_WRITE: u32 = 8;
 /// The same when a commit was seen. There is another to be found only if its writes were noticed together with those of
-/// the one before it.
-const AFTER_COMMIT: u32 = 4;
+/// the one before it: rare, and not worth many looks after every row.
+const AFTER_COMMIT: u32 = 2;
+/// The first of those looks.
+const SOON: Duration = Duration::from_micros(50);
 /// A transaction that goes on writing is looked after less and less: its commit is seen late by this share of it.
 const WHILE_WRITING: u32 = 64;
 /// The longest wait for a commit that is usually slow: so late is the first quick one among slow ones.
@@ -131,7 +133,7 @@ impl Chase {
             ));
         }
         let Some(begun) = self.begun else {
-            return Some(listening((waited / AFTER_COMMIT).clamp(FINEST, COARSEST)));
+            return Some(listening((waited / AFTER_COMMIT).clamp(SOON, COARSEST)));
         };
         if let Some(first) = self.first_look().filter(|first| now < *first) {
             return Some(Pause {
