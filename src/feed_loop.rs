@@ -12,6 +12,7 @@ use crate::chase::Chase;
 use crate::config::{Config, JournalMode};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::probe::Probe;
 use crate::sqlite::identity::Suspicion;
 use crate::sqlite::open::{
     FileId, Snapshot, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
@@ -20,8 +21,10 @@ use crate::sqlite::watcher::Watcher;
 use crate::tracked::{Attached, Tracked};
 use crate::wake::{Waiter, Wakes};
 
-/// From so many feeds on, one statement asks which of them moved; reading each costs twenty times that.
+/// From so many feeds on, it is asked first which of them moved.
 const PROBED: usize = 3;
+/// Statements of the connection, and as many of each feed, kept prepared: preparing one takes longer than running it.
+const STATEMENTS: usize = 16;
 /// Pages of each feed that one turn of the loop reads; a huge transaction takes many turns, and the watchdog, shutdown
 /// and other wakes have theirs in between.
 const ROUNDS: usize = 32;
@@ -77,6 +80,8 @@ struct Database {
     wal: bool,
     mode: String,
     next_wal_attempt: Instant,
+    /// `None` until it is needed under this schema.
+    probe: Option<Probe>,
 }
 
 impl FeedLoop {
@@ -139,7 +144,7 @@ impl FeedLoop {
         if let Some(database) = &self.database {
             self.feeds
                 .iter_mut()
-                .for_each(|feed| feed.save(&database.connection, database.file));
+                .for_each(|feed| feed.save(&database.connection));
         }
     }
 
@@ -294,10 +299,11 @@ impl FeedLoop {
                     feed.attach(connection, file, &self.hub, Suspicion::Reshaped)?;
                 }
                 database.schema_version = version;
+                database.probe = None;
                 continue;
             }
             let tops = match first && self.feeds.len() >= PROBED && !thorough {
-                true => Some(database.tops(&self.feeds)?),
+                true => Some(tops(connection, &mut database.probe, &self.feeds)?),
                 false => None,
             };
             for (index, feed) in self.feeds.iter_mut().enumerate() {
@@ -506,7 +512,7 @@ impl FeedLoop {
         };
         for feed in &mut self.feeds {
             if feed.next_save().is_some_and(|due| now >= due) {
-                feed.save(&database.connection, database.file);
+                feed.save(&database.connection);
             }
         }
     }
@@ -532,24 +538,24 @@ impl FeedLoop {
     }
 }
 
-impl Database {
-    /// The highest id of each feed's table as it is now, in one statement: about 1 µs a feed.
-    fn tops(&self, feeds: &[Tracked]) -> rusqlite::Result<Vec<Option<i64>>> {
-        let tops: Vec<String> = feeds
-            .iter()
-            .map(|feed| format!("({})", feed.top_query()))
-            .collect();
-        let sql = format!("SELECT {}", tops.join(", "));
-        self.connection.prepare_cached(&sql)?.query_row([], |row| {
-            (0..feeds.len()).map(|place| row.get(place)).collect()
-        })
-    }
+/// The highest id of each feed's table, as far as [`Probe`] tells.
+fn tops(
+    connection: &Connection,
+    probe: &mut Option<Probe>,
+    feeds: &[Tracked],
+) -> rusqlite::Result<Vec<Option<i64>>> {
+    let probe = match probe {
+        Some(probe) => probe,
+        None => probe.insert(Probe::new(connection, feeds)?),
+    };
+    probe.tops(connection, feeds.len())
 }
 
 fn open_database(config: &Config) -> Result<Database, Unavailable> {
     let path = &config.database;
     let before = FileId::of(path);
     let connection = open_reading(path, BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS + STATEMENTS * config.feeds.len());
     let mode = journal_mode(&connection).map_err(|e| Unavailable::from_sqlite(&e, path))?;
     // A file replaced between the two looks would be served under the wrong identity.
     let file = FileId::of(path).filter(|after| Some(*after) == before);
@@ -567,6 +573,7 @@ fn open_database(config: &Config) -> Result<Database, Unavailable> {
         wal,
         mode,
         next_wal_attempt: Instant::now(),
+        probe: None,
     };
     if !database.wal && config.journal_mode == JournalMode::Wal {
         match switch_to_wal(path) {

@@ -24,6 +24,7 @@ pub mod http;
 pub mod hub;
 pub mod logging;
 pub mod metrics;
+mod probe;
 pub mod protocol;
 pub mod session;
 pub mod shutdown;

@@ -11,18 +11,15 @@ use crate::config::Config;
 use crate::filter::{Filter, FilterId, FilterIndex};
 use crate::hub::{Feed, Hub, Presence};
 use crate::metrics::Metrics;
-use crate::sqlite::identity::{
-    Identity, IdentityFile, Sample, Suspicion, derived_epoch, new_epoch, same_history,
-};
+use crate::sqlite::identity::{Sample, Suspicion, derived_epoch, new_epoch, same_history};
+use crate::sqlite::kept::{Identity, IdentityFiles};
 use crate::sqlite::open::{FileId, Snapshot, Unavailable};
 use crate::sqlite::reader::{HeadPage, PageLimits, RowReader};
-use crate::sqlite::table::{Schema, TableError};
+use crate::sqlite::table::{Schema, Table, TableError};
 
 /// The identity is kept at most so often. Rows sent within this time before a kill are not in it; a restore would have
 /// to come from a backup taken in that same moment to go unnoticed.
 const SAVE_EVERY: Duration = Duration::from_millis(200);
-/// What is asked in place of a table that is not there.
-const NO_TABLE: &str = "SELECT NULL";
 /// A sample of so many rows tells enough to last until the identity is kept again.
 const FEW: usize = 8;
 /// The first page after a wake is small, so that the first rows of a burst leave early; the next ones are larger.
@@ -47,15 +44,13 @@ pub struct Tracked {
     fetched: Option<HeadPage>,
     head: Cursor,
     head_row: HeadRow,
-    /// SQL for the highest id.
-    top_query: String,
     /// The highest id as it was probed last.
     probed_top: Option<Option<i64>>,
     /// The highest id there was at the last look; only for tables without AUTOINCREMENT.
     top: Option<i64>,
     filters: Filters,
     /// Where the identity is kept; `None`: nowhere.
-    file: Option<IdentityFile>,
+    files: Option<IdentityFiles>,
     identity: Option<Identity>,
     /// What is in that file.
     kept: Option<Identity>,
@@ -92,11 +87,11 @@ pub enum Attached {
 impl Tracked {
     pub fn new(feed: Arc<Feed>, config: &Config, metrics: Arc<Metrics>) -> Tracked {
         metrics.announce_feed(&feed.config.name);
-        let file = config
+        let mut files = config
             .state_dir
             .as_deref()
-            .map(|directory| IdentityFile::new(directory, &config.database, &feed.config.name));
-        let identity = file.as_ref().and_then(|file| file.load().ok().flatten());
+            .map(|directory| IdentityFiles::new(directory, &config.database, &feed.config.name));
+        let identity = files.as_mut().and_then(|files| files.load().ok().flatten());
         let identity = identity.filter(|identity| identity.table == feed.config.table);
         let head = Cursor(identity.as_ref().map_or(0, |identity| identity.head));
         let epoch = identity
@@ -112,11 +107,10 @@ impl Tracked {
             fetched: None,
             head,
             head_row: HeadRow::Unknown,
-            top_query: NO_TABLE.to_owned(),
             probed_top: None,
             top: None,
             filters: Filters::default(),
-            file,
+            files,
             kept: identity.clone(),
             identity,
             dirty_since: None,
@@ -183,7 +177,6 @@ impl Tracked {
     /// The table can't be read for now. Says whether that is news.
     pub fn close(&mut self, reason: &Unavailable) -> bool {
         self.reader = None;
-        self.top_query = NO_TABLE.to_owned();
         (self.fetched, self.more) = (None, false);
         self.head_row = HeadRow::Unknown;
         let presence = match reason {
@@ -206,7 +199,6 @@ impl Tracked {
     fn use_schema(&mut self, schema: Arc<Schema>) {
         self.unfit = None;
         self.filters.rebind(&schema);
-        self.top_query = schema.table.extreme_query("max");
         self.probed_top = None;
         self.feed.opened(Arc::clone(&schema));
         self.reader = Some(RowReader::new(
@@ -254,13 +246,13 @@ impl Tracked {
                 self.head = self.head.max(highest);
             }
         }
-        if known.is_none() && self.file.is_none() && !self.was_open && !self.was_missing {
+        if known.is_none() && self.files.is_none() && !self.was_open && !self.was_missing {
             self.feed
                 .begin(Epoch::new(derived_epoch(file, &table.name)), self.head);
         }
         self.top = table.max_key(connection)?;
         self.update_gauges();
-        self.keep_identity(connection, file)
+        self.keep_identity(connection)
     }
 
     /// Another history: a new epoch, and everyone is told.
@@ -279,7 +271,7 @@ impl Tracked {
         self.head = Cursor(table.highest(connection)?.unwrap_or(0).max(0));
         self.top = table.max_key(connection)?;
         self.head_row = HeadRow::Unknown;
-        let epoch = match self.file {
+        let epoch = match self.files {
             Some(_) => new_epoch(),
             // Derived from the file where it can be, so that it survives a restart; a second history in the same file can't.
             None => Some(derived_epoch(file, &table.name))
@@ -294,7 +286,7 @@ impl Tracked {
         self.feed.replace(Epoch::new(epoch), self.head);
         self.update_gauges();
         hub.announce(self.feed.index);
-        self.keep_identity(connection, file)
+        self.keep_identity(connection)
     }
 
     /// Reads a page above the head, within the caller's snapshot; [`publish`](Self::publish) hands it on. `woken` is
@@ -328,9 +320,9 @@ impl Tracked {
         Ok(())
     }
 
-    /// SQL for the highest id of the table; NULL while there is none.
-    pub fn top_query(&self) -> &str {
-        &self.top_query
+    /// The table, while it can be read.
+    pub fn table(&self) -> Option<&Table> {
+        self.reader.as_ref().map(|reader| &reader.schema.table)
     }
 
     /// Whether the highest id, as it is now, is another than when this was asked last. Who is told so reads the table.
@@ -509,9 +501,9 @@ impl Tracked {
     }
 
     /// Keeps the identity. What fails is logged; serving goes on.
-    pub fn save(&mut self, connection: &Connection, file: FileId) {
+    pub fn save(&mut self, connection: &Connection) {
         if self.dirty_since.is_some()
-            && let Err(e) = self.keep_identity(connection, file)
+            && let Err(e) = self.keep_identity(connection)
         {
             tracing::debug!("feed {}: no sample this time: {e}", self.feed.config.name);
         }
@@ -519,7 +511,7 @@ impl Tracked {
         self.dirty_since = None;
     }
 
-    fn keep_identity(&mut self, connection: &Connection, file: FileId) -> rusqlite::Result<()> {
+    fn keep_identity(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let Some(reader) = &self.reader else {
             return Ok(());
         };
@@ -528,13 +520,12 @@ impl Tracked {
             table: self.feed.config.table.clone(),
             epoch: self.feed.standing().epoch.to_string(),
             head: self.head.0,
-            file: Some(Identity::file_triple(file)),
             sample: Sample::take(connection, &reader.schema.table, self.head.0)?,
         };
-        if let Some(kept) = &self.file
+        if let Some(files) = &mut self.files
             && (self.kept.as_ref() != Some(&identity) || self.unkept)
         {
-            let stored = kept.store(&identity);
+            let stored = files.store(&identity);
             let name = &self.feed.config.name;
             match &stored {
                 Err(e) if !self.unkept => tracing::error!(

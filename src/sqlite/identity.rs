@@ -1,9 +1,7 @@
 //! Which history a table holds: tells a table that went on from one that was replaced, restored or started over,
-//! by rows sampled earlier, and keeps what it needs for that across restarts.
+//! by rows sampled earlier.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
-use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -287,54 +285,6 @@ impl Compared {
     fn distinct(&self, columns: &[usize]) -> usize {
         let values = |row: &ComparedRow| columns.iter().map(|&c| row.now[c]).collect::<Vec<u64>>();
         self.0.iter().map(values).collect::<HashSet<_>>().len()
-    }
-}
-
-/// What is kept of a feed's history across restarts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Identity {
-    pub database: PathBuf,
-    pub table: String,
-    pub epoch: String,
-    /// The highest id ever given in this epoch.
-    pub head: i64,
-    pub file: Option<(u64, u64, u64)>,
-    pub sample: Sample,
-}
-
-impl Identity {
-    pub fn file_triple(file: FileId) -> (u64, u64, u64) {
-        (file.device, file.inode, file.born)
-    }
-}
-
-/// Where one feed's [`Identity`] is kept.
-#[derive(Debug, Clone)]
-pub struct IdentityFile(PathBuf);
-
-impl IdentityFile {
-    /// One file for each database and feed, so that several daemons can share a directory.
-    pub fn new(directory: &Path, database: &Path, feed: &str) -> IdentityFile {
-        let path = std::path::absolute(database).unwrap_or_else(|_| database.to_owned());
-        let hash = fingerprint(path.as_os_str().as_encoded_bytes());
-        IdentityFile(directory.join(format!("{feed}-{hash:016x}.json")))
-    }
-
-    /// What was kept; `None` where nothing was or it can't be understood, which counts as nothing.
-    pub fn load(&self) -> io::Result<Option<Identity>> {
-        match std::fs::read(&self.0) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Keeps it, whole or not at all: written beside and renamed.
-    pub fn store(&self, identity: &Identity) -> io::Result<()> {
-        let bytes = serde_json::to_vec(identity)?;
-        let beside = self.0.with_extension("new");
-        std::fs::write(&beside, bytes)?;
-        std::fs::rename(&beside, &self.0)
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod encode;
 pub mod identity;
+pub mod kept;
 pub mod lockout;
 pub mod open;
 pub mod pool;

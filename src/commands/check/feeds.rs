@@ -6,7 +6,7 @@ use super::Place;
 use super::report::Report;
 use crate::config::{Config, FeedConfig};
 use crate::filter::quote_identifier;
-use crate::sqlite::identity::IdentityFile;
+use crate::sqlite::kept::IdentityFiles;
 use crate::sqlite::open::Unavailable;
 use crate::sqlite::table::{Schema, TableError};
 
@@ -133,7 +133,7 @@ fn history(config: &Config, feed: &FeedConfig, label: &str, report: &mut Report)
     let Some(directory) = &config.state_dir else {
         return;
     };
-    match IdentityFile::new(directory, &config.database, &feed.name).load() {
+    match IdentityFiles::new(directory, &config.database, &feed.name).load() {
         Ok(Some(known)) if known.table == feed.table => {
             report.ok(
                 label,
