@@ -188,6 +188,8 @@ impl FeedLoop {
         self.count(wakes);
         if wakes.contains(Wakes::FILE) {
             self.chase.wrote(now);
+        } else if wakes.contains(Wakes::NEARBY) {
+            self.chase.look_around(now);
         }
         let poll = now >= self.next_poll;
         if poll {
@@ -201,7 +203,7 @@ impl FeedLoop {
             self.check_file();
             self.try_wal(now);
         }
-        if wakes.contains(Wakes::FILE | Wakes::REPLACED) {
+        if wakes.contains(Wakes::FILE | Wakes::NEARBY | Wakes::REPLACED) {
             self.next_open = self.next_open.min(self.may_open.max(now));
         }
         if self.database.is_none() && now >= self.next_open {
@@ -231,7 +233,8 @@ impl FeedLoop {
     }
 
     fn count(&self, wakes: Wakes) {
-        for (wake, source) in [(Wakes::FILE, "wal"), (Wakes::HOOK, "hook")] {
+        let files = Wakes::FILE | Wakes::NEARBY;
+        for (wake, source) in [(files, "wal"), (Wakes::HOOK, "hook")] {
             if wakes.contains(wake) {
                 self.metrics.wakes.with_label_values(&[source]).inc();
             }
@@ -262,6 +265,7 @@ impl FeedLoop {
         if poll && !self.chase.is_on() {
             self.metrics.wakes.with_label_values(&["poll"]).inc();
         }
+        self.forget_writes();
         let finished = match self.read_feeds(thorough) {
             Ok(finished) => finished,
             Err(e) => {
@@ -278,6 +282,15 @@ impl FeedLoop {
         }
         self.chase.moved(Instant::now());
         self.recovered();
+    }
+
+    /// What was written up to now is of the commits just seen, most likely. Of one that is still to be seen, the chase
+    /// that follows every commit takes care.
+    fn forget_writes(&mut self) {
+        let events = self.watcher.as_mut().map(Watcher::take);
+        if events.is_some_and(|events| events.contains(Wakes::REPLACED)) {
+            self.waiter.wake().signal(Wakes::REPLACED);
+        }
     }
 
     /// Reads what is above the heads, a page of each feed in turn; `false` when there is more than one turn's worth.

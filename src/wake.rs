@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub struct Wakes(u32);
 
 impl Wakes {
-    /// The WAL, the journal or the database file was written.
+    /// The WAL or the journal was written: a commit may follow.
     pub const FILE: Wakes = Wakes(1);
     /// The daemon's own writing connection committed.
     pub const HOOK: Wakes = Wakes(2);
@@ -24,6 +24,8 @@ impl Wakes {
     pub const SYNC: Wakes = Wakes(8);
     /// The daemon stops.
     pub const STOP: Wakes = Wakes(16);
+    /// Something else happened to the files: a checkpoint, or, with a rollback journal, a commit.
+    pub const NEARBY: Wakes = Wakes(32);
 
     pub fn contains(self, other: Wakes) -> bool {
         self.0 & other.0 != 0

@@ -145,13 +145,14 @@ enum Happened {
 fn meaning(name: &OsStr, happened: Happened, names: &[Names]) -> Wakes {
     let mut found = Wakes::default();
     for names in names {
+        let moved = happened == Happened::Moved;
         if *name == names.database {
-            found = found | Wakes::FILE;
-            if happened == Happened::Moved {
+            found = found | Wakes::NEARBY;
+            if moved {
                 found = found | Wakes::REPLACED;
             }
         } else if names.written.iter().any(|written| written == name) {
-            found = found | Wakes::FILE;
+            found = found | if moved { Wakes::NEARBY } else { Wakes::FILE };
         }
     }
     found
@@ -176,7 +177,7 @@ fn write_and_hear(probe: &Path, file: &mut std::fs::File) -> io::Result<bool> {
     let deadline = Instant::now() + PROBE_PATIENCE;
     loop {
         let wakes = waiter.wait_until(deadline, watcher.readable()) | watcher.take();
-        if wakes.contains(Wakes::FILE) {
+        if wakes.contains(Wakes::NEARBY) {
             return Ok(true);
         }
         if Instant::now() >= deadline {
@@ -217,6 +218,21 @@ mod tests {
         symlink("second", dir.path().join("new")).unwrap();
         std::fs::rename(dir.path().join("new"), dir.path().join("link")).unwrap();
         assert!(!watcher.is_current(&database));
+    }
+
+    #[test]
+    fn only_a_write_to_wal_or_journal_can_be_followed_by_a_commit() {
+        let names = [Names::of(Path::new("/dir/db"))];
+        let of = |name: &str, happened| meaning(OsStr::new(name), happened, &names);
+        assert_eq!(of("db-wal", Happened::Written), Wakes::FILE);
+        assert_eq!(of("db-journal", Happened::Written), Wakes::FILE);
+        // A checkpoint; a journal that is deleted, which is the commit; another file put in place.
+        assert_eq!(of("db", Happened::Written), Wakes::NEARBY);
+        assert_eq!(of("db-journal", Happened::Moved), Wakes::NEARBY);
+        assert_eq!(of("db", Happened::Moved), Wakes::NEARBY | Wakes::REPLACED);
+        for other in ["db-shm", "db2", "other-wal"] {
+            assert_eq!(of(other, Happened::Written), Wakes::default());
+        }
     }
 
     #[test]

@@ -81,7 +81,7 @@ fn wakes(events: ReadFlags, name: Option<&std::ffi::CStr>, names: &[Names]) -> W
         | ReadFlags::UNMOUNT
         | ReadFlags::IGNORED;
     if events.intersects(gone) {
-        return Wakes::FILE | Wakes::REPLACED;
+        return Wakes::FILE | Wakes::NEARBY | Wakes::REPLACED;
     }
     let Some(name) = name else {
         return Wakes::default();

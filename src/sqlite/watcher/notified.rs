@@ -49,7 +49,7 @@ impl Source {
 /// What an event means. Opening, closing and reading are events too, the daemon's own among them: not for us.
 fn wakes(event: &Event, names: &[Names]) -> Wakes {
     if event.need_rescan() {
-        return Wakes::FILE | Wakes::REPLACED;
+        return Wakes::FILE | Wakes::NEARBY | Wakes::REPLACED;
     }
     let happened = match event.kind {
         EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => Happened::Written,
