@@ -2,9 +2,11 @@
 
 use std::ffi::CStr;
 use std::fs::Metadata;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::process::{getegid, geteuid, getgroups};
 
 /// Room for a passwd or group entry; NSS modules may return long ones.
 const ENTRY_BYTES: usize = 64 * 1024;
@@ -65,9 +67,10 @@ pub struct User {
 impl User {
     /// Who runs this process.
     pub fn current() -> User {
-        // SAFETY: neither takes a pointer, and neither can fail.
-        let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
-        let mut groups = supplementary_groups();
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        // Fails only where the buffer is too small, which the call sees to.
+        let groups = getgroups().unwrap_or_default();
+        let mut groups: Vec<u32> = groups.into_iter().map(|group| group.as_raw()).collect();
         groups.push(gid);
         User {
             uid,
@@ -92,13 +95,9 @@ impl User {
     }
 }
 
-/// Whether this process may do all of `wanted` (`libc::R_OK` and so on), with everything the system takes into account.
-pub fn may(path: &Path, wanted: i32) -> bool {
-    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else {
-        return false;
-    };
-    // SAFETY: a live C string; nothing is opened.
-    unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), wanted, libc::AT_EACCESS) == 0 }
+/// Whether this process may do all of `wanted`, with everything the system takes into account. Nothing is opened.
+pub fn may(path: &Path, wanted: Access) -> bool {
+    accessat(CWD, path, wanted, AtFlags::EACCESS).is_ok()
 }
 
 /// The user's name, or its id.
@@ -147,17 +146,6 @@ fn with_passwd<T>(uid: u32, read: impl FnOnce(&libc::passwd) -> T) -> Option<T> 
             &mut found,
         );
         (failed == 0 && !found.is_null()).then(|| read(&entry))
-    }
-}
-
-fn supplementary_groups() -> Vec<u32> {
-    // SAFETY: asked for the count first; then the kernel writes at most as many ids as the vector holds.
-    unsafe {
-        let count = libc::getgroups(0, std::ptr::null_mut()).max(0);
-        let mut groups = vec![0; count as usize];
-        let count = libc::getgroups(count, groups.as_mut_ptr()).max(0);
-        groups.truncate(count as usize);
-        groups
     }
 }
 

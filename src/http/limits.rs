@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
 /// Descriptors kept free of connections: database, WAL and shm of each reader, log, listeners, epolls.
@@ -158,24 +159,16 @@ impl Drop for Ticket {
 
 /// Raises the soft descriptor limit to the hard one and says how many connections that leaves room for.
 pub fn raise_descriptor_limit() -> usize {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
     };
-    // SAFETY: both calls only read or write the struct behind the pointer, which outlives them.
-    let soft = unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
-            return 960;
-        }
-        let raised = libc::rlimit {
-            rlim_cur: limit.rlim_max,
-            rlim_max: limit.rlim_max,
-        };
-        match libc::setrlimit(libc::RLIMIT_NOFILE, &raised) {
-            0 => limit.rlim_max,
-            _ => limit.rlim_cur,
-        }
+    let soft = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
     };
+    let soft = soft.unwrap_or(u64::MAX);
     usize::try_from(soft.saturating_sub(RESERVED_DESCRIPTORS).max(16))
         .unwrap_or(usize::MAX - BEYOND)
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags, ffi};
+use rustix::fs::Access;
 
 use crate::accounts::{Owned, User, may};
 use crate::sqlite::open::Unavailable;
@@ -43,7 +44,7 @@ fn would_lock_out(path: &Path) -> Option<Unavailable> {
     if there || me.uid == 0 || file.uid == 0 || file.uid == me.uid {
         return None;
     }
-    if !may(directory, libc::W_OK | libc::X_OK) {
+    if !may(directory, Access::WRITE_OK | Access::EXEC_OK) {
         return None;
     }
     let directory = Owned::of(&std::fs::metadata(directory).ok()?);

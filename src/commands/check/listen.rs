@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::Access;
+
 use super::report::{Report, quoted};
 use crate::accounts::may;
 use crate::config::{Config, Listen};
@@ -112,7 +114,7 @@ fn unix(path: &Path, report: &mut Report) {
                 quoted(&directory)
             )],
         );
-    } else if !may(&directory, libc::W_OK | libc::X_OK) {
+    } else if !may(&directory, Access::WRITE_OK | Access::EXEC_OK) {
         report.problem(
             label,
             format!(

@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use rustix::fs::Access;
+
 use super::Place;
 use super::report::{Mark, Report, quoted};
 use crate::accounts::{Owned, User, group_name, may};
@@ -92,7 +94,7 @@ fn own_rights(place: &Place, needs_all: bool, creates: bool) -> Vec<(Mark, Strin
     };
     let mut missing = |mark, what: String| findings.push((mark, what));
     let directory = place.directory.display();
-    if !may(&place.directory, libc::W_OK | libc::X_OK) {
+    if !may(&place.directory, Access::WRITE_OK | Access::EXEC_OK) {
         match place.exists {
             true => missing(
                 grave,
@@ -109,12 +111,12 @@ fn own_rights(place: &Place, needs_all: bool, creates: bool) -> Vec<(Mark, Strin
         }
     }
     if place.exists {
-        if !may(&place.real, libc::R_OK) {
+        if !may(&place.real, Access::READ_OK) {
             missing(
                 Mark::Problem,
                 "this user can't read the database".to_owned(),
             );
-        } else if !may(&place.real, libc::W_OK) {
+        } else if !may(&place.real, Access::WRITE_OK) {
             missing(
                 grave,
                 "this user can't write the database, so it can't take part in its WAL mode"

@@ -1,8 +1,8 @@
 //! What the daemon needs of the system beside the file: file events, a state directory, descriptors.
 
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+
+use rustix::fs::Access;
 
 use super::Place;
 use super::report::{Report, quoted};
@@ -20,7 +20,7 @@ pub fn file_events(place: &Place, report: &mut Report) {
     let name = system
         .as_ref()
         .map_or_else(String::new, |system| format!(" ({})", system.name));
-    if !may(directory, libc::W_OK | libc::X_OK) {
+    if !may(directory, Access::WRITE_OK | Access::EXEC_OK) {
         report.note(
             LABEL,
             format!(
@@ -91,12 +91,7 @@ const FILE_SYSTEMS: [(u32, &str, Sharing); 18] = [
 
 #[cfg(target_os = "linux")]
 fn file_system(directory: &Path) -> Option<FileSystem> {
-    let path = CString::new(directory.as_os_str().as_bytes()).ok()?;
-    // SAFETY: a live C string, and a struct that statfs fills; it is read only where the call says it did.
-    let magic = unsafe {
-        let mut found: libc::statfs = std::mem::zeroed();
-        (libc::statfs(path.as_ptr(), &mut found) == 0).then_some(found.f_type as u32)?
-    };
+    let magic = rustix::fs::statfs(directory).ok()?.f_type as u32;
     let &(_, name, sharing) = FILE_SYSTEMS.iter().find(|(known, ..)| *known == magic)?;
     Some(FileSystem { name, sharing })
 }
@@ -122,10 +117,18 @@ pub fn state_directory(config: &Config, report: &mut Report) {
     let shown = directory.display();
     let existing = directory.ancestors().find(|path| path.exists());
     match existing {
-        Some(path) if path == directory && path.is_dir() && may(path, libc::W_OK | libc::X_OK) => {
+        Some(path)
+            if path == directory
+                && path.is_dir()
+                && may(path, Access::WRITE_OK | Access::EXEC_OK) =>
+        {
             report.ok(LABEL, format!("{shown} can be written"));
         }
-        Some(path) if path != directory && path.is_dir() && may(path, libc::W_OK | libc::X_OK) => {
+        Some(path)
+            if path != directory
+                && path.is_dir()
+                && may(path, Access::WRITE_OK | Access::EXEC_OK) =>
+        {
             report.ok(LABEL, format!("{shown} is created at start"));
         }
         _ => {

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::value::RawValue;
 
 use super::message::Object;
@@ -71,14 +72,13 @@ impl Output {
 
     /// Whether whoever read this pipe has gone: nothing would tell of that before the next row.
     pub fn reader_is_gone(&self) -> bool {
-        let mut poll = libc::pollfd {
-            fd: libc::STDOUT_FILENO,
-            events: 0,
-            revents: 0,
-        };
-        // SAFETY: one live pollfd, its count, and no waiting.
-        let ready = unsafe { libc::poll(&mut poll, 1, 0) };
-        ready > 0 && poll.revents & (libc::POLLERR | libc::POLLNVAL) != 0
+        let stdout = io::stdout();
+        let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+        let ready = poll(&mut asked, Some(&Timespec::default()));
+        ready.is_ok()
+            && asked[0]
+                .revents()
+                .intersects(PollFlags::ERR | PollFlags::NVAL)
     }
 }
 
@@ -297,11 +297,7 @@ fn status_colour(column: &str, value: &str) -> &'static str {
 
 /// Asked for every time: terminals are resized.
 fn terminal_width() -> usize {
-    // SAFETY: TIOCGWINSZ writes one winsize into the live local it is given.
-    let size = unsafe {
-        let mut size: libc::winsize = std::mem::zeroed();
-        (libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size) == 0).then_some(size)
-    };
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
     size.map(|size| size.ws_col.into())
         .filter(|&columns: &usize| columns > 0)
         .unwrap_or(USUAL_WIDTH)
