@@ -68,6 +68,12 @@ pub struct FeedLoop {
     alive: Box<dyn FnMut() + Send>,
 }
 
+/// What a look at the database brought.
+enum Found {
+    Nothing,
+    Commits,
+}
+
 /// The open file.
 struct Database {
     connection: Connection,
@@ -252,59 +258,45 @@ impl FeedLoop {
         if may_wait && !database.wal && journal_is_hot(&self.config.database) {
             return;
         }
-        let version = match data_version(&database.connection) {
-            Ok(version) => version,
-            Err(e) => return self.failed(e),
-        };
         let thorough = poll && std::mem::take(&mut self.unprobed);
-        if database.data_version == Some(version) && !database.unfinished && !thorough {
-            self.chase.looked();
-            self.recovered();
-            return;
-        }
-        if poll && !self.chase.is_on() {
-            self.metrics.wakes.with_label_values(&["poll"]).inc();
-        }
-        self.forget_writes();
-        let finished = match self.read_feeds(thorough) {
-            Ok(finished) => finished,
+        match self.read_feeds(thorough) {
+            Ok(Found::Nothing) => self.chase.looked(),
+            Ok(Found::Commits) => {
+                if poll && !self.chase.is_on() {
+                    self.metrics.wakes.with_label_values(&["poll"]).inc();
+                }
+                self.chase.moved(Instant::now());
+            }
             Err(e) => {
                 self.feeds.iter_mut().for_each(Tracked::forget_probe);
                 return self.failed(e);
             }
-        };
-        if let Some(database) = &mut self.database {
-            // What is left is read at the next turn, which comes at once.
-            database.unfinished = !finished;
-            if finished {
-                database.data_version = Some(version);
-            }
         }
-        self.chase.moved(Instant::now());
         self.recovered();
     }
 
-    /// What was written up to now is of the commits just seen, most likely. Of one that is still to be seen, the chase
-    /// that follows every commit takes care.
-    fn forget_writes(&mut self) {
-        let events = self.watcher.as_mut().map(Watcher::take);
-        if events.is_some_and(|events| events.contains(Wakes::REPLACED)) {
-            self.waiter.wake().signal(Wakes::REPLACED);
-        }
-    }
-
-    /// Reads what is above the heads, a page of each feed in turn; `false` when there is more than one turn's worth.
+    /// Reads what is above the heads if the database moved, a page of each feed in turn; when there is more than one
+    /// turn's worth, the database is left `unfinished`.
     ///
     /// With many feeds, only those whose highest id moved are read at once; what can happen to the others (a newest row
     /// edited or deleted, ids starting over) waits for a `thorough` look at the next poll.
-    fn read_feeds(&mut self, thorough: bool) -> rusqlite::Result<bool> {
+    fn read_feeds(&mut self, thorough: bool) -> rusqlite::Result<Found> {
         let Some(database) = &mut self.database else {
-            return Ok(true);
+            return Ok(Found::Nothing);
         };
         let (connection, file, woken) = (&database.connection, database.file, self.chase.begun());
         let mut first = true;
+        let mut moved_to = None;
         for _ in 0..ROUNDS {
             let snapshot = Snapshot::begin(connection)?;
+            if moved_to.is_none() {
+                let version = Some(data_version(connection)?);
+                if version == database.data_version && !database.unfinished && !thorough {
+                    return Ok(Found::Nothing);
+                }
+                moved_to = version;
+                forget_writes(&mut self.watcher, &self.waiter);
+            }
             let version = schema_version(connection)?;
             if version != database.schema_version {
                 drop(snapshot);
@@ -334,10 +326,13 @@ impl FeedLoop {
             }
             drop(snapshot);
             if !more {
-                return Ok(true);
+                (database.unfinished, database.data_version) = (false, moved_to);
+                return Ok(Found::Commits);
             }
         }
-        Ok(false)
+        // What is left is read at the next turn, which comes at once.
+        database.unfinished = true;
+        Ok(Found::Commits)
     }
 
     fn recovered(&mut self) {
@@ -548,6 +543,15 @@ impl FeedLoop {
             self.report(reason);
             self.back_off();
         }
+    }
+}
+
+/// What was written up to now is of the commits just seen, most likely. Of one that is still to be seen, the chase
+/// that follows every commit takes care.
+fn forget_writes(watcher: &mut Option<Watcher>, waiter: &Waiter) {
+    let events = watcher.as_mut().map(Watcher::take);
+    if events.is_some_and(|events| events.contains(Wakes::REPLACED)) {
+        waiter.wake().signal(Wakes::REPLACED);
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prometheus::{IntCounter, IntGauge};
 use rusqlite::Connection;
 
 use crate::change::{Block, Cursor, Epoch};
@@ -36,6 +37,9 @@ const NEXT_PAGE: PageLimits = PageLimits {
 pub struct Tracked {
     feed: Arc<Feed>,
     metrics: Arc<Metrics>,
+    /// Of the metrics, those of this feed that every row moves.
+    rows_read: IntCounter,
+    head_gauge: IntGauge,
     database: std::path::PathBuf,
     reader: Option<RowReader>,
     /// The last page was full: the next one follows at once, and is larger.
@@ -98,7 +102,10 @@ impl Tracked {
             .as_ref()
             .map_or_else(new_epoch, |identity| identity.epoch.clone());
         feed.begin(Epoch::new(epoch), head);
+        let name: &[&str] = &[&feed.config.name];
         Tracked {
+            rows_read: metrics.rows_read.with_label_values(name),
+            head_gauge: metrics.feed_head.with_label_values(name),
             feed,
             metrics,
             database: config.database.clone(),
@@ -470,24 +477,16 @@ impl Tracked {
             return;
         }
         self.head = block.last;
-        let name = &self.feed.config.name;
-        self.metrics
-            .rows_read
-            .with_label_values(&[name])
-            .inc_by(block.entries.len() as u64);
-        self.metrics
-            .feed_head
-            .with_label_values(&[name])
-            .set(self.head.0);
+        let rows = block.entries.len();
         self.feed.publish(block);
         hub.announce(self.feed.index);
+        // The row is on its way before anything else is done about it.
+        self.rows_read.inc_by(rows as u64);
+        self.update_gauges();
     }
 
     fn update_gauges(&self) {
-        self.metrics
-            .feed_head
-            .with_label_values(&[&self.feed.config.name])
-            .set(self.head.0);
+        self.head_gauge.set(self.head.0);
     }
 
     /// When the identity is due to be kept.

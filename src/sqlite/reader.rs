@@ -46,6 +46,8 @@ pub struct RowReader {
     key: String,
     /// SQL that leaves out rows without a position.
     positioned: String,
+    /// SQL for the row at the head and all above it.
+    from_head: String,
     message: Vec<u8>,
 }
 
@@ -61,12 +63,19 @@ pub struct HeadPage {
 
 impl RowReader {
     pub fn new(feed: &FeedConfig, schema: Arc<Schema>, max_row_bytes: usize) -> RowReader {
+        let columns = schema.select_list();
+        let table = quote_identifier(&schema.table.name);
+        let key = quote_identifier(schema.table.key_name());
+        let positioned = schema.table.has_position();
         RowReader {
             encoder: Encoder::new(feed, &schema, max_row_bytes),
-            columns: schema.select_list(),
-            table: quote_identifier(&schema.table.name),
-            key: quote_identifier(schema.table.key_name()),
-            positioned: schema.table.has_position(),
+            from_head: format!(
+                "SELECT {columns} FROM {table} WHERE {key} >= ?{positioned} ORDER BY {key}"
+            ),
+            columns,
+            table,
+            key,
+            positioned,
             message: Vec::new(),
             schema,
         }
@@ -81,11 +90,7 @@ impl RowReader {
         filters: &FilterIndex,
         known_below: FilterId,
     ) -> rusqlite::Result<HeadPage> {
-        let (columns, table, key) = (&self.columns, &self.table, &self.key);
-        let positioned = &self.positioned;
-        let sql =
-            format!("SELECT {columns} FROM {table} WHERE {key} >= ?{positioned} ORDER BY {key}");
-        let mut statement = connection.prepare_cached(&sql)?;
+        let mut statement = connection.prepare_cached(&self.from_head)?;
         let mut rows = statement.query([head.0])?;
         let mut page = Page::new(head, limits);
         let mut matches = Matches {

@@ -55,9 +55,13 @@ impl Source {
     pub fn take(&mut self) -> Wakes {
         let mut found = Wakes::default();
         let mut events = Reader::new(self.queue.as_fd(), &mut self.buffer);
-        // An error says that there are no more.
+        // An error says that there are none. More than one buffer of them are taken at the next turn: a call to hear
+        // that there are no more would cost as much as the first one.
         while let Ok(event) = events.next() {
             found = found | wakes(event.events(), event.file_name(), &self.names);
+            if events.is_buffer_empty() {
+                break;
+            }
         }
         found
     }
