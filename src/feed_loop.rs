@@ -147,11 +147,23 @@ impl FeedLoop {
             self.turn(wakes);
             (self.alive)();
         }
-        if let Some(database) = &self.database {
-            self.feeds
-                .iter_mut()
-                .for_each(|feed| feed.save(&database.connection));
+        if let Err(e) = self.sample_all() {
+            tracing::debug!("no samples at the end: {e}");
         }
+        self.feeds.iter_mut().for_each(Tracked::save);
+    }
+
+    /// Samples every feed to be kept, unless there are commits that were not read.
+    fn sample_all(&mut self) -> rusqlite::Result<()> {
+        let Some(database) = &self.database else {
+            return Ok(());
+        };
+        let _snapshot = Snapshot::begin(&database.connection)?;
+        if Some(data_version(&database.connection)?) != database.data_version {
+            return Ok(());
+        }
+        let mut feeds = self.feeds.iter_mut();
+        feeds.try_for_each(|feed| feed.sample_to_keep(&database.connection))
     }
 
     /// Waits until something is to be done, and says what woke it.
@@ -217,8 +229,9 @@ impl FeedLoop {
         }
         // The daemon's own commit is visible already.
         let expected = !waiting.is_empty() || wakes.contains(Wakes::HOOK);
-        if poll || expected || !self.chase.is_early(now) {
-            self.look(poll, expected);
+        let due = self.feeds.iter().any(|feed| feed.is_due(now));
+        if poll || expected || due || !self.chase.is_early(now) {
+            self.look(poll, expected || due, now);
         }
         if self
             .database
@@ -248,18 +261,19 @@ impl FeedLoop {
     }
 
     /// Looks for commits and publishes what they brought.
-    fn look(&mut self, poll: bool, asked: bool) {
+    fn look(&mut self, poll: bool, asked: bool, now: Instant) {
         let Some(database) = &mut self.database else {
             self.hub.beat(None);
             return;
         };
-        // With a rollback journal every look takes a lock that a committing writer has to wait for.
+        // With a rollback journal every look takes a lock that a committing writer has to wait for; what is asked or due
+        // is worth it.
         let may_wait = !poll && !asked && !database.unfinished;
         if may_wait && !database.wal && journal_is_hot(&self.config.database) {
             return;
         }
         let thorough = poll && std::mem::take(&mut self.unprobed);
-        match self.read_feeds(thorough) {
+        match self.read_feeds(thorough, now) {
             Ok(Found::Nothing) => self.chase.looked(),
             Ok(Found::Commits) => {
                 if poll && !self.chase.is_on() {
@@ -280,7 +294,7 @@ impl FeedLoop {
     ///
     /// With many feeds, only those whose highest id moved are read at once; what can happen to the others (a newest row
     /// edited or deleted, ids starting over) waits for a `thorough` look at the next poll.
-    fn read_feeds(&mut self, thorough: bool) -> rusqlite::Result<Found> {
+    fn read_feeds(&mut self, thorough: bool, now: Instant) -> rusqlite::Result<Found> {
         let Some(database) = &mut self.database else {
             return Ok(Found::Nothing);
         };
@@ -292,6 +306,8 @@ impl FeedLoop {
             if moved_to.is_none() {
                 let version = Some(data_version(connection)?);
                 if version == database.data_version && !database.unfinished && !thorough {
+                    let mut due = self.feeds.iter_mut().filter(|feed| feed.is_due(now));
+                    due.try_for_each(|feed| feed.sample_to_keep(connection))?;
                     return Ok(Found::Nothing);
                 }
                 moved_to = version;
@@ -322,7 +338,11 @@ impl FeedLoop {
             let mut more = false;
             for feed in &mut self.feeds {
                 more |= feed.publish(&self.hub);
+                feed.pass_ids_given(connection, &self.hub)?;
                 feed.resample(connection)?;
+                if !feed.has_more() && feed.is_due(now) {
+                    feed.sample_to_keep(connection)?;
+                }
             }
             drop(snapshot);
             if !more {
@@ -515,14 +535,8 @@ impl FeedLoop {
     }
 
     fn save(&mut self, now: Instant) {
-        let Some(database) = &self.database else {
-            return;
-        };
-        for feed in &mut self.feeds {
-            if feed.next_save().is_some_and(|due| now >= due) {
-                feed.save(&database.connection);
-            }
-        }
+        let due = self.feeds.iter_mut().filter(|feed| feed.is_due(now));
+        due.for_each(Tracked::save);
     }
 
     /// The held connection may go on reading its cache for ever; a fresh one sees the file as it is.

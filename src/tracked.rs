@@ -62,6 +62,8 @@ pub struct Tracked {
     dirty_since: Option<Instant>,
     /// Rows published that the sample has not been asked about.
     unsampled: usize,
+    /// The identity was sampled to be kept.
+    sampled: bool,
     /// Keeping it failed the last time.
     unkept: bool,
     saved_at: Option<Instant>,
@@ -122,6 +124,7 @@ impl Tracked {
             identity,
             dirty_since: None,
             unsampled: 0,
+            sampled: false,
             unkept: false,
             saved_at: None,
             was_missing: false,
@@ -450,6 +453,24 @@ impl Tracked {
         Ok(())
     }
 
+    /// Rows that came and went before they could be read were given ids all the same: the head passes those above the
+    /// newest row. Asked in the snapshot the rows were read in, after they were sent.
+    pub fn pass_ids_given(&mut self, connection: &Connection, hub: &Hub) -> rusqlite::Result<()> {
+        if self.unsampled == 0 || self.more {
+            return Ok(());
+        }
+        let given = self.sequence(connection)?;
+        if given > self.head {
+            let page = HeadPage {
+                block: Block::passing(self.head, given),
+                full: false,
+                head_row: None,
+            };
+            self.publish_page(page, hub);
+        }
+        Ok(())
+    }
+
     /// Hands on what was read. Says whether there may be more.
     pub fn publish(&mut self, hub: &Hub) -> bool {
         if let Some(page) = self.fetched.take() {
@@ -471,7 +492,7 @@ impl Tracked {
             None if block.last == self.head => page.head_row.map_or(HeadRow::Absent, HeadRow::Seen),
             _ => HeadRow::Absent,
         };
-        self.unsampled = block.entries.len();
+        self.unsampled += block.entries.len();
         self.head_row = head_row;
         if block.last == self.head {
             return;
@@ -499,47 +520,67 @@ impl Tracked {
         )
     }
 
-    /// Keeps the identity. What fails is logged; serving goes on.
-    pub fn save(&mut self, connection: &Connection) {
-        if self.dirty_since.is_some()
-            && let Err(e) = self.keep_identity(connection)
-        {
-            tracing::debug!("feed {}: no sample this time: {e}", self.feed.config.name);
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.next_save().is_some_and(|due| now >= due)
+    }
+
+    /// Takes the sample that [`save`](Self::save) is to keep. In a snapshot in which nothing above the head is unread: of
+    /// a table that was restored meanwhile it would be a sample of another history.
+    pub fn sample_to_keep(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.dirty_since.is_some() {
+            self.sample_identity(connection)?;
+            self.sampled = true;
         }
+        Ok(())
+    }
+
+    /// Keeps the identity, if it was sampled for that. What fails is logged; serving goes on.
+    pub fn save(&mut self) {
         self.saved_at = Some(Instant::now());
-        self.dirty_since = None;
+        if std::mem::take(&mut self.sampled) {
+            self.dirty_since = None;
+            self.store_identity();
+        }
     }
 
     fn keep_identity(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.sample_identity(connection)?;
+        self.store_identity();
+        Ok(())
+    }
+
+    fn sample_identity(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let Some(reader) = &self.reader else {
             return Ok(());
         };
-        let identity = Identity {
+        self.identity = Some(Identity {
             database: self.database.clone(),
             table: self.feed.config.table.clone(),
             epoch: self.feed.standing().epoch.to_string(),
             head: self.head.0,
             sample: Sample::take(connection, &reader.schema.table, self.head.0)?,
-        };
-        if let Some(files) = &mut self.files
-            && (self.kept.as_ref() != Some(&identity) || self.unkept)
-        {
-            let stored = files.store(&identity);
-            let name = &self.feed.config.name;
-            match &stored {
-                Err(e) if !self.unkept => tracing::error!(
-                    "the identity of feed {name} can't be kept ({e}); after a restart subscribers may have to start over"
-                ),
-                Ok(()) if self.unkept => {
-                    tracing::info!("the identity of feed {name} is kept again")
-                }
-                _ => {}
-            }
-            self.unkept = stored.is_err();
-            self.kept = Some(identity.clone());
-        }
-        self.identity = Some(identity);
+        });
         Ok(())
+    }
+
+    fn store_identity(&mut self) {
+        let (Some(files), Some(identity)) = (&mut self.files, &self.identity) else {
+            return;
+        };
+        if self.kept.as_ref() == Some(identity) && !self.unkept {
+            return;
+        }
+        let stored = files.store(identity);
+        let name = &self.feed.config.name;
+        match &stored {
+            Err(e) if !self.unkept => tracing::error!(
+                "the identity of feed {name} can't be kept ({e}); after a restart subscribers may have to start over"
+            ),
+            Ok(()) if self.unkept => tracing::info!("the identity of feed {name} is kept again"),
+            _ => {}
+        }
+        self.unkept = stored.is_err();
+        self.kept = Some(identity.clone());
     }
 
     /// Reads the row at the head through another connection.

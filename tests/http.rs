@@ -60,10 +60,11 @@ fn feeds_say_what_they_are_and_where() {
         (&empty["head"], &empty["earliest"]),
         (&json!(0), &Value::Null)
     );
-    walcast.database().insert_many(3);
-    walcast
-        .database()
-        .execute("DELETE FROM remediation_events WHERE id IN (1, 3)");
+    // In one transaction: the head is the highest id given, also where nobody could see that row.
+    walcast.database().execute(
+        "BEGIN; INSERT INTO remediation_events(ts) VALUES ('a'), ('b'), ('c');
+         DELETE FROM remediation_events WHERE id IN (1, 3); COMMIT",
+    );
     let subscriber = walcast.subscribe("");
     let full = feed();
     for (key, value) in [
