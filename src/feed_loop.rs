@@ -2,17 +2,13 @@
 //! publish, and go on looking for a while, because a write to the WAL is seen before the commit it belongs to.
 //! It owns the read connection and the cursors, so nothing here needs a lock.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use rusqlite::Connection;
 
 use crate::chase::Chase;
 use crate::config::{Config, JournalMode};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
-use crate::probe::Probe;
 use crate::sqlite::identity::Suspicion;
 use crate::sqlite::open::{
     FileId, Snapshot, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
@@ -21,15 +17,15 @@ use crate::sqlite::watcher::Watcher;
 use crate::tracked::{Attached, Tracked};
 use crate::wake::{Waiter, Wakes};
 
+mod database;
+
+use database::{BUSY, Database, data_version, journal_is_hot, tops};
+
 /// From so many feeds on, it is asked first which of them moved.
 const PROBED: usize = 3;
-/// Statements of the connection, and as many of each feed, kept prepared: preparing one takes longer than running it.
-const STATEMENTS: usize = 16;
 /// Pages of each feed that one turn of the loop reads; a huge transaction takes many turns, and the watchdog, shutdown
 /// and other wakes have theirs in between.
 const ROUNDS: usize = 32;
-/// A held connection never waits long: the next look comes soon, and other feeds wait meanwhile.
-const BUSY: Duration = Duration::from_millis(5);
 /// How often the watched directories are compared with those the path leads to: a dozen lookups, for a rare event.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often a fresh connection reads the head row, to notice a file that was garbled in place.
@@ -72,22 +68,6 @@ pub struct FeedLoop {
 enum Found {
     Nothing,
     Commits,
-}
-
-/// The open file.
-struct Database {
-    connection: Connection,
-    file: FileId,
-    /// `None`: look whatever the version says.
-    data_version: Option<i64>,
-    schema_version: i64,
-    /// The last look left rows unread.
-    unfinished: bool,
-    wal: bool,
-    mode: String,
-    next_wal_attempt: Instant,
-    /// `None` until it is needed under this schema.
-    probe: Option<Probe>,
 }
 
 impl FeedLoop {
@@ -282,7 +262,7 @@ impl FeedLoop {
                 self.chase.moved(Instant::now());
             }
             Err(e) => {
-                self.feeds.iter_mut().for_each(Tracked::forget_probe);
+                self.feeds.iter_mut().for_each(Tracked::forget_look);
                 return self.failed(e);
             }
         }
@@ -300,18 +280,23 @@ impl FeedLoop {
         };
         let (connection, file, woken) = (&database.connection, database.file, self.chase.begun());
         let mut first = true;
-        let mut moved_to = None;
+        let (mut found, mut moved_to) = (Found::Nothing, None);
         for _ in 0..ROUNDS {
             let snapshot = Snapshot::begin(connection)?;
             if moved_to.is_none() {
                 let version = Some(data_version(connection)?);
-                if version == database.data_version && !database.unfinished && !thorough {
-                    let mut due = self.feeds.iter_mut().filter(|feed| feed.is_due(now));
-                    due.try_for_each(|feed| feed.sample_to_keep(connection))?;
-                    return Ok(Found::Nothing);
-                }
                 moved_to = version;
-                forget_writes(&mut self.watcher, &self.waiter);
+                if version != database.data_version || database.unfinished {
+                    found = Found::Commits;
+                    forget_writes(&mut self.watcher, &self.waiter);
+                } else if !thorough {
+                    // Not while there are feeds that a commit may have changed and nobody looked at.
+                    let mut due = self.feeds.iter_mut().filter(|feed| feed.is_due(now));
+                    if !self.unprobed {
+                        due.try_for_each(|feed| feed.sample_to_keep(connection))?;
+                    }
+                    return Ok(found);
+                }
             }
             let version = schema_version(connection)?;
             if version != database.schema_version {
@@ -340,19 +325,19 @@ impl FeedLoop {
                 more |= feed.publish(&self.hub);
                 feed.pass_ids_given(connection, &self.hub)?;
                 feed.resample(connection)?;
-                if !feed.has_more() && feed.is_due(now) {
+                if feed.take_is_read() && feed.is_due(now) {
                     feed.sample_to_keep(connection)?;
                 }
             }
             drop(snapshot);
             if !more {
                 (database.unfinished, database.data_version) = (false, moved_to);
-                return Ok(Found::Commits);
+                return Ok(found);
             }
         }
         // What is left is read at the next turn, which comes at once.
         database.unfinished = true;
-        Ok(Found::Commits)
+        Ok(found)
     }
 
     fn recovered(&mut self) {
@@ -442,7 +427,7 @@ impl FeedLoop {
     }
 
     fn open(&mut self) {
-        match open_database(&self.config) {
+        match Database::open(&self.config) {
             Ok(database) => {
                 let (connection, file) = (&database.connection, database.file);
                 let mut waiting = None;
@@ -567,79 +552,6 @@ fn forget_writes(watcher: &mut Option<Watcher>, waiter: &Waiter) {
     if events.is_some_and(|events| events.contains(Wakes::REPLACED)) {
         waiter.wake().signal(Wakes::REPLACED);
     }
-}
-
-/// The highest id of each feed's table, as far as [`Probe`] tells.
-fn tops(
-    connection: &Connection,
-    probe: &mut Option<Probe>,
-    feeds: &[Tracked],
-) -> rusqlite::Result<Vec<Option<i64>>> {
-    let probe = match probe {
-        Some(probe) => probe,
-        None => probe.insert(Probe::new(connection, feeds)?),
-    };
-    probe.tops(connection, feeds.len())
-}
-
-fn open_database(config: &Config) -> Result<Database, Unavailable> {
-    let path = &config.database;
-    let before = FileId::of(path);
-    let connection = open_reading(path, BUSY)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS + STATEMENTS * config.feeds.len());
-    let mode = journal_mode(&connection).map_err(|e| Unavailable::from_sqlite(&e, path))?;
-    // A file replaced between the two looks would be served under the wrong identity.
-    let file = FileId::of(path).filter(|after| Some(*after) == before);
-    let file =
-        file.ok_or_else(|| Unavailable::Busy(format!("{} is being replaced", path.display())))?;
-    let wal = mode == "wal";
-    let schema_version =
-        schema_version(&connection).map_err(|e| Unavailable::from_sqlite(&e, path))?;
-    let mut database = Database {
-        connection,
-        file,
-        data_version: None,
-        schema_version,
-        unfinished: false,
-        wal,
-        mode,
-        next_wal_attempt: Instant::now(),
-        probe: None,
-    };
-    if !database.wal && config.journal_mode == JournalMode::Wal {
-        match switch_to_wal(path) {
-            Ok(true) => (database.wal, database.mode) = (true, "wal".to_owned()),
-            Ok(false) => {}
-            Err(reason) => tracing::info!(
-                "in journal mode {} until it can be switched to WAL: {reason}",
-                database.mode
-            ),
-        }
-    }
-    Ok(database)
-}
-
-/// Moves whenever another connection committed. About 2 µs in WAL mode.
-fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("PRAGMA data_version")?
-        .query_row([], |row| row.get(0))
-}
-
-/// Whether a transaction is being written to a file with a rollback journal: the journal holds something that was
-/// written just now. In `PERSIST` mode it goes on holding something after the commit.
-fn journal_is_hot(database: &Path) -> bool {
-    const JUST_NOW: Duration = Duration::from_millis(20);
-    let mut journal = database.as_os_str().to_owned();
-    journal.push("-journal");
-    let Ok(meta) = std::fs::metadata(journal) else {
-        return false;
-    };
-    let age = meta
-        .modified()
-        .ok()
-        .and_then(|written| written.elapsed().ok());
-    meta.len() > 0 && age.is_none_or(|age| age < JUST_NOW)
 }
 
 /// Makes sleeps of 20 µs last about that long: the kernel's default slack of 50 µs would more than double them.

@@ -1,28 +1,26 @@
 //! One feed as the feed loop follows it: its cursor, the filters to ask about each row, and the identity of its history.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use prometheus::{IntCounter, IntGauge};
 use rusqlite::Connection;
 
 use crate::change::{Block, Cursor, Epoch};
 use crate::config::Config;
-use crate::filter::{Filter, FilterId, FilterIndex};
 use crate::hub::{Feed, Hub, Presence};
 use crate::metrics::Metrics;
 use crate::sqlite::identity::{Sample, Suspicion, derived_epoch, new_epoch, same_history};
-use crate::sqlite::kept::{Identity, IdentityFiles};
 use crate::sqlite::open::{FileId, Snapshot, Unavailable};
 use crate::sqlite::reader::{HeadPage, PageLimits, RowReader};
 use crate::sqlite::table::{Schema, Table, TableError};
 
-/// The identity is kept at most so often. Rows sent within this time before a kill are not in it; a restore would have
-/// to come from a backup taken in that same moment to go unnoticed.
-const SAVE_EVERY: Duration = Duration::from_millis(200);
-/// A sample of so many rows tells enough to last until the identity is kept again.
-const FEW: usize = 8;
+mod filters;
+mod history;
+
+use filters::Filters;
+use history::History;
+
 /// The first page after a wake is small, so that the first rows of a burst leave early; the next ones are larger.
 const FIRST_PAGE: PageLimits = PageLimits {
     rows: 64,
@@ -44,6 +42,8 @@ pub struct Tracked {
     reader: Option<RowReader>,
     /// The last page was full: the next one follows at once, and is larger.
     more: bool,
+    /// It was read to its end.
+    is_read: bool,
     /// Read, and not yet published.
     fetched: Option<HeadPage>,
     head: Cursor,
@@ -53,20 +53,7 @@ pub struct Tracked {
     /// The highest id there was at the last look; only for tables without AUTOINCREMENT.
     top: Option<i64>,
     filters: Filters,
-    /// Where the identity is kept; `None`: nowhere.
-    files: Option<IdentityFiles>,
-    identity: Option<Identity>,
-    /// What is in that file.
-    kept: Option<Identity>,
-    /// Something happened since the identity was kept.
-    dirty_since: Option<Instant>,
-    /// Rows published that the sample has not been asked about.
-    unsampled: usize,
-    /// The identity was sampled to be kept.
-    sampled: bool,
-    /// Keeping it failed the last time.
-    unkept: bool,
-    saved_at: Option<Instant>,
+    history: History,
     /// File or table were missing at some time: what appears is new to those who were here.
     was_missing: bool,
     /// The table was read at least once.
@@ -93,16 +80,10 @@ pub enum Attached {
 impl Tracked {
     pub fn new(feed: Arc<Feed>, config: &Config, metrics: Arc<Metrics>) -> Tracked {
         metrics.announce_feed(&feed.config.name);
-        let mut files = config
-            .state_dir
-            .as_deref()
-            .map(|directory| IdentityFiles::new(directory, &config.database, &feed.config.name));
-        let identity = files.as_mut().and_then(|files| files.load().ok().flatten());
-        let identity = identity.filter(|identity| identity.table == feed.config.table);
-        let head = Cursor(identity.as_ref().map_or(0, |identity| identity.head));
-        let epoch = identity
-            .as_ref()
-            .map_or_else(new_epoch, |identity| identity.epoch.clone());
+        let history = History::load(config, &feed.config);
+        let known = history.known();
+        let head = Cursor(known.map_or(0, |identity| identity.head));
+        let epoch = known.map_or_else(new_epoch, |identity| identity.epoch.clone());
         feed.begin(Epoch::new(epoch), head);
         let name: &[&str] = &[&feed.config.name];
         Tracked {
@@ -113,20 +94,14 @@ impl Tracked {
             database: config.database.clone(),
             reader: None,
             more: false,
+            is_read: false,
             fetched: None,
             head,
             head_row: HeadRow::Unknown,
             probed_top: None,
             top: None,
             filters: Filters::default(),
-            files,
-            kept: identity.clone(),
-            identity,
-            dirty_since: None,
-            unsampled: 0,
-            sampled: false,
-            unkept: false,
-            saved_at: None,
+            history,
             was_missing: false,
             was_open: false,
             unfit: None,
@@ -232,7 +207,7 @@ impl Tracked {
         };
         let table = reader.schema.table.clone();
         let highest = Cursor(table.highest(connection)?.unwrap_or(0).max(0));
-        let known = match &self.identity {
+        let known = match self.history.known() {
             Some(identity) => Some(same_history(
                 connection,
                 &table,
@@ -256,13 +231,13 @@ impl Tracked {
                 self.head = self.head.max(highest);
             }
         }
-        if known.is_none() && self.files.is_none() && !self.was_open && !self.was_missing {
+        if known.is_none() && !self.history.is_kept() && !self.was_open && !self.was_missing {
             self.feed
                 .begin(Epoch::new(derived_epoch(file, &table.name)), self.head);
         }
         self.top = table.max_key(connection)?;
         self.update_gauges();
-        self.keep_identity(connection)
+        self.keep_history(connection)
     }
 
     /// Another history: a new epoch, and everyone is told.
@@ -281,10 +256,10 @@ impl Tracked {
         self.head = Cursor(table.highest(connection)?.unwrap_or(0).max(0));
         self.top = table.max_key(connection)?;
         self.head_row = HeadRow::Unknown;
-        let epoch = match self.files {
-            Some(_) => new_epoch(),
+        let epoch = match self.history.is_kept() {
+            true => new_epoch(),
             // Derived from the file where it can be, so that it survives a restart; a second history in the same file can't.
-            None => Some(derived_epoch(file, &table.name))
+            false => Some(derived_epoch(file, &table.name))
                 .filter(|epoch| *epoch != *self.feed.standing().epoch.0)
                 .unwrap_or_else(new_epoch),
         };
@@ -296,7 +271,22 @@ impl Tracked {
         self.feed.replace(Epoch::new(epoch), self.head);
         self.update_gauges();
         hub.announce(self.feed.index);
-        self.keep_identity(connection)
+        self.keep_history(connection)
+    }
+
+    fn keep_history(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.sample(connection)?;
+        self.history.store();
+        Ok(())
+    }
+
+    fn sample(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let Some(reader) = &self.reader else {
+            return Ok(());
+        };
+        let epoch = self.feed.standing().epoch.to_string();
+        let table = &reader.schema.table;
+        self.history.sample(connection, table, epoch, self.head.0)
     }
 
     /// Reads a page above the head, within the caller's snapshot; [`publish`](Self::publish) hands it on. `woken` is
@@ -326,6 +316,7 @@ impl Tracked {
             self.metrics.detect.observe(detected.as_secs_f64());
         }
         self.more = page.full;
+        self.is_read = !page.full;
         self.fetched = Some(page);
         Ok(())
     }
@@ -341,9 +332,14 @@ impl Tracked {
         self.head_row == HeadRow::Unknown || before != Some(top)
     }
 
-    /// Something went wrong before the table could be read: the next probe says that it moved.
-    pub fn forget_probe(&mut self) {
-        self.probed_top = None;
+    /// Something went wrong before all tables were read: the next probe says that this one moved.
+    pub fn forget_look(&mut self) {
+        (self.probed_top, self.is_read) = (None, false);
+    }
+
+    /// Whether it was read to its end since this was asked last.
+    pub fn take_is_read(&mut self) -> bool {
+        std::mem::take(&mut self.is_read)
     }
 
     /// Whether the last page was full.
@@ -410,7 +406,7 @@ impl Tracked {
         if self.head_row == HeadRow::Unknown || self.head_row == now {
             return Ok(false);
         }
-        match &self.identity {
+        match self.history.known() {
             Some(identity) => {
                 let sample = &identity.sample;
                 Ok(!same_history(
@@ -433,30 +429,20 @@ impl Tracked {
         Ok(sequence.map_or(Cursor::MIN, Cursor))
     }
 
-    /// Samples the newest rows anew, in the snapshot they were read in, where the sample there is could soon tell
-    /// nothing: it is of a few rows, or of rows far behind that may be pruned together. Otherwise a sample some commits
-    /// old is as good, and is renewed when the identity is kept.
+    /// Samples the newest rows anew, in the snapshot they were read in, if the sample there is could soon tell nothing.
     pub fn resample(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let rows = std::mem::take(&mut self.unsampled);
-        let sampled = self
-            .identity
-            .as_ref()
-            .map_or(0, |identity| identity.sample.len());
-        if rows == 0 || (rows < FEW && sampled >= FEW) {
-            return Ok(());
+        match &self.reader {
+            Some(reader) => self
+                .history
+                .resample(connection, &reader.schema.table, self.head.0),
+            None => Ok(()),
         }
-        let (Some(reader), Some(identity)) = (&self.reader, &mut self.identity) else {
-            return Ok(());
-        };
-        identity.sample = Sample::take(connection, &reader.schema.table, self.head.0)?;
-        identity.head = self.head.0;
-        Ok(())
     }
 
     /// Rows that came and went before they could be read were given ids all the same: the head passes those above the
     /// newest row. Asked in the snapshot the rows were read in, after they were sent.
     pub fn pass_ids_given(&mut self, connection: &Connection, hub: &Hub) -> rusqlite::Result<()> {
-        if self.unsampled == 0 || self.more {
+        if self.history.is_sampled() || self.more {
             return Ok(());
         }
         let given = self.sequence(connection)?;
@@ -476,7 +462,7 @@ impl Tracked {
         if let Some(page) = self.fetched.take() {
             self.publish_page(page, hub);
             if !self.more {
-                self.dirty_since.get_or_insert_with(Instant::now);
+                self.history.changed();
             }
         }
         self.more
@@ -492,7 +478,7 @@ impl Tracked {
             None if block.last == self.head => page.head_row.map_or(HeadRow::Absent, HeadRow::Seen),
             _ => HeadRow::Absent,
         };
-        self.unsampled += block.entries.len();
+        self.history.grew(block.entries.len());
         self.head_row = head_row;
         if block.last == self.head {
             return;
@@ -510,14 +496,10 @@ impl Tracked {
         self.head_gauge.set(self.head.0);
     }
 
-    /// When the identity is due to be kept.
+    /// When the identity of the history is due to be kept.
     pub fn next_save(&self) -> Option<Instant> {
         self.reader.as_ref()?;
-        let dirty = self.dirty_since?;
-        Some(
-            self.saved_at
-                .map_or(dirty, |saved| dirty.max(saved + SAVE_EVERY)),
-        )
+        self.history.due()
     }
 
     pub fn is_due(&self, now: Instant) -> bool {
@@ -527,60 +509,15 @@ impl Tracked {
     /// Takes the sample that [`save`](Self::save) is to keep. In a snapshot in which nothing above the head is unread: of
     /// a table that was restored meanwhile it would be a sample of another history.
     pub fn sample_to_keep(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        if self.dirty_since.is_some() {
-            self.sample_identity(connection)?;
-            self.sampled = true;
+        if self.history.due().is_some() {
+            self.sample(connection)?;
         }
         Ok(())
     }
 
     /// Keeps the identity, if it was sampled for that. What fails is logged; serving goes on.
     pub fn save(&mut self) {
-        self.saved_at = Some(Instant::now());
-        if std::mem::take(&mut self.sampled) {
-            self.dirty_since = None;
-            self.store_identity();
-        }
-    }
-
-    fn keep_identity(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        self.sample_identity(connection)?;
-        self.store_identity();
-        Ok(())
-    }
-
-    fn sample_identity(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let Some(reader) = &self.reader else {
-            return Ok(());
-        };
-        self.identity = Some(Identity {
-            database: self.database.clone(),
-            table: self.feed.config.table.clone(),
-            epoch: self.feed.standing().epoch.to_string(),
-            head: self.head.0,
-            sample: Sample::take(connection, &reader.schema.table, self.head.0)?,
-        });
-        Ok(())
-    }
-
-    fn store_identity(&mut self) {
-        let (Some(files), Some(identity)) = (&mut self.files, &self.identity) else {
-            return;
-        };
-        if self.kept.as_ref() == Some(identity) && !self.unkept {
-            return;
-        }
-        let stored = files.store(identity);
-        let name = &self.feed.config.name;
-        match &stored {
-            Err(e) if !self.unkept => tracing::error!(
-                "the identity of feed {name} can't be kept ({e}); after a restart subscribers may have to start over"
-            ),
-            Ok(()) if self.unkept => tracing::info!("the identity of feed {name} is kept again"),
-            _ => {}
-        }
-        self.unkept = stored.is_err();
-        self.kept = Some(identity.clone());
+        self.history.save();
     }
 
     /// Reads the row at the head through another connection.
@@ -589,46 +526,5 @@ impl Tracked {
             return Ok(());
         };
         Sample::take(connection, &reader.schema.table, self.head.0).map(drop)
-    }
-}
-
-/// The filters subscribers use, bound to the schema as it is.
-#[derive(Default)]
-struct Filters {
-    known: HashMap<FilterId, Arc<Filter>>,
-    index: FilterIndex,
-}
-
-impl Filters {
-    /// Takes in what came and went; every filter below the id returned is known from here on.
-    fn take_changes(&mut self, feed: &Feed, schema: Option<&Schema>) -> FilterId {
-        let (changes, known_below) = feed.filter_changes();
-        for (id, change) in changes {
-            match change {
-                Some(filter) => {
-                    if let Some(predicate) =
-                        schema.and_then(|schema| filter.resolve(|name| schema.place(name)))
-                    {
-                        self.index.insert(id, predicate);
-                    }
-                    self.known.insert(id, filter);
-                }
-                None => {
-                    self.index.remove(id);
-                    self.known.remove(&id);
-                }
-            }
-        }
-        known_below
-    }
-
-    /// The schema changed: columns moved.
-    fn rebind(&mut self, schema: &Schema) {
-        self.index = FilterIndex::default();
-        for (id, filter) in &self.known {
-            if let Some(predicate) = filter.resolve(|name| schema.place(name)) {
-                self.index.insert(*id, predicate);
-            }
-        }
     }
 }
