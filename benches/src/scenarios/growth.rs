@@ -127,7 +127,8 @@ fn of_feeds(bench: &mut Bench, count: usize) -> Result<Cost> {
             },
         )
     });
-    let rows = bench.pick(2_000, 320);
+    // As many for each of 64 feeds, too.
+    let rows = bench.pick(1_920, 320);
     let writing = Writing {
         tables: names.clone(),
         ..Writing::new(&database, Mode::Normal, rows, GAP)
