@@ -13,12 +13,13 @@ async fn main() {
     let clients = Clients::default();
     clients.follow(arguments.db);
     let ready = warp::path!("readyz").map(|| "ok");
-    let subscribe = warp::path!("ws" / "remediation")
-        .and(warp::ws())
-        .map(move |ws: warp::ws::Ws| {
-            let clients = clients.clone();
-            ws.on_upgrade(move |socket| serve(socket, clients))
-        });
+    let subscribe =
+        warp::path!("ws" / "remediation")
+            .and(warp::ws())
+            .map(move |ws: warp::ws::Ws| {
+                let clients = clients.clone();
+                ws.on_upgrade(move |socket| serve(socket, clients))
+            });
     warp::serve(ready.or(subscribe)).run(arguments.listen).await;
 }
 
