@@ -26,6 +26,7 @@ pub mod logging;
 pub mod metrics;
 mod probe;
 pub mod protocol;
+mod send_buffer;
 pub mod session;
 pub mod shutdown;
 pub mod sqlite;

@@ -10,6 +10,7 @@ use mio::{Interest, Registry, Token};
 use crate::change::{Block, Cursor};
 use crate::fanout::inbound::{Assembler, RateLimit};
 use crate::protocol::{CloseCode, opcode, push_close, push_frame};
+use crate::send_buffer::unsent;
 use crate::session::{Batch, Session};
 use std::sync::Arc;
 
@@ -30,16 +31,11 @@ impl Stream {
     }
 
     /// Bytes in the kernel's send buffer that the peer has not taken.
-    fn unsent(&self) -> u32 {
-        let descriptor = match self {
+    fn unsent(&self) -> usize {
+        unsent(match self {
             Stream::Tcp(stream) => stream.as_raw_fd(),
             Stream::Unix(stream) => stream.as_raw_fd(),
-        };
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: the descriptor is open, for the stream that owns it is borrowed; TIOCOUTQ (SIOCOUTQ on sockets)
-        // writes one int through the pointer, which points to a live one.
-        let result = unsafe { libc::ioctl(descriptor, libc::TIOCOUTQ, &mut bytes) };
-        if result == 0 { bytes.unsigned_abs() } else { 0 }
+        })
     }
 
     pub fn shutdown(&self) {
@@ -119,7 +115,7 @@ pub struct Conn {
     pub stalled_since: Option<Instant>,
     pub closing_since: Option<Instant>,
     /// Bytes the kernel held when the stall began or was last looked at.
-    unsent: u32,
+    unsent: usize,
     /// Bytes that came after the close frame was sent.
     pub discarded: usize,
     _guard: Guard,

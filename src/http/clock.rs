@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
+use crate::send_buffer::unsent;
+
 /// A request head must be here, whole, this soon after the connection was made.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// A kept-alive connection without a request is closed after this.
@@ -109,7 +111,7 @@ impl Clock {
         };
         // The kernel says that a socket can be written only when a third of its buffer is free, which with a slow
         // client takes longer than a byte does.
-        let held = held_for_client(self.socket);
+        let held = unsent(self.socket);
         if held >= stall.held {
             return Some(Lapse::Stalled);
         }
@@ -136,20 +138,8 @@ impl Clock {
     fn blocked(&self) {
         let mut state = self.state.lock();
         if state.stall.is_none() {
-            state.stall = Some(self.stall(held_for_client(self.socket)));
+            state.stall = Some(self.stall(unsent(self.socket)));
         }
-    }
-}
-
-/// Bytes that were written to the socket and not taken by its peer yet; 0 where the system does not tell.
-fn held_for_client(socket: RawFd) -> usize {
-    let mut held: libc::c_int = 0;
-    // SAFETY: TIOCOUTQ writes one int to the pointer, which outlives the call; a descriptor that is none only fails.
-    let asked = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &mut held) };
-    if asked == 0 {
-        usize::try_from(held).unwrap_or(0)
-    } else {
-        0
     }
 }
 

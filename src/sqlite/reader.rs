@@ -210,27 +210,14 @@ impl RowReader {
         let mut upto = query.before.map_or(END, |id| Cursor::before(id.0));
         let mut page = HistoryPage::default();
         while page.items.len() < query.limit as usize && after < upto && !cancelled() {
-            if oldest_first {
+            let stretch = if oldest_first {
                 let end = self.stretch_above(connection, &condition, after, upto)?;
-                self.read_items(
-                    connection,
-                    query,
-                    &condition,
-                    (after, end, "ASC"),
-                    &mut page,
-                )?;
-                after = end;
+                (std::mem::replace(&mut after, end), end, "ASC")
             } else {
                 let start = self.stretch_below(connection, &condition, after, upto)?;
-                self.read_items(
-                    connection,
-                    query,
-                    &condition,
-                    (start, upto, "DESC"),
-                    &mut page,
-                )?;
-                upto = start;
-            }
+                (start, std::mem::replace(&mut upto, start), "DESC")
+            };
+            self.read_items(connection, query, &condition, stretch, &mut page)?;
         }
         if oldest_first {
             page.items.reverse();
