@@ -1,10 +1,11 @@
-//! The poll of the table every millisecond, on a thread of its own, and a channel for each client.
+//! The poll of the table every millisecond, on a thread of its own, and a task and a channel for each client.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::{Map, Value, json};
@@ -67,6 +68,23 @@ impl Clients {
             }
         });
     }
+}
+
+/// Sends a client its rows until it goes. `text` makes a message of a row.
+pub async fn relay<S, M, E>(socket: S, mut rows: UnboundedReceiver<Arc<str>>, text: fn(&str) -> M)
+where
+    S: Stream<Item = Result<M, E>> + Sink<M>,
+{
+    let (mut out, mut input) = socket.split();
+    let send = async {
+        while let Some(row) = rows.recv().await {
+            if out.send(text(&row)).await.is_err() {
+                return;
+            }
+        }
+    };
+    let receive = async { while let Some(Ok(_)) = input.next().await {} };
+    tokio::select! { () = send => {}, () = receive => {} }
 }
 
 fn read(database: &Connection, head: &mut i64, clients: &Clients) -> rusqlite::Result<()> {

@@ -2,8 +2,7 @@
 
 mod poll;
 
-use futures_util::{SinkExt as _, StreamExt as _};
-use poll::{Arguments, Clients};
+use poll::{Arguments, Clients, relay};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
@@ -30,18 +29,9 @@ async fn serve(mut stream: TcpStream, clients: Clients) {
         return;
     }
     // Before the handshake is answered: a row that comes with the answer must not be lost.
-    let mut rows = clients.join();
+    let rows = clients.join();
     let Ok(socket) = tokio_tungstenite::accept_async(stream).await else {
         return;
     };
-    let (mut out, mut input) = socket.split();
-    let send = async {
-        while let Some(text) = rows.recv().await {
-            if out.send(Message::text(&*text)).await.is_err() {
-                return;
-            }
-        }
-    };
-    let receive = async { while let Some(Ok(_)) = input.next().await {} };
-    tokio::select! { () = send => {}, () = receive => {} }
+    relay(socket, rows, |text| Message::text(text)).await;
 }

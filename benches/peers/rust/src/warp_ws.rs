@@ -2,8 +2,7 @@
 
 mod poll;
 
-use futures_util::{SinkExt as _, StreamExt as _};
-use poll::{Arguments, Clients};
+use poll::{Arguments, Clients, relay};
 use warp::Filter as _;
 use warp::ws::{Message, WebSocket};
 
@@ -24,15 +23,6 @@ async fn main() {
 }
 
 async fn serve(socket: WebSocket, clients: Clients) {
-    let mut rows = clients.join();
-    let (mut out, mut input) = socket.split();
-    let send = async {
-        while let Some(text) = rows.recv().await {
-            if out.send(Message::text(&*text)).await.is_err() {
-                return;
-            }
-        }
-    };
-    let receive = async { while let Some(Ok(_)) = input.next().await {} };
-    tokio::select! { () = send => {}, () = receive => {} }
+    let rows = clients.join();
+    relay(socket, rows, |text| Message::text(text)).await;
 }
