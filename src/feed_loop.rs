@@ -49,6 +49,8 @@ pub struct FeedLoop {
     /// Whether the last attempt to watch failed, so that it is said once.
     unwatched: bool,
     chase: Chase,
+    /// When the chase wants the next look.
+    next_look: Option<Instant>,
     /// Commits were seen that only some feeds were asked about.
     unprobed: bool,
     next_poll: Instant,
@@ -67,7 +69,10 @@ pub struct FeedLoop {
 /// What a look at the database brought.
 enum Found {
     Nothing,
-    Commits,
+    Commits {
+        /// More was written while these were read.
+        writes: bool,
+    },
 }
 
 impl FeedLoop {
@@ -93,6 +98,7 @@ impl FeedLoop {
             watcher: None,
             unwatched: false,
             chase: Chase::default(),
+            next_look: None,
             unprobed: false,
             next_poll: now,
             next_watch: now,
@@ -151,7 +157,8 @@ impl FeedLoop {
         let now = Instant::now();
         let wal = self.database.as_ref().map(|database| database.wal);
         let pause = wal.and_then(|wal| self.chase.next(now, wal));
-        let next_turn = self.next_turn(now, pause.as_ref().map(|pause| pause.look_at));
+        self.next_look = pause.as_ref().map(|pause| pause.look_at);
+        let next_turn = self.next_turn(now);
         if let Some(pause) = pause {
             let wakes = self
                 .waiter
@@ -164,15 +171,11 @@ impl FeedLoop {
         self.waiter.wait_until(next_turn, events)
     }
 
-    fn next_turn(&self, now: Instant, chase: Option<Instant>) -> Instant {
+    fn next_turn(&self, now: Instant) -> Instant {
         let save = self.feeds.iter().filter_map(Tracked::next_save).min();
-        let unfinished = self
-            .database
-            .as_ref()
-            .filter(|database| database.unfinished);
-        let unfinished = unfinished.map(|_| now);
+        let unfinished = self.is_unfinished().then_some(now);
         let open = self.database.is_none().then_some(self.next_open);
-        [save, chase, unfinished, open]
+        [save, self.next_look, unfinished, open]
             .into_iter()
             .flatten()
             .fold(self.next_poll, Instant::min)
@@ -210,14 +213,10 @@ impl FeedLoop {
         // The daemon's own commit is visible already.
         let expected = !waiting.is_empty() || wakes.contains(Wakes::HOOK);
         let due = self.feeds.iter().any(|feed| feed.is_due(now));
-        if poll || expected || due || !self.chase.is_early(now) {
+        if poll || expected || due || self.is_unfinished() || self.is_time_to_look(wakes, now) {
             self.look(poll, expected || due, now);
         }
-        if self
-            .database
-            .as_ref()
-            .is_some_and(|database| database.unfinished)
-        {
+        if self.is_unfinished() {
             self.hub.keep_waiting(waiting);
         } else {
             for waiter in waiting {
@@ -229,6 +228,20 @@ impl FeedLoop {
             self.next_fresh_read = now + FRESH_READ_EVERY;
             self.fresh_read();
         }
+    }
+
+    /// Whether the last look left rows unread.
+    fn is_unfinished(&self) -> bool {
+        self.database
+            .as_ref()
+            .is_some_and(|database| database.unfinished)
+    }
+
+    /// Whether a commit may be there. Events of other files in the directory say nothing, and there may be many of them.
+    fn is_time_to_look(&self, wakes: Wakes, now: Instant) -> bool {
+        let touched = wakes.contains(Wakes::FILE | Wakes::NEARBY | Wakes::REPLACED);
+        let due = self.next_look.is_some_and(|look| now >= look);
+        (touched || due) && !self.chase.is_early(now)
     }
 
     fn count(&self, wakes: Wakes) {
@@ -255,11 +268,11 @@ impl FeedLoop {
         let thorough = poll && std::mem::take(&mut self.unprobed);
         match self.read_feeds(thorough, now) {
             Ok(Found::Nothing) => self.chase.looked(),
-            Ok(Found::Commits) => {
+            Ok(Found::Commits { writes }) => {
                 if poll && !self.chase.is_on() {
                     self.metrics.wakes.with_label_values(&["poll"]).inc();
                 }
-                self.chase.moved(Instant::now());
+                self.chase.moved(Instant::now(), writes);
             }
             Err(e) => {
                 self.feeds.iter_mut().for_each(Tracked::forget_look);
@@ -287,8 +300,8 @@ impl FeedLoop {
                 let version = Some(data_version(connection)?);
                 moved_to = version;
                 if version != database.data_version || database.unfinished {
-                    found = Found::Commits;
-                    forget_writes(&mut self.watcher, &self.waiter);
+                    let writes = take_writes(&mut self.watcher, &self.waiter);
+                    found = Found::Commits { writes };
                 } else if !thorough {
                     // Not while there are feeds that a commit may have changed and nobody looked at.
                     let mut due = self.feeds.iter_mut().filter(|feed| feed.is_due(now));
@@ -545,13 +558,14 @@ impl FeedLoop {
     }
 }
 
-/// What was written up to now is of the commits just seen, most likely. Of one that is still to be seen, the chase
-/// that follows every commit takes care.
-fn forget_writes(watcher: &mut Option<Watcher>, waiter: &Waiter) {
-    let events = watcher.as_mut().map(Watcher::take);
-    if events.is_some_and(|events| events.contains(Wakes::REPLACED)) {
+/// Takes the events there are, and says whether there was a write among them. What was written up to now is of the
+/// commits just seen, most likely; of one that is still to be seen, the chase that follows every commit takes care.
+fn take_writes(watcher: &mut Option<Watcher>, waiter: &Waiter) -> bool {
+    let events = watcher.as_mut().map(Watcher::take).unwrap_or_default();
+    if events.contains(Wakes::REPLACED) {
         waiter.wake().signal(Wakes::REPLACED);
     }
+    events.contains(Wakes::FILE)
 }
 
 /// Makes sleeps of 20 µs last about that long: the kernel's default slack of 50 µs would more than double them.
