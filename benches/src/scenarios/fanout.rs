@@ -58,8 +58,8 @@ const SIZES: [Size; 2] = [
 
 pub fn run(bench: &mut Bench) -> Result<()> {
     let rounds = bench.pick(bench.rounds, 1);
-    for subject in bench.turns(rounds) {
-        for size in SIZES {
+    for size in SIZES {
+        for subject in bench.turns(rounds) {
             let count = size.subscribers;
             let database = bench.new_database(0)?;
             let server = bench.start(subject, &database, None)?;

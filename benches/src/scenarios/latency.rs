@@ -30,21 +30,19 @@ const WRITERS: [(Mode, &str); 4] = [
 ];
 
 pub fn run(bench: &mut Bench) -> Result<()> {
-    for subject in bench.turns(bench.rounds) {
-        let database = bench.new_database(0)?;
-        let server = bench.start(subject, &database, None)?;
-        for count in [1, 100] {
-            for (mode, writer) in WRITERS {
-                let (written, receipts) = measure(bench, &server, &database, count, mode)?;
-                report(
-                    bench,
-                    subject,
-                    &format!("{writer} writer, {count} sub"),
-                    count,
-                    &written,
-                    &receipts,
-                );
-            }
+    for (count, (mode, writer)) in [1, 100].into_iter().flat_map(|n| WRITERS.map(|w| (n, w))) {
+        for subject in bench.turns(bench.rounds) {
+            let database = bench.new_database(0)?;
+            let server = bench.start(subject, &database, None)?;
+            let (written, receipts) = measure(bench, &server, &database, count, mode)?;
+            report(
+                bench,
+                subject,
+                &format!("{writer} writer, {count} sub"),
+                count,
+                &written,
+                &receipts,
+            );
         }
     }
     Ok(())

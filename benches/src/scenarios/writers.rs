@@ -10,7 +10,7 @@ use crate::database::{self, STOCK_PATH, STOCK_TABLE};
 use crate::load::{Keep, Load, Subscriber};
 use crate::report::Target;
 use crate::server::Subject;
-use crate::stats::{median, percentile, sorted};
+use crate::stats::{percentile, sorted};
 use crate::suite::Bench;
 use crate::sys;
 use crate::writer::{Mode, Writing};
@@ -25,6 +25,8 @@ const WRITERS: [(Mode, &str); 3] = [
     (Mode::Fresh, "fresh"),
 ];
 
+/// A stretch: half a second.
+const ROWS: u64 = 150;
 /// Rows after which the WAL has its full size and is written from its start again, as in a database long in use.
 const WARM_UP: u64 = 2_000;
 
@@ -35,54 +37,40 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Single rounds swing more than what is to be seen: the medians of all rounds are compared.
+/// How long a commit takes drifts by half within seconds, whoever watches: each stretch of rows that somebody watched is
+/// compared with those before and after it that nobody did.
 fn measure(bench: &mut Bench, mode: Mode, writer: &str) -> Result<()> {
-    let mut watched = [Vec::new(), Vec::new()];
-    let mut alone = Vec::new();
-    for (turn, subject) in bench
-        .turns(2 * bench.pick(bench.rounds, 1))
-        .into_iter()
-        .enumerate()
-    {
-        let database = bench.new_database(0)?;
-        // In all cases somebody holds the file open: else the fresh writer's close would delete and remake the WAL.
-        let holder = Connection::open(&database)?;
-        holder.query_row(&format!("SELECT count(*) FROM {STOCK_TABLE}"), (), |_| {
-            Ok(())
-        })?;
-        Writing::new(&database, Mode::Normal, WARM_UP, Duration::ZERO).run()?;
-        let times = &mut watched[usize::from(subject == Subject::Floor)];
-        // Whichever comes second meets a warmer machine: each comes second half of the time.
-        if turn % 4 < 2 {
-            alone.push(commit_p50(bench, &database, mode)?);
-            times.push(watched_p50(bench, subject, &database, mode)?);
-        } else {
-            times.push(watched_p50(bench, subject, &database, mode)?);
-            alone.push(commit_p50(bench, &database, mode)?);
-        }
-    }
-    for (subject, times) in [Subject::Walcast, Subject::Floor].into_iter().zip(watched) {
-        if !times.is_empty() {
-            let (alone, watched) = (median(&alone), median(&times));
-            let mut add = |what: &str, unit, target, value| {
-                bench.add(
-                    SCENARIO,
-                    format!("{writer} writer, {what}"),
-                    unit,
-                    target,
-                    subject,
-                    value,
-                );
-            };
-            add("commit p50, nobody watching", "ms", Target::None, alone);
-            add(
-                "commit p50, with one subscriber",
-                "ms",
-                Target::None,
-                watched,
+    let database = bench.new_database(0)?;
+    // In all cases somebody holds the file open: else the fresh writer's close would delete and remake the WAL.
+    let holder = Connection::open(&database)?;
+    holder.query_row(&format!("SELECT count(*) FROM {STOCK_TABLE}"), (), |_| {
+        Ok(())
+    })?;
+    Writing::new(&database, Mode::Normal, WARM_UP, Duration::ZERO).run()?;
+    let mut before = commit_p50(&database, mode)?;
+    for subject in bench.turns(bench.pick(5 * bench.rounds, 3)) {
+        let watched = watched_p50(bench, subject, &database, mode)?;
+        let after = commit_p50(&database, mode)?;
+        let alone = f64::midpoint(before, after);
+        before = after;
+        let mut add = |what: &str, unit, target, value| {
+            bench.add(
+                SCENARIO,
+                format!("{writer} writer, {what}"),
+                unit,
+                target,
+                subject,
+                value,
             );
-            add("with ÷ without", "×", Target::AtMost(1.05), watched / alone);
-        }
+        };
+        add("commit p50, nobody watching", "ms", Target::None, alone);
+        add(
+            "commit p50, with one subscriber",
+            "ms",
+            Target::None,
+            watched,
+        );
+        add("with ÷ without", "×", Target::AtMost(1.05), watched / alone);
     }
     Ok(())
 }
@@ -92,15 +80,15 @@ fn watched_p50(bench: &mut Bench, subject: Subject, database: &Path, mode: Mode)
     let first = database::head(database, STOCK_TABLE)? + 1;
     let one = vec![Subscriber::plain(STOCK_PATH, first)];
     let load = Load::connect(server.address, one, Keep::Count)?;
-    let p50 = commit_p50(bench, database, mode)?;
+    let p50 = commit_p50(database, mode)?;
     load.finish(database::head(database, STOCK_TABLE)?)?;
     Ok(p50)
 }
 
 /// From the insert's start (the opening, with the fresh writer) to the commit's return.
-fn commit_p50(bench: &Bench, database: &Path, mode: Mode) -> Result<f64> {
+fn commit_p50(database: &Path, mode: Mode) -> Result<f64> {
     sys::flush_disks();
-    let written = Writing::new(database, mode, bench.pick(500, 150), GAP).run()?;
+    let written = Writing::new(database, mode, ROWS, GAP).run()?;
     let times = written
         .iter()
         .skip(10)
