@@ -27,6 +27,13 @@ const PAGE: PageLimits = PageLimits {
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
 /// How long a page may serve subscribers that began before it was read.
 const KEPT_FOR: Duration = Duration::from_secs(2);
+/// Reads of one stream that run at once, the hindmost first: enough for two subscribers and what each needs next. With
+/// more, subscribers that replay together spread out, each wants pages that the others do not, and reading them costs
+/// more than sending them. Those ahead wait until the others come up to them, and go on as one.
+const ABREAST: usize = 4;
+/// A read that has waited for so long runs before all others. Sooner would let those ahead go on before the others are
+/// there.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a subscriber that opens needs to know of the table.
 #[derive(Debug, Clone)]
@@ -61,6 +68,9 @@ pub type PageResult = Result<(Arc<Block>, u64), PageError>;
 /// Whose rows: feed, history, filter.
 type Stream = (usize, u64, FilterId);
 
+/// The page of a stream above a position.
+type Key = (Stream, Cursor);
+
 type Waiter = Box<dyn FnOnce(PageResult) + Send>;
 
 /// Reads pages; a cheap handle.
@@ -73,8 +83,9 @@ pub struct CatchUp {
 
 #[derive(Default)]
 struct State {
-    /// Reads queued or under way, by stream and position.
-    reads: HashMap<(Stream, Cursor), Read>,
+    /// Reads queued or under way that others may join, by stream and position.
+    reads: HashMap<Key, Read>,
+    queue: Queue,
     kept: VecDeque<(Stream, Arc<Block>)>,
     kept_bytes: usize,
 }
@@ -117,18 +128,16 @@ impl CatchUp {
             // One that began before this subscriber did may have missed a deletion before it.
             Some(_) => {
                 drop(state);
-                self.read_alone(key, session, Box::new(done));
+                self.enqueue(key, session, Some(Box::new(done)));
             }
             None => {
-                state.reads.insert(
-                    key,
-                    Read {
-                        began: None,
-                        waiters: vec![Box::new(done)],
-                    },
-                );
+                let read = Read {
+                    began: None,
+                    waiters: vec![Box::new(done)],
+                };
+                state.reads.insert(key, read);
                 drop(state);
-                self.read_shared(key, session);
+                self.enqueue(key, session, None);
             }
         }
     }
@@ -146,40 +155,65 @@ impl CatchUp {
         }
         state.reads.insert(key, Read::default());
         drop(state);
-        self.read_shared(key, session);
+        self.enqueue(key, session, None);
     }
 
-    fn read_shared(&self, key: (Stream, Cursor), session: &Session) {
-        let (feed, filter) = (Arc::clone(session.feed()), Arc::clone(session.filter()));
+    /// Queues a read, for those who wait for it in [`State::reads`] or for `alone`.
+    fn enqueue(&self, key: Key, session: &Session, alone: Option<Waiter>) {
+        self.state.lock().queue.push(Wanted {
+            key,
+            feed: Arc::clone(session.feed()),
+            filter: Arc::clone(session.filter()),
+            since: Instant::now(),
+            alone,
+        });
+        self.call_a_thread();
+    }
+
+    /// Has a thread of the pool take the read whose turn it is by then, if any.
+    fn call_a_thread(&self) {
         let this = self.clone();
-        self.pool.submit(move |reader| {
-            if let Some(read) = this.state.lock().reads.get_mut(&key) {
+        self.pool.submit(move |reader| this.read_next(reader));
+    }
+
+    fn read_next(&self, reader: &mut PooledReader) {
+        let wanted = {
+            let mut state = self.state.lock();
+            let Some(wanted) = state.queue.next(Instant::now()) else {
+                return;
+            };
+            if wanted.alone.is_none()
+                && let Some(read) = state.reads.get_mut(&wanted.key)
+            {
                 read.began = Some(Instant::now());
             }
-            // Those who wait must hear of a panic, too.
-            let read = || this.read(reader, &feed, key, &filter);
-            let result = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(panicked()));
-            let read = this.state.lock().reads.remove(&key).unwrap_or_default();
-            for waiter in read.waiters {
-                waiter(result.clone().map(|page| (page, key.0.1)));
-            }
-        });
-    }
-
-    fn read_alone(&self, key: (Stream, Cursor), session: &Session, waiter: Waiter) {
-        let (feed, filter) = (Arc::clone(session.feed()), Arc::clone(session.filter()));
-        let this = self.clone();
-        self.pool.submit(move |reader| {
-            let result = this.read(reader, &feed, key, &filter);
-            waiter(result.map(|page| (page, key.0.1)));
-        });
+            wanted
+        };
+        let key = wanted.key;
+        // Those who wait must hear of a panic, too.
+        let read = || self.read(reader, &wanted.feed, key, &wanted.filter);
+        let result = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(panicked()));
+        let (waiters, calls) = {
+            let mut state = self.state.lock();
+            let waiters = match wanted.alone {
+                Some(waiter) => vec![waiter],
+                None => state.reads.remove(&key).unwrap_or_default().waiters,
+            };
+            (waiters, state.queue.ended(key.0))
+        };
+        if calls {
+            self.call_a_thread();
+        }
+        for waiter in waiters {
+            waiter(result.clone().map(|page| (page, key.0.1)));
+        }
     }
 
     fn read(
         &self,
         reader: &mut PooledReader,
         feed: &Feed,
-        (stream, after): (Stream, Cursor),
+        (stream, after): Key,
         filter: &Filter,
     ) -> Result<Arc<Block>, PageError> {
         let page = read_page(reader, feed, stream.1, after, filter)?;
@@ -262,6 +296,73 @@ impl CatchUp {
     }
 }
 
+/// A read to be done.
+struct Wanted {
+    key: Key,
+    feed: Arc<Feed>,
+    filter: Arc<Filter>,
+    since: Instant,
+    /// Who waits for it, if it is not to be shared.
+    alone: Option<Waiter>,
+}
+
+/// Reads to be done, in the order in which they were wanted.
+#[derive(Default)]
+struct Queue {
+    wanted: VecDeque<Wanted>,
+    /// Of each stream, how many run.
+    running: HashMap<Stream, usize>,
+    /// Threads that were called and found that nothing may run yet.
+    sent_away: usize,
+}
+
+impl Queue {
+    fn push(&mut self, wanted: Wanted) {
+        self.wanted.push_back(wanted);
+    }
+
+    /// Takes the read whose turn it is: the oldest if it has waited long, else the hindmost of the first stream that has
+    /// not enough running.
+    fn next(&mut self, now: Instant) -> Option<Wanted> {
+        let oldest = self.wanted.front()?;
+        let index = if now.saturating_duration_since(oldest.since) >= PATIENCE {
+            Some(0)
+        } else {
+            self.hindmost()
+        };
+        let Some(wanted) = index.and_then(|index| self.wanted.remove(index)) else {
+            self.sent_away += 1;
+            return None;
+        };
+        *self.running.entry(wanted.key.0).or_default() += 1;
+        Some(wanted)
+    }
+
+    fn hindmost(&self) -> Option<usize> {
+        let may_run = |stream: &Stream| self.running.get(stream).is_none_or(|n| *n < ABREAST);
+        let first = self.wanted.iter().find(|wanted| may_run(&wanted.key.0))?;
+        let stream = first.key.0;
+        let of_stream = self.wanted.iter().enumerate();
+        of_stream
+            .filter(|(_, wanted)| wanted.key.0 == stream)
+            .min_by_key(|(_, wanted)| wanted.key.1)
+            .map(|(index, _)| index)
+    }
+
+    /// A read of `stream` has ended. Says whether a thread that was sent away is to be called again.
+    fn ended(&mut self, stream: Stream) -> bool {
+        if let Some(running) = self.running.get_mut(&stream) {
+            *running -= 1;
+            if *running == 0 {
+                self.running.remove(&stream);
+            }
+        }
+        let calls = self.sent_away > 0;
+        self.sent_away -= usize::from(calls);
+        calls
+    }
+}
+
 impl State {
     fn drop_oldest(&mut self) {
         if let Some((_, page)) = self.kept.pop_front() {
@@ -329,4 +430,77 @@ fn waiting() -> PageError {
 /// Whether rows just above `after` are gone: the table begins higher up.
 fn pruned(earliest: Option<i64>, after: Cursor) -> bool {
     earliest.is_some_and(|earliest| Cursor::before(earliest) > after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{FeedConfig, Limits};
+    use crate::hub::Hub;
+
+    const STREAM: Stream = (0, 0, FilterId::NONE);
+    const OTHER: Stream = (1, 0, FilterId::NONE);
+
+    fn feed() -> Arc<Feed> {
+        let hub = Hub::new(
+            vec![FeedConfig::stock()],
+            &Limits::default(),
+            Arc::default(),
+        );
+        Arc::clone(&hub.feeds[0])
+    }
+
+    fn queue(wanted: &[(Stream, i64)], since: Instant) -> Queue {
+        let mut queue = Queue::default();
+        for (stream, after) in wanted {
+            queue.push(Wanted {
+                key: (*stream, Cursor(*after)),
+                feed: feed(),
+                filter: Arc::new(Filter::default()),
+                since,
+                alone: None,
+            });
+        }
+        queue
+    }
+
+    fn next(queue: &mut Queue, now: Instant) -> Option<i64> {
+        queue.next(now).map(|wanted| wanted.key.1.0)
+    }
+
+    #[test]
+    fn the_hindmost_reads_first_and_those_ahead_wait_until_a_read_ends() {
+        let now = Instant::now();
+        let mut queue = queue(&[9, 7, 5, 3, 1, 8].map(|after| (STREAM, after)), now);
+        let taken: Vec<_> = (0..=ABREAST).map(|_| next(&mut queue, now)).collect();
+        assert_eq!(taken, [Some(1), Some(3), Some(5), Some(7), None]);
+        assert!(
+            queue.ended(STREAM),
+            "the thread that was sent away is called"
+        );
+        assert_eq!(next(&mut queue, now), Some(8));
+        assert!(!queue.ended(STREAM), "nobody else was sent away");
+    }
+
+    #[test]
+    fn streams_do_not_wait_for_each_other() {
+        let now = Instant::now();
+        let mut wanted: Vec<_> = (0..6).map(|after| (STREAM, after)).collect();
+        wanted.push((OTHER, 100));
+        let mut queue = queue(&wanted, now);
+        let taken: Vec<_> = (0..=ABREAST)
+            .filter_map(|_| next(&mut queue, now))
+            .collect();
+        assert_eq!(taken, [0, 1, 2, 3, 100]);
+    }
+
+    #[test]
+    fn who_has_waited_long_reads_before_the_hindmost() {
+        let since = Instant::now();
+        let mut queue = queue(&[9, 1, 2, 3, 4, 5].map(|after| (STREAM, after)), since);
+        assert_eq!(next(&mut queue, since), Some(1));
+        let later = since + PATIENCE;
+        let taken: Vec<_> = (0..5).map(|_| next(&mut queue, later)).collect();
+        assert_eq!(taken, [9, 2, 3, 4, 5].map(Some));
+    }
 }

@@ -227,7 +227,10 @@ mod tests {
         let too_soon = later.iter().filter(|looks| **looks > 1).count();
         assert!((1..=35).contains(&too_soon), "{later:?}");
         let later: u32 = later.iter().sum();
-        assert!(later * 4 < at_first * 100, "{at_first}, then {later} in 100");
+        assert!(
+            later * 4 < at_first * 100,
+            "{at_first}, then {later} in 100"
+        );
     }
 
     #[test]

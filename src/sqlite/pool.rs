@@ -115,7 +115,21 @@ impl ReadPool {
     }
 }
 
+/// How far the pool's threads stand behind those that see commits and send rows: one that is behind has waited anyway,
+/// and a page read a little later is late for nobody who is live.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+/// Gives way to the other threads where there are more of them than cores.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(e) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::debug!("reads do not give way to live rows: {e}");
+    }
+}
+
 fn run(shared: &Shared) {
+    give_way();
     let mut reader = PooledReader {
         path: shared.path.clone(),
         open: None,
