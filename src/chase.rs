@@ -61,7 +61,7 @@ pub struct Chase {
     looks: u32,
     /// Writes came while the last commit was read.
     in_doubt: bool,
-    /// From the first write of a commit until it is visible, a little less than that; learned from those before.
+    /// From the first write of a commit until it is visible, for three of four commits; learned from those before.
     usual: Duration,
 }
 

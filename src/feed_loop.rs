@@ -241,7 +241,12 @@ impl FeedLoop {
     fn is_time_to_look(&self, wakes: Wakes, now: Instant) -> bool {
         let touched = wakes.contains(Wakes::FILE | Wakes::NEARBY | Wakes::REPLACED);
         let due = self.next_look.is_some_and(|look| now >= look);
-        (touched || due) && !self.chase.is_early(now)
+        // Just opened, perhaps by a timer that no event led to; or the last look failed.
+        let unseen = self
+            .database
+            .as_ref()
+            .is_some_and(|database| database.data_version.is_none());
+        (touched || due || unseen) && !self.chase.is_early(now)
     }
 
     fn count(&self, wakes: Wakes) {
