@@ -3,26 +3,17 @@
 
 Takes the arguments that the benchmark gives walcast, so it can stand in its place.
 """
-import argparse
 import asyncio
-import json
-import sqlite3
-import sys
 from contextlib import asynccontextmanager
 
 import fastapi
 import uvicorn
 
-if sys.argv[1:] == ["--version"]:
-    print(f"fastapi {fastapi.__version__}, uvicorn {uvicorn.__version__}, set of sockets, poll of 1 ms")
-    sys.exit()
+from poll import Table, arguments
 
-parser = argparse.ArgumentParser()
-parser.add_argument("command", choices=["serve"])
-parser.add_argument("--db")
-parser.add_argument("--listen")
-parser.add_argument("--state-dir")
-arguments = parser.parse_args()
+db, host, port = arguments(
+    f"fastapi {fastapi.__version__}, uvicorn {uvicorn.__version__}, set of sockets, poll of 1 ms"
+)
 
 sockets: set[fastapi.WebSocket] = set()
 
@@ -35,14 +26,9 @@ async def send(socket: fastapi.WebSocket, text: str) -> None:
 
 
 async def poll() -> None:
-    database = sqlite3.connect(arguments.db)
-    database.row_factory = sqlite3.Row
-    (head,) = database.execute("SELECT coalesce(max(id), 0) FROM remediation_events").fetchone()
+    table = Table(db)
     while True:
-        rows = database.execute("SELECT * FROM remediation_events WHERE id > ? ORDER BY id", (head,)).fetchall()
-        for row in rows:
-            head = row["id"]
-            text = json.dumps({"type": "remediation_event", "event": dict(row)}, separators=(",", ":"))
+        for text in table.messages():
             await asyncio.gather(*(send(socket, text) for socket in list(sockets)))
         await asyncio.sleep(0.001)
 
@@ -73,5 +59,4 @@ async def subscribe(socket: fastapi.WebSocket) -> None:
         sockets.discard(socket)
 
 
-host, port = arguments.listen.rsplit(":", 1)
-uvicorn.run(app, host=host, port=int(port), log_level="warning")
+uvicorn.run(app, host=host, port=port, log_level="warning")
