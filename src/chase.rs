@@ -73,6 +73,16 @@ pub struct Pause {
     pub look_at: Instant,
 }
 
+impl Pause {
+    /// Nothing is heard before the look, at `look_at`.
+    pub fn until(look_at: Instant) -> Pause {
+        Pause {
+            deaf_until: look_at,
+            look_at,
+        }
+    }
+}
+
 impl Chase {
     /// Writes were noticed.
     pub fn wrote(&mut self, now: Instant) {
@@ -86,6 +96,12 @@ impl Chase {
     /// Looks for a while although nothing was written that a commit should follow.
     pub fn look_around(&mut self, now: Instant) {
         self.since = Some(now);
+    }
+
+    /// Looks soon, and then for a while: writes were not heard of until now.
+    pub fn look_soon(&mut self, now: Instant) {
+        self.since = Some(now);
+        self.in_doubt = true;
     }
 
     /// Looked, and found nothing.
@@ -160,10 +176,7 @@ impl Chase {
             return Some(listening((waited / share).clamp(first, COARSEST)));
         };
         if let Some(first) = self.first_look().filter(|first| now < *first) {
-            return Some(Pause {
-                deaf_until: first,
-                look_at: first,
-            });
+            return Some(Pause::until(first));
         }
         let deaf = ((now - begun) / WHILE_WRITING).clamp(FINEST, COARSEST);
         Some(Pause {

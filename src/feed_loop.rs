@@ -5,10 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::chase::Chase;
+use crate::chase::{Chase, Pause};
 use crate::config::{Config, JournalMode};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::moderation::{self, Moderation};
 use crate::sqlite::identity::Suspicion;
 use crate::sqlite::open::{
     FileId, Snapshot, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
@@ -49,7 +50,8 @@ pub struct FeedLoop {
     /// Whether the last attempt to watch failed, so that it is said once.
     unwatched: bool,
     chase: Chase,
-    /// When the chase wants the next look.
+    moderation: Moderation,
+    /// When the next look for a commit is due.
     next_look: Option<Instant>,
     /// Commits were seen that only some feeds were asked about.
     unprobed: bool,
@@ -98,6 +100,7 @@ impl FeedLoop {
             watcher: None,
             unwatched: false,
             chase: Chase::default(),
+            moderation: Moderation::default(),
             next_look: None,
             unprobed: false,
             next_poll: now,
@@ -155,8 +158,10 @@ impl FeedLoop {
     /// Waits until something is to be done, and says what woke it.
     fn wait(&mut self) -> Wakes {
         let now = Instant::now();
-        let wal = self.database.as_ref().map(|database| database.wal);
-        let pause = wal.and_then(|wal| self.chase.next(now, wal));
+        if !self.is_wal() && self.moderation.stop() {
+            self.listen_again(now);
+        }
+        let pause = self.pause(now);
         self.next_look = pause.as_ref().map(|pause| pause.look_at);
         let next_turn = self.next_turn(now);
         if let Some(pause) = pause {
@@ -169,6 +174,20 @@ impl FeedLoop {
         }
         let events = self.watcher.as_ref().and_then(Watcher::readable);
         self.waiter.wait_until(next_turn, events)
+    }
+
+    /// Whether commits can be asked for at short intervals: with a rollback journal every look takes a lock.
+    fn is_wal(&self) -> bool {
+        self.database.as_ref().is_some_and(|database| database.wal)
+    }
+
+    /// Until the next look for a commit, if one is expected.
+    fn pause(&self, now: Instant) -> Option<Pause> {
+        let wal = self.database.as_ref()?.wal;
+        match self.moderation.is_asking() {
+            true => Some(Pause::until(now + moderation::EVERY)),
+            false => self.chase.next(now, wal),
+        }
     }
 
     fn next_turn(&self, now: Instant) -> Instant {
@@ -272,19 +291,57 @@ impl FeedLoop {
         }
         let thorough = poll && std::mem::take(&mut self.unprobed);
         match self.read_feeds(thorough, now) {
-            Ok(Found::Nothing) => self.chase.looked(),
+            Ok(Found::Nothing) => {
+                self.chase.looked();
+                self.moderate(false, now);
+            }
             Ok(Found::Commits { writes }) => {
                 if poll && !self.chase.is_on() {
                     self.metrics.wakes.with_label_values(&["poll"]).inc();
                 }
                 self.chase.moved(Instant::now(), writes);
+                self.moderate(true, now);
             }
             Err(e) => {
                 self.feeds.iter_mut().for_each(Tracked::forget_look);
+                self.moderate(false, now);
                 return self.failed(e);
             }
         }
         self.recovered();
+    }
+
+    /// Chooses between hearing of writes and asking for commits.
+    fn moderate(&mut self, found: bool, began: Instant) {
+        if !self.is_wal() {
+            return;
+        }
+        if found && self.moderation.is_asking() {
+            self.count(Wakes::FILE);
+        }
+        let ended = Instant::now();
+        if self.moderation.looked(found, began, ended) {
+            match self.moderation.is_asking() {
+                true => self.stop_listening(),
+                false => self.listen_again(ended),
+            }
+        }
+    }
+
+    fn stop_listening(&mut self) {
+        tracing::debug!("commits come densely: asked for, no file events");
+        if let Some(watcher) = &mut self.watcher {
+            watcher.pause();
+        }
+    }
+
+    fn listen_again(&mut self, now: Instant) {
+        tracing::debug!("commits are told of by file events again");
+        // Without its directory a watcher is no use; the next turn starts another.
+        self.watcher.take_if(|watcher| watcher.resume().is_err());
+        // What happened meanwhile brought no event: a commit that is not visible yet, another file in place of this.
+        self.chase.look_soon(now);
+        self.waiter.wake().signal(Wakes::REPLACED);
     }
 
     /// Reads what is above the heads if the database moved, a page of each feed in turn; when there is more than one

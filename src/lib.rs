@@ -24,6 +24,7 @@ pub mod http;
 pub mod hub;
 pub mod logging;
 pub mod metrics;
+mod moderation;
 mod probe;
 pub mod protocol;
 mod send_buffer;

@@ -61,6 +61,19 @@ impl Watcher {
         self.source.readable()
     }
 
+    /// Brings no events until [`resume`](Self::resume): each costs who makes it, and so does a watch by itself.
+    pub fn pause(&mut self) {
+        self.source.pause();
+    }
+
+    /// Brings events again. Of what happened meanwhile there are none.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); the watcher is of no use then.
+    pub fn resume(&mut self) -> io::Result<()> {
+        self.source.resume()
+    }
+
     /// Takes the events there are, without waiting.
     pub fn take(&mut self) -> Wakes {
         self.source.take()

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::database::Database;
+use super::database::{Database, insert};
 use super::http::{self, Response};
 use super::subscriber::Subscriber;
 use super::wait::{PATIENCE, wait_until};
@@ -230,6 +230,34 @@ impl Daemon {
         text.lines()
             .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
             .unwrap_or(0.0)
+    }
+
+    /// Commits rows to the stock table so densely that the daemon asks for them instead of hearing of writes. Gives the
+    /// last one's id.
+    #[track_caller]
+    pub fn commit_densely(&self) -> i64 {
+        let writer = self.database().connect();
+        writer
+            .pragma_update(None, "synchronous", "OFF")
+            .expect("a connection can be told not to sync");
+        let mut last = 0;
+        wait_until("the daemon asks for commits", || {
+            let burst = (0..1_000).map(|_| insert(&writer, "acme", "dense"));
+            last = burst.last().expect("a thousand rows were written");
+            !self.hears_of_writes()
+        });
+        last
+    }
+
+    /// Whether the daemon has a watch on a directory at the moment, as the kernel has noted.
+    #[track_caller]
+    pub fn hears_of_writes(&self) -> bool {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fdinfo", self.id()));
+        descriptors
+            .expect("a running process has descriptors")
+            // One that was closed meanwhile has nothing to say.
+            .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok())
+            .any(|told| told.lines().any(|line| line.starts_with("inotify ")))
     }
 
     /// Waits until the daemon has read up to this id of the stock feed.

@@ -81,6 +81,16 @@ fn rows_of_a_writer_that_stays_arrive_alone_and_in_bursts() {
 }
 
 #[test]
+fn rows_that_come_densely_are_asked_for_and_the_next_one_is_heard_of() {
+    let mut rig = Rig::without_poll();
+    let last = rig.walcast.commit_densely();
+    rig.all_up_to(last);
+    wait_until("writes are heard again", || rig.walcast.hears_of_writes());
+    let writer = rig.walcast.database().connect();
+    rig.each_row_alone(|| insert(&writer, "acme", "alone"));
+}
+
+#[test]
 fn rows_of_the_sqlite3_shell_arrive_alone_and_in_bursts() {
     let mut rig = Rig::without_poll();
     let database = rig.walcast.database();

@@ -203,6 +203,30 @@ fn a_file_replaced_by_rename_is_another_history() {
 }
 
 #[test]
+fn a_file_replaced_while_commits_come_densely_is_another_history() {
+    let dir = directory();
+    let walcast = Daemon::on(dir.path()).without_poll().start();
+    let other = Database::at(dir.path().join("other.db"));
+    other.execute(STOCK_SCHEMA);
+    other.insert_many(8);
+    let mut resumable = walcast.subscribe("since=now");
+    resumable.expect("hello");
+    resumable.expect("live");
+    walcast.commit_densely();
+    // No event tells of it.
+    move_into_place(other.path(), &walcast.database());
+    let reset = loop {
+        if let Some(frame) = resumable.next_row_or_frame() {
+            break frame;
+        }
+    };
+    assert_eq!(
+        (&reset["type"], &reset["head"]),
+        (&json!("reset"), &json!(8))
+    );
+}
+
+#[test]
 fn a_copy_of_the_file_moved_over_it_is_the_same_history() {
     let dir = directory();
     let walcast = Daemon::start(dir.path());

@@ -18,28 +18,48 @@ use crate::writer::{Mode, Writing};
 use super::ms;
 
 const SCENARIO: &str = "writers";
-const GAP: Duration = Duration::from_millis(3);
-const WRITERS: [(Mode, &str); 3] = [
-    (Mode::Normal, "NORMAL"),
-    (Mode::Full, "FULL"),
-    (Mode::Fresh, "fresh"),
+const WRITERS: [Writer; 4] = [
+    Writer::paced(Mode::Normal, "NORMAL"),
+    Writer::paced(Mode::Full, "FULL"),
+    Writer::paced(Mode::Fresh, "fresh"),
+    // Commit after commit, as an import that forgot to begin a transaction.
+    Writer {
+        mode: Mode::Normal,
+        name: "NORMAL, without a pause,",
+        rows: 20_000,
+        gap: Duration::ZERO,
+    },
 ];
 
-/// A stretch: half a second.
-const ROWS: u64 = 150;
+struct Writer {
+    mode: Mode,
+    name: &'static str,
+    /// A stretch: about half a second.
+    rows: u64,
+    gap: Duration,
+}
+
+impl Writer {
+    const fn paced(mode: Mode, name: &'static str) -> Writer {
+        Writer {
+            mode,
+            name,
+            rows: 150,
+            gap: Duration::from_millis(3),
+        }
+    }
+}
+
 /// Rows after which the WAL has its full size and is written from its start again, as in a database long in use.
 const WARM_UP: u64 = 2_000;
 
 pub fn run(bench: &mut Bench) -> Result<()> {
-    for (mode, writer) in WRITERS {
-        measure(bench, mode, writer)?;
-    }
-    Ok(())
+    WRITERS.iter().try_for_each(|writer| measure(bench, writer))
 }
 
 /// How long a commit takes drifts by half within seconds, whoever watches: each stretch of rows that somebody watched is
 /// compared with those before and after it that nobody did.
-fn measure(bench: &mut Bench, mode: Mode, writer: &str) -> Result<()> {
+fn measure(bench: &mut Bench, writer: &Writer) -> Result<()> {
     let database = bench.new_database(0)?;
     // In all cases somebody holds the file open: else the fresh writer's close would delete and remake the WAL.
     let holder = Connection::open(&database)?;
@@ -47,16 +67,16 @@ fn measure(bench: &mut Bench, mode: Mode, writer: &str) -> Result<()> {
         Ok(())
     })?;
     Writing::new(&database, Mode::Normal, WARM_UP, Duration::ZERO).run()?;
-    let mut before = commit_p50(&database, mode)?;
+    let mut before = commit_p50(&database, writer)?;
     for subject in bench.turns(bench.pick(5 * bench.rounds, 3)) {
-        let watched = watched_p50(bench, subject, &database, mode)?;
-        let after = commit_p50(&database, mode)?;
+        let watched = watched_p50(bench, subject, &database, writer)?;
+        let after = commit_p50(&database, writer)?;
         let alone = f64::midpoint(before, after);
         before = after;
         let mut add = |what: &str, unit, target, value| {
             bench.add(
                 SCENARIO,
-                format!("{writer} writer, {what}"),
+                format!("{} writer, {what}", writer.name),
                 unit,
                 target,
                 subject,
@@ -75,20 +95,25 @@ fn measure(bench: &mut Bench, mode: Mode, writer: &str) -> Result<()> {
     Ok(())
 }
 
-fn watched_p50(bench: &mut Bench, subject: Subject, database: &Path, mode: Mode) -> Result<f64> {
+fn watched_p50(
+    bench: &mut Bench,
+    subject: Subject,
+    database: &Path,
+    writer: &Writer,
+) -> Result<f64> {
     let server = bench.start(subject, database, None)?;
     let first = database::head(database, STOCK_TABLE)? + 1;
     let one = vec![Subscriber::plain(STOCK_PATH, first)];
     let load = Load::connect(server.address, one, Keep::Count)?;
-    let p50 = commit_p50(database, mode)?;
+    let p50 = commit_p50(database, writer)?;
     load.finish(database::head(database, STOCK_TABLE)?)?;
     Ok(p50)
 }
 
 /// From the insert's start (the opening, with the fresh writer) to the commit's return.
-fn commit_p50(database: &Path, mode: Mode) -> Result<f64> {
+fn commit_p50(database: &Path, writer: &Writer) -> Result<f64> {
     sys::flush_disks();
-    let written = Writing::new(database, mode, ROWS, GAP).run()?;
+    let written = Writing::new(database, writer.mode, writer.rows, writer.gap).run()?;
     let times = written
         .iter()
         .skip(10)

@@ -5,10 +5,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
+use rustix::fs::inotify::{
+    CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch,
+};
 use rustix::io::Errno;
 
 use super::{Happened, Names, meaning};
@@ -31,6 +33,8 @@ const BUFFER: usize = 4096;
 /// The kernel's queue of events.
 pub struct Source {
     queue: OwnedFd,
+    directories: Vec<PathBuf>,
+    watches: Vec<i32>,
     names: Vec<Names>,
     buffer: Box<[MaybeUninit<u8>]>,
 }
@@ -38,14 +42,31 @@ pub struct Source {
 impl Source {
     pub fn start(directories: &[&Path], names: Vec<Names>, _: Arc<Wake>) -> io::Result<Source> {
         let queue = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(explained)?;
-        for directory in directories {
-            add_watch(&queue, *directory, EVENTS).map_err(explained)?;
-        }
-        Ok(Source {
+        let mut source = Source {
             queue,
+            directories: directories.iter().map(|path| path.into()).collect(),
+            watches: Vec::new(),
             names,
             buffer: Box::new_uninit_slice(BUFFER),
-        })
+        };
+        source.resume()?;
+        Ok(source)
+    }
+
+    /// The queue stays: to close it would wait for the kernel to be done with its watches.
+    pub fn pause(&mut self) {
+        for watch in self.watches.drain(..) {
+            // One whose directory is gone has ended by itself.
+            let _ = remove_watch(&self.queue, watch);
+        }
+    }
+
+    pub fn resume(&mut self) -> io::Result<()> {
+        for directory in &self.directories {
+            let watch = add_watch(&self.queue, directory, EVENTS).map_err(explained)?;
+            self.watches.push(watch);
+        }
+        Ok(())
     }
 
     pub fn readable(&self) -> Option<BorrowedFd<'_>> {

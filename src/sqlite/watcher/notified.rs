@@ -37,6 +37,13 @@ impl Source {
         Ok(Source { _watcher: watcher })
     }
 
+    /// Goes on all the same.
+    pub fn pause(&mut self) {}
+
+    pub fn resume(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     pub fn readable(&self) -> Option<BorrowedFd<'_>> {
         None
     }

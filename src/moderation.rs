@@ -1,0 +1,127 @@
+//! Whether to be told of writes or to ask for commits, as network drivers choose between interrupts and polling.
+//!
+//! Being told costs the writer an event for each write, four for a small commit, and both sides a wake-up. That is the
+//! price of having a row at once, and of doing nothing while none come. When commits come densely it is paid for nothing:
+//! asking at short intervals finds several at a time, costs less however many there are, and the writer next to nothing.
+
+use std::time::{Duration, Instant};
+
+/// How often commits are asked for; a row is late by half of it at the mean. It takes 7 % of a core, as much as being told
+/// of some 3,000 commits a second does (on two cores of a virtual machine).
+pub const EVERY: Duration = Duration::from_micros(300);
+/// Asking begins when so many looks found commits ...
+const FINDS: u32 = 64;
+/// ... and were waited for no longer than this together: one in 500 µs, whatever reading and sending them took.
+const WITHIN: Duration = Duration::from_millis(32);
+/// Asking ends when of so many looks, some 40 ms of them, which outlast a checkpoint ...
+const LOOKS: u32 = 130;
+/// ... fewer found commits: one in more than 2 ms.
+const ENOUGH: u32 = 20;
+
+/// How densely commits come.
+#[derive(Debug, Default)]
+pub struct Moderation {
+    finds: u32,
+    /// How long they were waited for, while not asking.
+    waited: Duration,
+    last_look: Option<Instant>,
+    /// While asking, the looks among which they were.
+    looks: u32,
+    asking: bool,
+}
+
+impl Moderation {
+    /// Whether commits are to be asked for [`EVERY`] so often, and no writes to be heard.
+    pub fn is_asking(&self) -> bool {
+        self.asking
+    }
+
+    /// Looked from `began` to `ended`, and `found` commits or not. Gives whether asking began or stopped with that.
+    pub fn looked(&mut self, found: bool, began: Instant, ended: Instant) -> bool {
+        let asked = self.asking;
+        let last_look = self.last_look.replace(ended).unwrap_or(began);
+        self.finds += u32::from(found);
+        if asked {
+            self.looks += 1;
+            if self.looks == LOOKS {
+                self.judge(self.finds >= ENOUGH);
+            }
+        } else {
+            self.waited += began.saturating_duration_since(last_look);
+            if self.finds == FINDS {
+                self.judge(self.waited <= WITHIN);
+            }
+        }
+        self.asking != asked
+    }
+
+    /// Asks from now on or does not, and counts anew.
+    fn judge(&mut self, asking: bool) {
+        *self = Moderation {
+            last_look: self.last_look,
+            asking,
+            ..Moderation::default()
+        };
+    }
+
+    /// Ends asking, and counts anew. Gives whether there was any.
+    pub fn stop(&mut self) -> bool {
+        std::mem::take(self).asking
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: Duration = Duration::from_micros(1);
+
+    /// Looks `apart` from one another, each of which takes a millisecond, until asking begins or stops. Every
+    /// `share`th finds commits.
+    fn follow(moderation: &mut Moderation, apart: Duration, share: u32) -> Option<u32> {
+        let mut now = Instant::now();
+        (1..=50 * FINDS).find(|look| {
+            let began = now + apart;
+            now = began + 1_000 * US;
+            moderation.looked(look % share == 0, began, now)
+        })
+    }
+
+    #[test]
+    fn dense_commits_are_asked_for_however_long_reading_them_takes() {
+        for apart in [20 * US, WITHIN / FINDS] {
+            let mut moderation = Moderation::default();
+            assert_eq!(follow(&mut moderation, apart, 1), Some(FINDS));
+            assert!(moderation.is_asking());
+        }
+    }
+
+    #[test]
+    fn commits_far_apart_are_told_of_however_many_looks_each_takes() {
+        for (apart, share) in [(600 * US, 1), (20 * US, 30), (Duration::from_secs(1), 1)] {
+            assert_eq!(follow(&mut Moderation::default(), apart, share), None);
+        }
+    }
+
+    #[test]
+    fn a_pause_before_dense_commits_only_delays() {
+        let (mut moderation, start) = (Moderation::default(), Instant::now());
+        let late = start + Duration::from_secs(60);
+        moderation.looked(true, start, start);
+        moderation.looked(true, late, late);
+        let begun = follow(&mut moderation, 20 * US, 1);
+        assert!(begun.is_some_and(|looks| looks <= 2 * FINDS));
+    }
+
+    #[test]
+    fn asking_outlasts_a_checkpoint_and_ends_when_commits_come_rarely() {
+        let (mut moderation, now) = (Moderation::default(), Instant::now());
+        follow(&mut moderation, 20 * US, 1);
+        for look in 0..20 * LOOKS {
+            // A checkpoint of 20 ms in every 40 ms.
+            assert!(!moderation.looked(look % LOOKS >= LOOKS / 2, now, now));
+        }
+        assert_eq!(follow(&mut moderation, EVERY, 15), Some(LOOKS));
+        assert!(!moderation.is_asking());
+    }
+}
