@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::common::database::STOCK_SCHEMA;
-use crate::common::{Daemon, Database, Subscriber, assert_ledger, directory, ids};
+use crate::common::{Daemon, Database, Subscriber, assert_ledger, directory, ids, wait_until};
 
 /// A plain, and three resumable subscribers that differ in what they do after a reset.
 struct Audience {
@@ -309,4 +310,36 @@ fn a_table_dropped_and_made_again_is_another_history() {
     audience.expect_new_history(&database.rows());
     assert_eq!(database.insert("next"), 2);
     audience.expect_row(2);
+}
+
+#[test]
+fn rows_of_a_copy_that_was_locked_when_put_in_place_are_read_once_the_lock_goes() {
+    let dir = directory();
+    let walcast = Daemon::on(dir.path())
+        .without_poll()
+        .option("--journal-mode", "keep")
+        .start();
+    let database = walcast.database();
+    database.insert_many(5);
+    let mut resumable = walcast.subscribe("since=earliest");
+    resumable.expect("hello");
+    resumable.rows_to(5);
+    resumable.expect("live");
+    walcast.wait_for_kept_head(5);
+    let copy = database.copy_to(&dir.path().join("copy.db"));
+    copy.insert_many(3);
+    let locking = copy.connect();
+    locking.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    move_into_place(copy.path(), &database);
+    wait_until("the daemon meets the lock", || {
+        walcast.get("/readyz").status == 503
+    });
+    // Longer than the daemon goes on looking after a file event.
+    let locked = Instant::now();
+    wait_until("the lock has lasted for a while", || {
+        locked.elapsed() > Duration::from_millis(1500)
+    });
+    // Nothing was written: no event tells of this.
+    locking.execute_batch("ROLLBACK").unwrap();
+    resumable.rows_to(8);
 }
