@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use rusqlite::Connection;
@@ -12,7 +12,7 @@ use super::message::Message;
 use super::notice;
 use super::output::Output;
 use crate::catchup::Bounds;
-use crate::change::{Block, Cursor};
+use crate::change::Cursor;
 use crate::cli::{Since as Asked, TailArgs};
 use crate::commands::interrupt::on_interrupt;
 use crate::config::{Config, FeedConfig, JournalMode, Limits, LogFormat};
@@ -280,7 +280,7 @@ impl<'a> Tail<'a> {
                 .between(&reader.connection, position, standing.head, PAGE, &filter)
         });
         // A page of a history that was replaced meanwhile would be printed again with the new one.
-        let Some(page) = page.filter(|page| self.is_current(page, generation)) else {
+        let Some(page) = page.filter(|_| self.is_current(generation)) else {
             return Ok(Some(RETRY));
         };
         let Some(page) = page else {
@@ -296,7 +296,8 @@ impl<'a> Tail<'a> {
         Ok(None)
     }
 
-    fn is_current(&self, _page: &Option<Block>, generation: u64) -> bool {
+    /// Whether what was read last is of the file that is there now, and of this history.
+    fn is_current(&self, generation: u64) -> bool {
         let same_file = self
             .reader
             .as_ref()
@@ -327,38 +328,16 @@ impl<'a> Tail<'a> {
     /// Where the table begins; `None` where it can't be read right now.
     fn bounds(&mut self) -> Option<Bounds> {
         let standing = self.feed.standing();
-        let mut bounds = Bounds {
-            epoch: standing.epoch,
-            generation: standing.generation,
-            key: String::new(),
-            head: standing.head,
-            table_is_there: standing.presence == Presence::Open,
-            earliest: None,
-            start_of_last: None,
-            read_at: Instant::now(),
-        };
-        match standing.presence {
-            Presence::Open => {}
-            // Where the last rows begin only the table can tell.
-            Presence::Waiting(_) if self.session.last().is_none() || bounds.head == Cursor(0) => {
-                return Some(bounds);
-            }
-            Presence::Waiting(_) => return None,
-            Presence::Broken(_) => return None,
-        }
+        let presence = standing.presence.clone();
         let (filter, last) = (Arc::clone(self.session.filter()), self.session.last());
-        let (earliest, start_of_last) = self.with_reader(
-            |Reader {
-                 connection, rows, ..
-             }| {
-                let earliest = rows.schema.table.min_key(connection)?;
-                let start = last
-                    .map(|n| rows.start_of_last(connection, n, standing.head, &filter))
-                    .transpose()?;
-                Ok((earliest, start.flatten()))
-            },
-        )?;
-        (bounds.earliest, bounds.start_of_last) = (earliest, start_of_last);
+        let mut bounds = Bounds::of(self.feed, standing);
+        match presence {
+            Presence::Open => self.with_reader(|reader| {
+                bounds.read(&reader.connection, &reader.rows, last, &filter)
+            })?,
+            Presence::Waiting(_) if !bounds.need_table(last) => {}
+            Presence::Waiting(_) | Presence::Broken(_) => return None,
+        }
         Some(bounds)
     }
 

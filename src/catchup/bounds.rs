@@ -1,0 +1,68 @@
+//! Where a table begins and ends, for a subscriber that opens.
+
+use std::time::Instant;
+
+use rusqlite::Connection;
+
+use crate::change::{Cursor, Epoch};
+use crate::filter::Filter;
+use crate::hub::{Feed, Standing};
+use crate::sqlite::reader::RowReader;
+
+/// What a subscriber that opens needs to know of the table.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    pub epoch: Epoch,
+    pub generation: u64,
+    /// Name of the cursor column.
+    pub key: String,
+    pub head: Cursor,
+    /// Whether the rest could be asked of the table; it may be away for a moment.
+    pub table_is_there: bool,
+    /// The lowest id there is.
+    pub earliest: Option<i64>,
+    /// Where the last n rows begin, for who asked for them; `None` where nothing matches.
+    pub start_of_last: Option<Cursor>,
+    pub read_at: Instant,
+}
+
+impl Bounds {
+    /// What is known without the table.
+    pub fn of(feed: &Feed, standing: Standing) -> Bounds {
+        Bounds {
+            epoch: standing.epoch,
+            generation: standing.generation,
+            key: feed.config.key.clone().unwrap_or_else(|| "id".to_owned()),
+            head: standing.head,
+            table_is_there: false,
+            earliest: None,
+            start_of_last: None,
+            read_at: Instant::now(),
+        }
+    }
+
+    /// Whether nothing can be said without the table: where the last rows begin only it can tell. An empty history has
+    /// none in any case.
+    pub fn need_table(&self, last: Option<u32>) -> bool {
+        last.is_some() && self.head > Cursor(0)
+    }
+
+    /// Asks the table for the rest.
+    pub fn read(
+        &mut self,
+        connection: &Connection,
+        rows: &RowReader,
+        last: Option<u32>,
+        filter: &Filter,
+    ) -> rusqlite::Result<()> {
+        self.read_at = Instant::now();
+        let table = &rows.schema.table;
+        table.key_name().clone_into(&mut self.key);
+        self.earliest = table.min_key(connection)?;
+        if let Some(n) = last {
+            self.start_of_last = rows.start_of_last(connection, n, self.head, filter)?;
+        }
+        self.table_is_there = true;
+        Ok(())
+    }
+}
