@@ -7,15 +7,11 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::daemon::Settings;
-use common::http::{self, refused_upgrade};
-use common::{Daemon, Database, Subscriber, wait_until};
+use common::http;
+use common::{
+    Daemon, Database, STOCK_FEED, STOCK_HISTORY, Settings, Subscriber, directory, wait_until,
+};
 use serde_json::Value;
-use tempfile::TempDir;
-
-fn directory() -> TempDir {
-    tempfile::tempdir().expect("a directory can be made")
-}
 
 /// Runs walcast in this directory, without the variables and the state of whoever runs the tests, to its end.
 fn walcast(directory: &Path, arguments: &[&str]) -> Output {
@@ -286,10 +282,10 @@ fn the_configuration_printed_is_one_that_serves() {
     let printed = walcast(dir.path(), &["config"]);
     assert_eq!(printed.status.code(), Some(0));
     let walcast = configured(dir.path(), &stdout(&printed)).start();
-    let feed = walcast.get("/api/feeds").json()["feeds"][0].take();
+    let feed = walcast.feed();
     assert_eq!(feed["name"], "remediation");
-    assert_eq!(feed["history"][0], "/ops/remediate/history");
-    assert_eq!(walcast.get("/ops/remediate/history").status, 200);
+    assert_eq!(feed["history"][0], STOCK_HISTORY);
+    assert_eq!(walcast.get(STOCK_HISTORY).status, 200);
 }
 
 // --- reload ---
@@ -299,12 +295,10 @@ fn a_reload_applies_what_can_change_and_drops_nobody() {
     let dir = directory();
     let walcast = configured(dir.path(), "").start();
     let mut plain = walcast.subscribe("");
-    let mut resumable = walcast.subscribe("since=now");
-    resumable.expect("hello");
-    resumable.expect("live");
+    let mut resumable = walcast.subscribe_live();
     let status = |origin: &str| {
         let headers = [("Origin", origin)];
-        http::request(walcast.address(), "GET", "/api/feeds", &headers, b"").status
+        walcast.request("GET", "/api/feeds", &headers, b"").status
     };
     assert_eq!(status("https://a.example"), 403);
     let toml = "origins = [\"https://a.example\"]\nreplays = 3\n[log]\nlevel = \"debug\"\n";
@@ -332,14 +326,10 @@ fn a_reload_shortens_the_write_timeout_of_connections_that_are_there() {
     let dir = directory();
     let walcast = configured(dir.path(), "").start();
     walcast.database().insert_many(30_000);
-    let _stuck = Subscriber::connect_with_small_buffer(
-        walcast.address(),
-        "/ws/remediation",
-        "since=earliest",
-    );
+    let _stuck = walcast.subscribe_slow(STOCK_FEED, "since=earliest");
     reconfigure(&walcast, dir.path(), "write_timeout = 1\n");
     wait_until("the write timeout has struck", || {
-        walcast.metric(r#"walcast_connection_errors_total{reason="write_timeout"}"#) == 1.0
+        walcast.connection_errors("write_timeout") == 1.0
     });
 }
 
@@ -352,7 +342,7 @@ fn a_reload_of_a_broken_file_keeps_the_old_configuration_and_says_so() {
     walcast.wait_for_log("origns");
     assert!(walcast.log().contains("not reloaded"));
     let origin = [("Origin", "https://a.example")];
-    let response = http::request(walcast.address(), "GET", "/api/feeds", &origin, b"");
+    let response = walcast.request("GET", "/api/feeds", &origin, b"");
     assert_eq!(response.status, 200);
     let id = walcast.database().insert("after the failed reload");
     assert_eq!(plain.next_row()["id"], id);
@@ -377,19 +367,14 @@ fn either_signal_drains_and_ends_with_0() {
 /// A subscriber that has much to take, takes nothing, and so holds a drain up.
 fn stuck_subscriber(walcast: &Daemon) -> Subscriber {
     walcast.database().insert_many(60_000);
-    let mut stuck = Subscriber::connect_with_small_buffer(
-        walcast.address(),
-        "/ws/remediation",
-        "since=earliest",
-    );
+    let mut stuck = walcast.subscribe_slow(STOCK_FEED, "since=earliest");
     stuck.expect("hello");
     stuck
 }
 
 #[test]
 fn a_drain_ends_in_its_time_although_a_client_is_stuck() {
-    let dir = directory();
-    let mut walcast = Daemon::on(dir.path())
+    let mut walcast = Daemon::on_new_file()
         .option("--drain-timeout", "1s")
         .start();
     let _stuck = stuck_subscriber(&walcast);
@@ -400,8 +385,7 @@ fn a_drain_ends_in_its_time_although_a_client_is_stuck() {
 
 #[test]
 fn a_second_signal_ends_the_drain_at_once() {
-    let dir = directory();
-    let mut walcast = Daemon::on(dir.path())
+    let mut walcast = Daemon::on_new_file()
         .option("--drain-timeout", "1h")
         .start();
     let _stuck = stuck_subscriber(&walcast);
@@ -414,8 +398,7 @@ fn a_second_signal_ends_the_drain_at_once() {
 
 #[test]
 fn a_draining_daemon_accepts_nobody() {
-    let dir = directory();
-    let walcast = Daemon::on(dir.path())
+    let walcast = Daemon::on_new_file()
         .option("--drain-timeout", "1h")
         .start();
     let _stuck = stuck_subscriber(&walcast);
@@ -427,14 +410,12 @@ fn a_draining_daemon_accepts_nobody() {
 
 #[test]
 fn idle_connections_do_not_hold_up_a_drain() {
-    let dir = directory();
-    let mut walcast = Daemon::on(dir.path())
+    let mut walcast = Daemon::on_new_file()
         .option("--drain-timeout", "1h")
         .start();
-    let silent = std::net::TcpStream::connect(walcast.address()).expect("walcast accepts");
-    let mut kept_alive = std::net::TcpStream::connect(walcast.address()).expect("walcast accepts");
-    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    std::io::Write::write_all(&mut kept_alive, request).expect("walcast reads");
+    let silent = walcast.connect();
+    let mut kept_alive = walcast.connect();
+    http::ask(&mut kept_alive, "/healthz");
     assert_eq!(http::read_response(&mut kept_alive).status, 200);
     walcast.signal(libc::SIGTERM);
     assert_eq!(walcast.wait_for_exit().code(), Some(0));
@@ -446,8 +427,7 @@ fn idle_connections_do_not_hold_up_a_drain() {
 
 #[test]
 fn json_logs_are_one_object_a_line() {
-    let dir = directory();
-    let mut walcast = Daemon::on(dir.path())
+    let mut walcast = Daemon::on_new_file()
         .option("--log-format", "json")
         .option("--log-level", "debug")
         .start();
@@ -488,7 +468,7 @@ fn the_first_line_says_what_is_served_and_where() {
             "remediation",
             "head 7",
             &address,
-            "/ws/remediation",
+            STOCK_FEED,
         ],
     );
     assert_eq!(log.lines().count(), 1, "{log}");
@@ -496,31 +476,18 @@ fn the_first_line_says_what_is_served_and_where() {
 
 #[test]
 fn tokens_are_never_logged() {
-    let dir = directory();
-    let walcast = Daemon::on(dir.path())
-        .option("--log-level", "trace")
-        .start();
+    let walcast = Daemon::on_new_file().option("--log-level", "trace").start();
     let _subscriber = walcast.subscribe("token=hunter2");
-    let refused = refused_upgrade(
-        walcast.address(),
-        "/ws/remediation?token=hunter2&nope=1",
-        &[],
-    );
+    let refused = walcast.refused_upgrade("/ws/remediation?token=hunter2&nope=1");
     assert_eq!(refused.status, 400);
     walcast.get("/ops/remediate/history?token=hunter2");
     let bearer = [("Authorization", "Bearer hunter2")];
-    http::request(walcast.address(), "GET", "/api/feeds", &bearer, b"");
-    let handshake = [
-        ("Connection", "Upgrade"),
-        ("Upgrade", "websocket"),
-        ("Sec-WebSocket-Version", "13"),
-        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        (
-            "Sec-WebSocket-Protocol",
-            "walcast.v1, walcast.bearer.hunter2",
-        ),
-    ];
-    let upgraded = http::request(walcast.address(), "GET", "/ws/remediation", &handshake, b"");
+    walcast.request("GET", "/api/feeds", &bearer, b"");
+    let protocols = (
+        "Sec-WebSocket-Protocol",
+        "walcast.v1, walcast.bearer.hunter2",
+    );
+    let upgraded = walcast.upgrade(STOCK_FEED, &[protocols]);
     assert_eq!(upgraded.status, 101);
     walcast.wait_for_log("request");
     assert!(!walcast.log().contains("hunter2"), "{}", walcast.log());

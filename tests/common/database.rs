@@ -14,6 +14,17 @@ use super::writer::Writer;
 
 pub const STOCK_SCHEMA: &str = include_str!("../../schema.sql");
 
+/// The columns of the stock table.
+pub const STOCK_COLUMNS: [&str; 7] = [
+    "id",
+    "ts",
+    "alertname",
+    "tenant",
+    "action",
+    "status",
+    "details",
+];
+
 const INSERT: &str =
     "INSERT INTO remediation_events(ts, alertname, tenant, action, status, details)
     VALUES (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), 'HighCPU', ?1, 'restart_service', 'success', ?2)";
@@ -157,6 +168,16 @@ impl Database {
             .execute("VACUUM INTO ?1", params![target_name])
             .unwrap_or_else(|e| panic!("no copy at {target_name}: {e}"));
         Database::at(target)
+    }
+
+    /// Puts another file in its place, as an operator does who moves it there: the stock table, filled by `build`.
+    #[track_caller]
+    pub fn replace_with(&self, build: impl FnOnce(&Database)) {
+        let new = Database::at(self.path.with_extension("new"));
+        new.execute(STOCK_SCHEMA);
+        build(&new);
+        self.delete();
+        std::fs::rename(new.path(), &self.path).expect("the file can be moved");
     }
 
     /// Removes the file and what SQLite keeps beside it.

@@ -1,5 +1,6 @@
 //! A blocking HTTP/1.1 client of one request a connection.
 
+use std::fmt::Display;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -27,6 +28,26 @@ impl Response {
         String::from_utf8(self.body.clone()).expect("the body is UTF-8")
     }
 
+    /// The code of an error, for programs.
+    #[track_caller]
+    pub fn error_code(&self) -> String {
+        self.error("code")
+    }
+
+    /// The message of an error, for people.
+    #[track_caller]
+    pub fn error_message(&self) -> String {
+        self.error("message")
+    }
+
+    #[track_caller]
+    fn error(&self, key: &str) -> String {
+        let error = self.json()["error"].take();
+        let text = error[key].as_str();
+        text.unwrap_or_else(|| panic!("no {key} in {error}"))
+            .to_owned()
+    }
+
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body)
@@ -43,42 +64,63 @@ pub fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Response {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n");
+    let length = body.len().to_string();
+    let mut all = headers.to_vec();
     if !headers.iter().any(|(name, _)| *name == "Connection") {
-        head.push_str("Connection: close\r\n");
-    }
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        all.push(("Connection", "close"));
     }
     if !body.is_empty() {
-        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        all.push(("Content-Length", &length));
     }
-    head.push_str("\r\n");
+    let head = head(method, path, address, &all);
     exchange(address, &[head.as_bytes(), body].concat())
 }
 
-/// Asks for an upgrade to WebSocket that is to be refused, and gives the refusal.
+/// The head of a request.
+pub fn head(method: &str, path: &str, host: impl Display, headers: &[(&str, &str)]) -> String {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head + "\r\n"
+}
+
+/// Asks on a connection that stays open.
 #[track_caller]
-pub fn refused_upgrade(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {
-    let mut all = vec![
-        ("Connection", "Upgrade"),
-        ("Upgrade", "websocket"),
-        ("Sec-WebSocket-Version", "13"),
-        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ];
-    all.extend_from_slice(headers);
-    let response = request(address, "GET", path, &all, b"");
-    assert_ne!(response.status, 101, "{path} was not refused");
-    response
+pub fn ask(stream: &mut impl Write, path: &str) {
+    let head = head("GET", path, "localhost", &[]);
+    stream.write_all(head.as_bytes()).expect("walcast reads");
+}
+
+/// What a client sends that asks for an upgrade to WebSocket.
+pub const UPGRADE: [(&str, &str); 4] = [
+    ("Connection", "keep-alive, Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+/// Asks for an upgrade to WebSocket, with these headers too.
+#[track_caller]
+pub fn upgrade(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {
+    let all = [&UPGRADE, headers].concat();
+    request(address, "GET", path, &all, b"")
+}
+
+/// A connection on which nothing was said yet; what is read from it must come in time.
+#[track_caller]
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("walcast accepts");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a socket takes a time limit");
+    stream
 }
 
 /// Sends these bytes, whatever they are, and reads one answer.
 #[track_caller]
 pub fn exchange(address: SocketAddr, bytes: &[u8]) -> Response {
-    let mut stream = TcpStream::connect(address).expect("walcast accepts");
-    stream
-        .set_read_timeout(Some(PATIENCE))
-        .expect("a socket takes a time limit");
+    let mut stream = connect(address);
     // A server that refuses a request early may close before it is read to its end: the answer counts.
     let _ = stream.write_all(bytes);
     read_response(&mut stream)

@@ -4,16 +4,23 @@
 // Every test binary compiles this module and uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod clients;
 pub mod daemon;
 pub mod database;
+pub mod event_source;
 pub mod http;
+pub mod log;
+pub mod settings;
 pub mod subscriber;
 pub mod wait;
 pub mod writer;
 
-pub use daemon::{Daemon, Settings};
+pub use clients::{STOCK_EVENTS, STOCK_FEED, STOCK_HISTORY, STOCK_SSE};
+pub use daemon::Daemon;
 pub use database::Database;
+pub use event_source::EventSource;
 pub use http::Response;
+pub use settings::Settings;
 pub use subscriber::Subscriber;
 pub use wait::{PATIENCE, StopAtEnd, wait_until};
 pub use writer::Writer;

@@ -205,6 +205,26 @@ impl Subscriber {
         frame
     }
 
+    /// Takes rows up to the next other frame, which must be of this type. Gives their ids and the frame.
+    #[track_caller]
+    pub fn rows_until(&mut self, kind: &str) -> (Vec<i64>, Value) {
+        let before = self.rows.len();
+        let frame = loop {
+            if let Some(frame) = self.next_row_or_frame() {
+                break frame;
+            }
+        };
+        assert_eq!(frame["type"], kind, "not {kind}: {frame}{}", self.so_far());
+        (super::ids(&self.rows[before..]), frame)
+    }
+
+    /// The ids of the rows up to the `live` frame, and the id in that.
+    #[track_caller]
+    pub fn replay(&mut self) -> (Vec<i64>, i64) {
+        let (ids, live) = self.rows_until("live");
+        (ids, super::id(&live))
+    }
+
     /// Waits for the close and checks its code; frames before it are a failure.
     #[track_caller]
     pub fn expect_close(&mut self, code: u16) {

@@ -1,0 +1,234 @@
+//! How a daemon is configured and started.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::daemon::{Daemon, wait_for_end};
+use super::database::Database;
+use super::log::Log;
+
+/// How a daemon is started. Unless told otherwise: `walcast.db` and the state in the directory given, a free port.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    directory: PathBuf,
+    database: PathBuf,
+    flags: Vec<OsString>,
+    variables: Vec<(OsString, OsString)>,
+    toml: Option<String>,
+    listen: String,
+    file_events: bool,
+    /// Keeps a directory that was made for this daemon alone.
+    own_directory: Option<Arc<TempDir>>,
+}
+
+impl Settings {
+    /// On `walcast.db` in this directory.
+    pub fn on(directory: &Path) -> Settings {
+        Settings {
+            directory: directory.to_owned(),
+            database: directory.join("walcast.db"),
+            flags: vec![],
+            variables: vec![],
+            toml: None,
+            listen: "127.0.0.1:0".into(),
+            file_events: true,
+            own_directory: None,
+        }
+    }
+
+    /// On a new file, in a directory that goes with the daemon.
+    pub fn on_new_file() -> Settings {
+        let directory = super::directory();
+        let settings = Settings::on(directory.path());
+        Settings {
+            own_directory: Some(Arc::new(directory)),
+            ..settings
+        }
+    }
+
+    /// The same, but for the port: that of the daemon that was at this address.
+    pub fn at(&self, address: SocketAddr) -> Settings {
+        Settings {
+            listen: address.to_string(),
+            ..self.clone()
+        }
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub fn database_path(&self) -> &Path {
+        &self.database
+    }
+
+    /// Serves this file instead of `walcast.db`.
+    pub fn database(mut self, path: impl Into<PathBuf>) -> Settings {
+        self.database = path.into();
+        self
+    }
+
+    /// Runs a script on the file before the daemon is started.
+    #[track_caller]
+    pub fn with_tables(self, sql: &str) -> Settings {
+        Database::at(&self.database).execute(sql);
+        self
+    }
+
+    pub fn flag(mut self, flag: impl Into<OsString>) -> Settings {
+        self.flags.push(flag.into());
+        self
+    }
+
+    pub fn option(self, flag: impl Into<OsString>, value: impl Into<OsString>) -> Settings {
+        self.flag(flag).flag(value)
+    }
+
+    pub fn variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Settings {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// The text of the configuration file, written to `walcast.toml` in the directory.
+    pub fn toml(mut self, text: impl Into<String>) -> Settings {
+        self.toml = Some(text.into());
+        self
+    }
+
+    /// The stock feed with these keys set, each on a line of its own.
+    pub fn stock_feed(self, keys: &str) -> Settings {
+        self.toml(format!("[feeds.remediation]\n{keys}\n"))
+    }
+
+    /// An interval so long that whatever arrives was not found by the safety poll.
+    pub fn without_poll(self) -> Settings {
+        self.option("--poll-interval", "1h")
+    }
+
+    /// A system on which nothing can be watched: every attempt to use inotify fails.
+    pub fn without_file_events(mut self) -> Settings {
+        self.file_events = false;
+        self
+    }
+
+    /// Starts the daemon and waits until it serves.
+    #[track_caller]
+    pub fn start(self) -> Daemon {
+        match self.try_start() {
+            Ok(daemon) => daemon,
+            Err(failed) => panic!(
+                "walcast did not start ({}):\n{}",
+                failed.status, failed.stderr
+            ),
+        }
+    }
+
+    /// Starts the daemon and waits until it serves or has ended.
+    pub fn try_start(self) -> Result<Daemon, Failed> {
+        let mut child = self.command().spawn().expect("walcast can be run");
+        let log = Log::default();
+        let reader = log.collect(child.stderr.take().expect("stderr is piped"));
+        match log.wait_for_address() {
+            Some(address) => Ok(Daemon::new(child, address, log, reader, self)),
+            None => {
+                // It has closed stderr, or says nothing: either way it is at its end.
+                let ended = child.try_wait().ok().flatten();
+                let status = ended.unwrap_or_else(|| {
+                    wait_for_end(&mut child).unwrap_or_else(|| {
+                        let _ = child.kill();
+                        child.wait().expect("a killed child can be waited for")
+                    })
+                });
+                reader.join().expect("the log reader does not panic");
+                Err(Failed {
+                    status,
+                    stderr: log.text(),
+                })
+            }
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
+        for (name, _) in std::env::vars_os() {
+            let foreign = name.to_string_lossy().starts_with("WALCAST_");
+            if foreign || name == "NOTIFY_SOCKET" || name == "STATE_DIRECTORY" {
+                command.env_remove(name);
+            }
+        }
+        if let Some(toml) = &self.toml {
+            let path = self.directory.join("walcast.toml");
+            fs::write(&path, toml).expect("the configuration can be written");
+            command.arg("serve").arg("--config").arg(path);
+        } else {
+            command.arg("serve");
+        }
+        command
+            .arg("--db")
+            .arg(&self.database)
+            .args(["--listen", &self.listen, "--state-dir"])
+            .arg(self.directory.join("state"))
+            .args(&self.flags)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        if !self.file_events {
+            // SAFETY: the closure makes two system calls and touches only its own stack.
+            unsafe { command.pre_exec(forbid_inotify) };
+        }
+        command
+    }
+}
+
+/// A start that came to nothing.
+#[derive(Debug)]
+pub struct Failed {
+    pub status: ExitStatus,
+    pub stderr: String,
+}
+
+/// Makes `inotify_init` fail with ENOSYS in this process, as on a system without it.
+fn forbid_inotify() -> std::io::Result<()> {
+    use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
+    let statement = |code: u32, jt, jf, k| sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    let mut program = [
+        // The number of the system call is the first word of what a filter sees.
+        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
+        statement(
+            BPF_JMP | BPF_JEQ | BPF_K,
+            0,
+            1,
+            libc::SYS_inotify_init1 as u32,
+        ),
+        statement(BPF_RET | BPF_K, 0, 0, refuse),
+        statement(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: prctl takes plain numbers and a pointer to a program that lives until after the call.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0
+    };
+    match done {
+        true => Ok(()),
+        false => Err(std::io::Error::last_os_error()),
+    }
+}

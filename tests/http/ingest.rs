@@ -1,0 +1,144 @@
+//! Rows that come by HTTP.
+
+use serde_json::json;
+
+use crate::common::database::STOCK_SCHEMA;
+use crate::common::http;
+use crate::common::{Daemon, STOCK_EVENTS, ids};
+
+fn ingesting() -> Daemon {
+    Daemon::on_new_file().stock_feed("ingest = true").start()
+}
+
+#[test]
+fn ingested_rows_get_ids_and_reach_subscribers() {
+    let walcast = ingesting();
+    let mut subscriber = walcast.subscribe("");
+    let one = walcast.post(STOCK_EVENTS, &json!({"ts": "a", "tenant": "acme"}));
+    assert_eq!((one.status, one.json()), (201, json!({"ids": [1]})));
+    let many = walcast.post(
+        STOCK_EVENTS,
+        &json!([{"ts": "b"}, {"details": null, "ts": "c"}]),
+    );
+    assert_eq!((many.status, many.json()), (201, json!({"ids": [2, 3]})));
+    assert_eq!(ids(&subscriber.next_rows(3)), [1, 2, 3]);
+    assert_eq!(subscriber.ledger()[0]["tenant"], "acme");
+    assert_eq!(subscriber.ledger(), walcast.database().rows());
+    assert!(walcast.metric(r#"walcast_wakes_total{source="hook"}"#) >= 1.0);
+}
+
+const JOBS: &str = "CREATE TABLE jobs(
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, n INTEGER, x REAL, data BLOB,
+    secret TEXT, level INTEGER CHECK (level < 5), code TEXT UNIQUE)";
+
+#[test]
+fn rows_that_do_not_fit_the_table_are_refused_naming_the_field() {
+    let walcast = Daemon::on_new_file()
+        .with_tables(JOBS)
+        .toml("[feeds.jobs]\ntable = \"jobs\"\nexclude = [\"secret\"]\ningest = true\n")
+        .start();
+    let database = walcast.database();
+    let path = "/api/feeds/jobs/events";
+    assert_eq!(
+        walcast
+            .post(path, &json!({"name": "a", "code": "taken"}))
+            .status,
+        201
+    );
+    for (body, field) in [
+        (json!({"name": "a", "nope": 1}), "nope"),
+        (json!({"name": "a", "secret": "s"}), "secret"),
+        (json!({"name": "a", "id": 7}), "id"),
+        (json!({"name": 5}), "name"),
+        (json!({"name": true}), "name"),
+        (json!({"name": ["a"]}), "name"),
+        (json!({"name": null}), "name"),
+        (json!({"n": 1}), "name"),
+        (json!({"name": "a", "n": "one"}), "n"),
+        (json!({"name": "a", "n": 1.5}), "n"),
+        (json!({"name": "a", "x": "much"}), "x"),
+        (json!({"name": "a", "data": "no base64!"}), "data"),
+        (json!({"name": "a", "level": 9}), "level"),
+        (json!({"name": "a", "code": "taken"}), "code"),
+        (json!([{"name": "a"}, {"name": "b", "nope": 1}]), "nope"),
+        (json!([{"name": "a"}, {"name": "b", "level": 9}]), "level"),
+        (json!([{"name": "a"}, 5]), "5"),
+        (json!([]), "array"),
+        (json!({}), "object"),
+        (json!([{}]), "object"),
+        (json!("text"), "object"),
+    ] {
+        let response = walcast.post(path, &body);
+        assert_eq!(response.status, 400, "{body}");
+        let message = response.error_message();
+        assert!(message.contains(field), "{body}: {message}");
+    }
+    for body in ["", "{", "{\"name\":\"a\"} trailing", "\u{0}"] {
+        let response = walcast.request("POST", path, &[], body.as_bytes());
+        assert_eq!(response.status, 400, "{body:?}");
+    }
+    assert_eq!(database.number("SELECT count(*) FROM jobs"), 1);
+}
+
+#[test]
+fn a_body_over_one_mebibyte_is_refused_whole() {
+    const MAX: usize = 1 << 20;
+    let walcast = ingesting();
+    let body = |bytes: usize| {
+        let text = "x".repeat(bytes - r#"{"ts":""}"#.len());
+        format!(r#"{{"ts":"{text}"}}"#)
+    };
+    let post = |body: &str| walcast.request("POST", STOCK_EVENTS, &[], body.as_bytes());
+    assert_eq!(post(&body(MAX)).status, 201);
+    for size in [MAX + 1, 4 * MAX] {
+        let response = post(&body(size));
+        assert_eq!(response.status, 413, "{size} bytes");
+        assert_eq!(response.error_code(), "too_large");
+    }
+    let chunked = format!(
+        "POST {STOCK_EVENTS} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+        MAX + 1,
+        body(MAX + 1)
+    );
+    let response = http::exchange(walcast.address(), chunked.as_bytes());
+    assert_eq!(response.status, 413, "in chunks");
+    assert_eq!(walcast.database().rows().len(), 1);
+}
+
+#[test]
+fn ingest_is_off_unless_allowed() {
+    let walcast = Daemon::start_new();
+    let response = walcast.post(STOCK_EVENTS, &json!({"ts": "a"}));
+    assert_eq!(response.status, 403);
+    assert!(response.text().contains("ingest"));
+    assert_eq!(
+        walcast.post("/api/feeds/nope/events", &json!({})).status,
+        404
+    );
+    assert!(walcast.database().rows().is_empty());
+}
+
+/// Takes five seconds: the patience with others' locks.
+#[test]
+fn ingest_into_a_database_locked_by_others_is_refused_and_writes_nothing() {
+    let walcast = ingesting();
+    let mut writer = walcast.database().python();
+    writer.begin();
+    let response = walcast.post(STOCK_EVENTS, &json!({"ts": "a"}));
+    assert_eq!(response.status, 503);
+    assert!(response.text().contains("locked"), "{}", response.text());
+    writer.rollback();
+    assert!(walcast.database().rows().is_empty());
+    assert_eq!(walcast.post(STOCK_EVENTS, &json!({"ts": "b"})).status, 201);
+}
+
+#[test]
+fn ingest_without_a_table_is_refused_until_it_is_there() {
+    let walcast = Daemon::on_new_file()
+        .stock_feed("create = false\ningest = true")
+        .start();
+    assert_eq!(walcast.post(STOCK_EVENTS, &json!({"ts": "a"})).status, 503);
+    walcast.database().execute(STOCK_SCHEMA);
+    walcast.wait_until_ready();
+    assert_eq!(walcast.post(STOCK_EVENTS, &json!({"ts": "a"})).status, 201);
+}

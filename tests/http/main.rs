@@ -1,0 +1,15 @@
+//! Feeds, history, ingest, health, metrics and server-sent events, as clients of HTTP see them.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod connections;
+mod feeds;
+mod health;
+mod history;
+mod ingest;
+mod large_rows;
+mod metrics;
+mod origins;
+mod routes;
+mod sse;

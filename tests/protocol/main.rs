@@ -1,0 +1,15 @@
+//! The WebSocket protocol, frame for frame.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod client_messages;
+mod drain;
+mod feeds;
+mod handshake;
+mod history_changes;
+mod limits;
+mod plain;
+mod raw;
+mod resumable;
+mod timeouts;
