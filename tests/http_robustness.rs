@@ -5,28 +5,13 @@ mod common;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::time::Duration;
 
 use common::http::{self, Response};
-use common::{Daemon, PATIENCE, directory, wait_until};
+use common::{Daemon, PATIENCE, STOCK_EVENTS, STOCK_SSE, directory, wait_until};
 use serde_json::json;
 
-const EVENTS: &str = "/api/feeds/remediation/events";
 const MIB: usize = 1024 * 1024;
-
-/// The stock feed, with ingest.
-const INGESTING: &str = "[feeds.remediation]
-table = \"remediation_events\"
-ws = \"/ws/remediation\"
-message = { type = \"remediation_event\", body = \"event\" }
-create = true
-ingest = true
-";
-
-fn ingesting(directory: &Path) -> Daemon {
-    Daemon::on(directory).toml(INGESTING).start()
-}
 
 /// Commits this many rows whose `action`, which is never truncated, has this many bytes.
 fn insert_large(walcast: &Daemon, rows: usize, bytes: usize) {
@@ -51,10 +36,10 @@ fn connect(address: SocketAddr, patience: Duration) -> TcpStream {
     socket.into()
 }
 
+/// A connection on which this was asked for, and on which little is taken unless it is read.
 fn ask(walcast: &Daemon, path: &str) -> TcpStream {
     let mut stream = connect(walcast.address(), PATIENCE);
-    let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", walcast.address());
-    stream.write_all(head.as_bytes()).expect("walcast reads");
+    http::ask(&mut stream, path);
     stream
 }
 
@@ -72,30 +57,18 @@ fn drain(stream: &mut TcpStream) -> usize {
     }
 }
 
-/// Resident memory of the daemon.
-fn resident(walcast: &Daemon) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", walcast.id()))
-        .expect("a running process has a status");
-    let kib = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
-        .expect("the status names the memory");
-    kib.trim().parse::<usize>().expect("a number") * 1024
-}
-
 // --- streams ---
 
 /// Each of them stopped at another moment; none may keep the rows of its moment alive.
 #[test]
 fn stalled_streams_do_not_keep_old_rows_in_memory() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     walcast.wait_until_ready();
     let mut stalled = vec![];
     let mut head = 0;
     let mut before = 0;
     for round in 0..13 {
-        stalled.push(ask(&walcast, "/sse/remediation"));
+        stalled.push(ask(&walcast, STOCK_SSE));
         let streams = stalled.len() as f64;
         wait_until("the stream is open", || {
             walcast.metric("walcast_sse_connections_active") == streams
@@ -106,27 +79,27 @@ fn stalled_streams_do_not_keep_old_rows_in_memory() {
         walcast.wait_for_head(head);
         // What the allocator keeps for later grows with the first rounds whatever the streams do.
         if round == 2 {
-            before = resident(&walcast);
+            before = walcast.memory("VmRSS");
         }
     }
-    let grown = resident(&walcast).saturating_sub(before);
+    let grown = walcast.memory("VmRSS").saturating_sub(before);
     assert!(grown < 40 * MIB, "{} MiB more", grown / MIB);
 }
 
 #[test]
 fn a_stream_that_takes_nothing_is_cut_off() {
-    let dir = directory();
-    let walcast = Daemon::on(dir.path())
+    let walcast = Daemon::on_new_file()
         .option("--write-timeout", "1s")
         .start();
     walcast.wait_until_ready();
-    let mut stalled = ask(&walcast, "/sse/remediation");
+    let mut stalled = ask(&walcast, STOCK_SSE);
     wait_until("the stream is open", || {
         walcast.metric("walcast_sse_connections_active") == 1.0
     });
     insert_large(&walcast, 100, 100_000);
-    let cut = r#"walcast_connection_errors_total{reason="write_timeout"}"#;
-    wait_until("it is cut off", || walcast.metric(cut) == 1.0);
+    wait_until("it is cut off", || {
+        walcast.connection_errors("write_timeout") == 1.0
+    });
     wait_until("it is not counted any more", || {
         walcast.metric("walcast_sse_connections_active") == 0.0
     });
@@ -136,10 +109,9 @@ fn a_stream_that_takes_nothing_is_cut_off() {
 /// More than fits one look at the log, one chunk or one page, from the log and from the table.
 #[test]
 fn a_stream_loses_nothing_where_it_goes_on_in_the_middle() {
-    let dir = directory();
-    let walcast = Daemon::on(dir.path()).option("--ring-rows", "200").start();
+    let walcast = Daemon::on_new_file().option("--ring-rows", "200").start();
     walcast.wait_until_ready();
-    let mut live = ask(&walcast, "/sse/remediation");
+    let mut live = ask(&walcast, STOCK_SSE);
     let mut even = ask(&walcast, "/sse/remediation?tenant=even");
     wait_until("the streams are open", || {
         walcast.metric("walcast_sse_connections_active") == 2.0
@@ -188,11 +160,10 @@ fn stream_ids(stream: &mut TcpStream, count: usize) -> Vec<i64> {
 
 #[test]
 fn a_page_of_large_rows_is_cut_to_a_bounded_answer() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     walcast.wait_until_ready();
     insert_large(&walcast, 500, 100_000);
-    let answer = walcast.get(&format!("{EVENTS}?limit=500"));
+    let answer = walcast.get(&format!("{STOCK_EVENTS}?limit=500"));
     assert!(answer.body.len() < 9 * MIB, "{} bytes", answer.body.len());
     let page = answer.json();
     assert_eq!(page["items"].as_array().map(Vec::len), Some(500));
@@ -201,7 +172,7 @@ fn a_page_of_large_rows_is_cut_to_a_bounded_answer() {
         Some(500)
     );
     assert_eq!(page["truncated"]["7"], json!(["action"]));
-    let few = walcast.get(&format!("{EVENTS}?limit=5")).json();
+    let few = walcast.get(&format!("{STOCK_EVENTS}?limit=5")).json();
     assert_eq!(few.get("truncated"), None);
     assert_eq!(
         few["items"][4]["action"].as_str().map(str::len),
@@ -211,33 +182,32 @@ fn a_page_of_large_rows_is_cut_to_a_bounded_answer() {
 
 #[test]
 fn an_answer_that_nobody_takes_is_given_up() {
-    let dir = directory();
-    let walcast = Daemon::on(dir.path())
+    let walcast = Daemon::on_new_file()
         .option("--write-timeout", "1s")
         .start();
     walcast.wait_until_ready();
     insert_large(&walcast, 500, 16_000);
-    let mut stalled = ask(&walcast, &format!("{EVENTS}?limit=500"));
-    let cut = r#"walcast_connection_errors_total{reason="write_timeout"}"#;
-    wait_until("it is given up", || walcast.metric(cut) == 1.0);
+    let mut stalled = ask(&walcast, &format!("{STOCK_EVENTS}?limit=500"));
+    wait_until("it is given up", || {
+        walcast.connection_errors("write_timeout") == 1.0
+    });
     assert!(drain(&mut stalled) < 8_000_000);
 }
 
 #[test]
 fn clients_that_do_not_wait_for_their_history_do_not_keep_it_from_others() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     walcast.wait_until_ready();
     insert_large(&walcast, 500, 16_000);
     for _ in 0..10 {
         let impatient: Vec<TcpStream> = (0..10)
-            .map(|_| ask(&walcast, &format!("{EVENTS}?limit=500")))
+            .map(|_| ask(&walcast, &format!("{STOCK_EVENTS}?limit=500")))
             .collect();
         drop(impatient);
     }
     std::thread::scope(|scope| {
         for _ in 0..16 {
-            scope.spawn(|| assert_eq!(walcast.get(EVENTS).status, 200));
+            scope.spawn(|| assert_eq!(walcast.get(STOCK_EVENTS).status, 200));
         }
     });
 }
@@ -247,25 +217,25 @@ fn clients_that_do_not_wait_for_their_history_do_not_keep_it_from_others() {
 /// Takes ten seconds: the time a body has.
 #[test]
 fn a_body_that_does_not_come_is_refused() {
-    let dir = directory();
-    let walcast = ingesting(dir.path());
+    let walcast = Daemon::on_new_file().stock_feed("ingest = true").start();
     let mut stream = connect(walcast.address(), 3 * PATIENCE);
-    let head = format!(
-        "POST {EVENTS} HTTP/1.1\r\nHost: {}\r\nContent-Length: 100\r\n\r\n{{",
-        walcast.address()
+    let head = http::head(
+        "POST",
+        STOCK_EVENTS,
+        "localhost",
+        &[("Content-Length", "100")],
     );
-    stream.write_all(head.as_bytes()).expect("walcast reads");
+    write!(stream, "{head}{{").expect("walcast reads");
     let answer = http::read_response(&mut stream);
     assert_eq!(answer.status, 408);
-    assert_eq!(answer.json()["error"]["code"], "request_timeout");
+    assert_eq!(answer.error_code(), "request_timeout");
     assert_eq!(drain(&mut stream), 0);
 }
 
 /// One after the other, each with five seconds of its own, they would take forty.
 #[test]
 fn requests_wait_for_a_locked_database_together() {
-    let dir = directory();
-    let walcast = ingesting(dir.path());
+    let walcast = Daemon::on_new_file().stock_feed("ingest = true").start();
     walcast.wait_until_ready();
     let locker = walcast.database().connect();
     locker
@@ -275,11 +245,9 @@ fn requests_wait_for_a_locked_database_together() {
         .map(|_| {
             let mut stream = connect(walcast.address(), 2 * PATIENCE);
             let row = json!({"ts": "t"}).to_string();
-            let head = format!(
-                "POST {EVENTS} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{row}",
-                row.len()
-            );
-            stream.write_all(head.as_bytes()).expect("walcast reads");
+            let length = [("Content-Length", &*row.len().to_string())];
+            let head = http::head("POST", STOCK_EVENTS, "localhost", &length);
+            write!(stream, "{head}{row}").expect("walcast reads");
             stream
         })
         .collect();
@@ -291,7 +259,7 @@ fn requests_wait_for_a_locked_database_together() {
     locker
         .execute_batch("ROLLBACK")
         .expect("it can be unlocked");
-    let created = walcast.post(EVENTS, &json!({"ts": "t"}));
+    let created = walcast.post(STOCK_EVENTS, &json!({"ts": "t"}));
     assert_eq!(
         created.json(),
         json!({"ids": [1]}),
@@ -304,23 +272,20 @@ fn requests_wait_for_a_locked_database_together() {
 /// Takes a minute: the time a connection may be idle.
 #[test]
 fn an_idle_connection_is_closed_after_its_time() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     let mut stream = connect(walcast.address(), Duration::from_secs(60) + PATIENCE);
-    let head = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
-    stream.write_all(head.as_bytes()).expect("walcast reads");
+    http::ask(&mut stream, "/healthz");
     assert_eq!(http::read_response(&mut stream).status, 200);
     assert_eq!(drain(&mut stream), 0);
 }
 
 #[test]
 fn what_is_wrong_with_a_request_is_said_in_words() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     let head = b"GET /sse/remediation HTTP/1.1\r\nHost: x\r\nLast-Event-ID: \xff\r\n\r\n";
     let answer: Response = http::exchange(walcast.address(), head);
     assert_eq!(answer.status, 400);
-    let message = answer.json()["error"]["message"].to_string();
+    let message = answer.error_message();
     assert!(message.contains("last-event-id"), "{message}");
     assert!(!message.contains("Rejection"), "{message}");
 }

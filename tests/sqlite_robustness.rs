@@ -10,9 +10,6 @@ use common::database::STOCK_SCHEMA;
 use common::{Daemon, Database, directory, ids, wait_until};
 use serde_json::{Value, json};
 
-/// The stock feed, waiting for a writer to create file and table.
-const NOT_CREATED: &str = "[feeds.remediation]\ncreate = false\n";
-
 #[test]
 fn a_link_whose_target_is_made_later_is_watched() {
     let dir = directory();
@@ -23,7 +20,7 @@ fn a_link_whose_target_is_made_later_is_watched() {
         let walcast = Daemon::on(dir.path())
             .database(&link)
             .without_poll()
-            .toml(NOT_CREATED)
+            .stock_feed("create = false")
             .start();
         let mut plain = walcast.subscribe("");
         let mut python = Database::at(dir.path().join(target)).python();
@@ -46,9 +43,7 @@ fn a_link_pointed_elsewhere_in_its_directory_is_followed() {
     second.insert_many(5);
     point(&link, "first.db");
     let walcast = Daemon::on(dir.path()).without_poll().start();
-    let mut resumable = walcast.subscribe("since=now");
-    resumable.expect("hello");
-    resumable.expect("live");
+    let mut resumable = walcast.subscribe_live();
     assert_eq!(first.insert("of the first"), 1);
     assert_eq!(resumable.next_row()["id"], 1);
     point(&link, "second.db");
@@ -139,12 +134,11 @@ fn rows_whose_key_is_no_integer_are_none_of_the_feeds() {
 fn a_huge_row_is_cut_without_being_held_many_times_over() {
     const MEGABYTE: usize = 1 << 20;
     const ROW: usize = 64 * MEGABYTE;
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     let mut plain = walcast.subscribe("");
     walcast.database().insert("so that all is warm");
     plain.next_row();
-    let before = memory(&walcast, "VmRSS");
+    let before = walcast.memory("VmRSS");
     // A control character takes six bytes in JSON.
     let connection = walcast.database().connect();
     let huge = "\u{1}".repeat(ROW);
@@ -167,19 +161,11 @@ fn a_huge_row_is_cut_without_being_held_many_times_over() {
         plain.next_row();
     }
     // SQLite itself holds the row once; a frame of it and its copies are of the size of the limit.
-    let peak = memory(&walcast, "VmHWM") - before;
+    let peak = walcast.memory("VmHWM") - before;
     assert!(peak < 2 * ROW, "{} MB", peak / MEGABYTE);
     wait_until("the memory is given back", || {
-        memory(&walcast, "VmRSS") < before + ROW / 2
+        walcast.memory("VmRSS") < before + ROW / 2
     });
-}
-
-/// Bytes of the daemon's memory, by their name in `/proc/<pid>/status`.
-fn memory(walcast: &Daemon, name: &str) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", walcast.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    let kibibytes = line.split_whitespace().nth(1).unwrap();
-    kibibytes.parse::<usize>().unwrap() * 1024
 }
 
 #[test]

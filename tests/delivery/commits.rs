@@ -6,33 +6,27 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::common::database::insert;
-use crate::common::{Daemon, Subscriber, assert_ledger, directory, ids, wait_until};
+use crate::common::{Daemon, STOCK_EVENTS, Subscriber, assert_ledger, ids, wait_until};
 
 /// A daemon, and one subscriber of each sort that has nothing to wait for but new rows.
 struct Rig {
     walcast: Daemon,
     plain: Subscriber,
     resumable: Subscriber,
-    _directory: tempfile::TempDir,
 }
 
 impl Rig {
     fn without_poll() -> Rig {
-        let directory = directory();
-        let walcast = Daemon::on(directory.path()).without_poll().start();
-        Rig::around(walcast, directory)
+        Rig::around(Daemon::on_new_file().without_poll().start())
     }
 
-    fn around(walcast: Daemon, directory: tempfile::TempDir) -> Rig {
+    fn around(walcast: Daemon) -> Rig {
         let plain = walcast.subscribe("");
-        let mut resumable = walcast.subscribe("since=now");
-        resumable.expect("hello");
-        resumable.expect("live");
+        let resumable = walcast.subscribe_live();
         Rig {
             walcast,
             plain,
             resumable,
-            _directory: directory,
         }
     }
 
@@ -130,10 +124,9 @@ fn rows_of_writers_at_the_same_time_arrive_in_order() {
 
 #[test]
 fn rows_arrive_by_polling_where_no_file_can_be_watched() {
-    let directory = directory();
-    let walcast = Daemon::on(directory.path()).without_file_events().start();
+    let walcast = Daemon::on_new_file().without_file_events().start();
     assert!(walcast.log().contains("no file events"));
-    let mut rig = Rig::around(walcast, directory);
+    let mut rig = Rig::around(walcast);
     let mut python = rig.walcast.database().python();
     rig.each_row_alone(|| python.insert(1)[0]);
     assert_eq!(
@@ -145,12 +138,11 @@ fn rows_arrive_by_polling_where_no_file_can_be_watched() {
 
 #[test]
 fn rows_of_a_file_that_is_only_polled_arrive_without_a_gap_between_polls() {
-    let directory = directory();
-    let walcast = Daemon::on(directory.path())
+    let walcast = Daemon::on_new_file()
         .without_file_events()
         .option("--poll-interval", "20ms")
         .start();
-    let mut rig = Rig::around(walcast, directory);
+    let mut rig = Rig::around(walcast);
     let burst = rig.walcast.database().python().insert(100);
     rig.all_up_to(burst[99]);
 }
@@ -270,16 +262,15 @@ fn a_hundred_thousand_rows_of_one_transaction_arrive_once_in_order() {
 
 #[test]
 fn an_ingested_row_wakes_by_itself() {
-    let directory = directory();
-    let walcast = Daemon::on(directory.path())
+    let walcast = Daemon::on_new_file()
         .without_poll()
         .without_file_events()
-        .toml("[feeds.remediation]\ningest = true\n")
+        .stock_feed("ingest = true")
         .start();
-    let mut rig = Rig::around(walcast, directory);
+    let mut rig = Rig::around(walcast);
     for expected in 1..=3 {
         let row = json!({"ts": "2026-01-01T00:00:00Z", "tenant": "acme"});
-        let answer = rig.walcast.post("/api/feeds/remediation/events", &row);
+        let answer = rig.walcast.post(STOCK_EVENTS, &row);
         assert_eq!(
             (answer.status, answer.json()),
             (201, json!({"ids": [expected]}))
@@ -290,17 +281,7 @@ fn an_ingested_row_wakes_by_itself() {
     // One transaction for an array, and nothing of one that is refused.
     let two = json!([{"ts": "2026-01-01T00:00:00Z"}, {"ts": "2026-01-01T00:00:00Z"}]);
     let refused = json!([{"ts": "2026-01-01T00:00:00Z"}, {"alertname": "no time"}]);
-    assert_eq!(
-        rig.walcast
-            .post("/api/feeds/remediation/events", &refused)
-            .status,
-        400
-    );
-    assert_eq!(
-        rig.walcast
-            .post("/api/feeds/remediation/events", &two)
-            .status,
-        201
-    );
+    assert_eq!(rig.walcast.post(STOCK_EVENTS, &refused).status, 400);
+    assert_eq!(rig.walcast.post(STOCK_EVENTS, &two).status, 201);
     rig.all_up_to(5);
 }

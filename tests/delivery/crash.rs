@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::common::database::insert;
 use crate::common::subscriber::{Received, row_of};
-use crate::common::{Daemon, StopAtEnd, Subscriber, assert_ledger, directory, id};
+use crate::common::{Daemon, StopAtEnd, Subscriber, assert_ledger, id};
 
 /// A client as a browser should be: it keeps rows, its position and the epoch, and resumes with them.
 #[derive(Default)]
@@ -25,8 +25,7 @@ impl Client {
             Some(epoch) => format!("&epoch={epoch}"),
             None => String::new(),
         };
-        let mut subscriber = walcast.subscribe(&format!("since={}{epoch}", self.position()));
-        let hello = subscriber.expect("hello");
+        let (subscriber, hello) = walcast.resume(&format!("since={}{epoch}", self.position()));
         assert_eq!(hello["recovered"], true, "after a crash: {hello}");
         self.epoch = hello["epoch"].as_str().map(str::to_owned);
         subscriber
@@ -49,8 +48,7 @@ impl Client {
 
 #[test]
 fn a_daemon_killed_while_rows_are_written_loses_none() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     let database = walcast.database();
     let stop = AtomicBool::new(false);
     let mut client = Client::default();
@@ -92,8 +90,7 @@ fn a_daemon_killed_while_rows_are_written_loses_none() {
 
 #[test]
 fn a_daemon_killed_in_a_replay_goes_on_where_the_client_was() {
-    let dir = directory();
-    let mut walcast = Daemon::start(dir.path());
+    let mut walcast = Daemon::start_new();
     let database = walcast.database();
     let last = database.insert_many(20_000);
     walcast.wait_for_head(last);

@@ -8,15 +8,13 @@ use crate::common::{Daemon, Database, Subscriber, assert_ledger, directory, ids}
 #[track_caller]
 fn resume(walcast: &Daemon, since: i64, epoch: &Value) -> (Subscriber, Value) {
     let epoch = epoch.as_str().expect("an epoch is a string");
-    let mut subscriber = walcast.subscribe(&format!("since={since}&epoch={epoch}"));
-    let hello = subscriber.expect("hello");
-    (subscriber, hello)
+    walcast.resume(&format!("since={since}&epoch={epoch}"))
 }
 
 /// The epoch as a newcomer is told it.
 #[track_caller]
 fn epoch_of(walcast: &Daemon) -> Value {
-    walcast.subscribe("since=now").expect("hello")["epoch"].clone()
+    walcast.resume("since=now").1["epoch"].clone()
 }
 
 /// Statements after which it is still the same history, each applied to a table of 20 rows and those before it.
@@ -35,8 +33,7 @@ const HARMLESS: [&str; 9] = [
 
 #[test]
 fn an_epoch_survives_edits_and_restarts() {
-    let dir = directory();
-    let mut walcast = Daemon::start(dir.path());
+    let mut walcast = Daemon::start_new();
     let database = walcast.database();
     let mut head = database.insert_many(20);
     walcast.wait_for_head(head);
@@ -63,8 +60,7 @@ fn an_epoch_survives_edits_and_restarts() {
 
 #[test]
 fn an_epoch_survives_edits_while_the_daemon_is_down() {
-    let dir = directory();
-    let mut walcast = Daemon::start(dir.path());
+    let mut walcast = Daemon::start_new();
     let database = walcast.database();
     // One by one, so that each has a time of its own: what all of a transaction share tells no history from another.
     let mut head = database.python().insert(30)[29];
@@ -88,11 +84,9 @@ fn an_epoch_survives_edits_while_the_daemon_is_down() {
 
 #[test]
 fn the_head_is_not_lowered_by_deleting_everything() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     let database = walcast.database();
-    database.insert_many(10);
-    walcast.wait_for_head(10);
+    walcast.fill(10);
     let epoch = epoch_of(&walcast);
     database.execute("DELETE FROM remediation_events");
     let walcast = walcast.restart();
@@ -115,8 +109,7 @@ fn the_head_is_not_lowered_by_deleting_everything() {
 
 #[test]
 fn a_column_added_while_running_appears_with_the_next_row() {
-    let dir = directory();
-    let walcast = Daemon::on(dir.path()).without_poll().start();
+    let walcast = Daemon::on_new_file().without_poll().start();
     let database = walcast.database();
     let mut plain = walcast.subscribe("");
     database.insert("before");
@@ -125,8 +118,7 @@ fn a_column_added_while_running_appears_with_the_next_row() {
     database.insert("after");
     let row = plain.next_row();
     assert_eq!((&row["id"], &row["severity"]), (&json!(2), &json!(3)));
-    let mut filtered = walcast.subscribe("since=0&severity=3");
-    filtered.expect("hello");
+    let (mut filtered, _) = walcast.resume("since=0&severity=3");
     assert_eq!(ids(&filtered.next_rows(2)), [1, 2]);
 }
 
@@ -151,11 +143,9 @@ fn a_schema_change_right_after_the_first_row_is_no_new_history() {
 
 #[test]
 fn ids_that_start_over_end_the_epoch() {
-    let dir = directory();
-    let walcast = Daemon::on(dir.path()).without_poll().start();
+    let walcast = Daemon::on_new_file().without_poll().start();
     let database = walcast.database();
-    database.insert_many(5);
-    walcast.wait_for_head(5);
+    walcast.fill(5);
     let mut plain = walcast.subscribe("");
     let mut resumable = walcast.subscribe("since=5");
     let epoch = resumable.expect("hello")["epoch"].clone();
@@ -178,13 +168,10 @@ fn ids_that_start_over_end_the_epoch() {
 
 /// `kept`: long enough after the last commit for the daemon to have taken a sample of the newest rows.
 fn start_ids_over_and_pass_the_head_in_one_transaction(kept: bool) {
-    let dir = directory();
-    let walcast = Daemon::on(dir.path()).without_poll().start();
+    let walcast = Daemon::on_new_file().without_poll().start();
     let database = walcast.database();
-    database.insert_many(5);
-    walcast.wait_for_head(5);
-    let mut resumable = walcast.subscribe("since=5");
-    resumable.expect("hello");
+    walcast.fill(5);
+    let (mut resumable, _) = walcast.resume("since=5");
     resumable.expect("live");
     if kept {
         walcast.wait_for_kept_head(5);
@@ -211,8 +198,7 @@ fn ids_that_start_over_and_pass_the_head_right_after_a_commit_end_the_epoch() {
 
 #[test]
 fn rows_written_while_the_daemon_was_down_are_replayed() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     let database = walcast.database();
     database.insert_many(5);
     let mut before = walcast.subscribe("since=earliest");
@@ -270,8 +256,7 @@ fn another_file_while_the_daemon_was_down_is_not_recovered() {
     let dir = directory();
     let walcast = Daemon::start(dir.path());
     let database = walcast.database();
-    database.insert_many(10);
-    walcast.wait_for_head(10);
+    walcast.fill(10);
     let epoch = epoch_of(&walcast);
     let stopped = walcast.stop();
     database.delete();
@@ -285,10 +270,8 @@ fn another_file_while_the_daemon_was_down_is_not_recovered() {
 
 #[test]
 fn a_cursor_of_another_epoch_is_not_recovered() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
-    walcast.database().insert_many(3);
-    walcast.wait_for_head(3);
+    let walcast = Daemon::start_new();
+    walcast.fill(3);
     let (mut foreign, hello) = resume(&walcast, 2, &json!("of-another-time"));
     assert_eq!(
         (&hello["recovered"], &hello["since"]),

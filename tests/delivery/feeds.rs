@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Daemon, Database, directory, wait_until};
+use crate::common::Daemon;
 
 const SCHEMA: &str = "
     CREATE TABLE orders(order_no INTEGER PRIMARY KEY, what TEXT);
@@ -23,10 +23,12 @@ ws = ["/ws/odd", "/live"]
 
 #[test]
 fn several_feeds_of_one_file_keep_apart() {
-    let dir = directory();
-    let database = Database::within(dir.path());
-    database.execute(SCHEMA);
-    let walcast = Daemon::on(dir.path()).without_poll().toml(FEEDS).start();
+    let walcast = Daemon::on_new_file()
+        .with_tables(SCHEMA)
+        .without_poll()
+        .toml(FEEDS)
+        .start();
+    let database = walcast.database();
     let paths = ["/ws/orders", "/live", "/ws/rowless"];
     let mut feeds = paths.map(|path| walcast.subscribe_to(path, ""));
     let expected: [fn(i64) -> Value; 3] = [
@@ -58,13 +60,12 @@ fn several_feeds_of_one_file_keep_apart() {
 
 #[test]
 fn a_feed_waits_for_its_table_while_others_are_served() {
-    let dir = directory();
-    let database = Database::within(dir.path());
-    database.execute("CREATE TABLE here(id INTEGER PRIMARY KEY AUTOINCREMENT, v)");
-    let walcast = Daemon::on(dir.path())
+    let walcast = Daemon::on_new_file()
+        .with_tables("CREATE TABLE here(id INTEGER PRIMARY KEY AUTOINCREMENT, v)")
         .without_poll()
         .toml("[feeds.here]\n[feeds.later]\n")
         .start();
+    let database = walcast.database();
     let mut here = walcast.subscribe_to("/ws/here", "");
     let mut later = walcast.subscribe_to("/ws/later", "");
     database.execute("INSERT INTO here(v) VALUES (1)");
@@ -80,13 +81,14 @@ fn a_feed_waits_for_its_table_while_others_are_served() {
 
 #[test]
 fn without_autoincrement_a_deleted_newest_row_is_no_new_history() {
-    let dir = directory();
-    let database = Database::within(dir.path());
-    database.execute(
-        "CREATE TABLE orders(id INTEGER PRIMARY KEY, what TEXT);
-         INSERT INTO orders(what) VALUES ('a'), ('b'), ('c')",
-    );
-    let walcast = Daemon::on(dir.path()).toml("[feeds.orders]\n").start();
+    let walcast = Daemon::on_new_file()
+        .with_tables(
+            "CREATE TABLE orders(id INTEGER PRIMARY KEY, what TEXT);
+             INSERT INTO orders(what) VALUES ('a'), ('b'), ('c')",
+        )
+        .toml("[feeds.orders]\n")
+        .start();
+    let database = walcast.database();
     let mut resumable = walcast.subscribe_to("/ws/orders", "since=now");
     let epoch = resumable.expect("hello")["epoch"].clone();
     resumable.expect("live");
@@ -96,7 +98,7 @@ fn without_autoincrement_a_deleted_newest_row_is_no_new_history() {
     drop(resumable);
     database.execute("DELETE FROM orders WHERE id = 4");
     let walcast = walcast.restart();
-    wait_until("the feed is open", || walcast.get("/readyz").status == 200);
+    walcast.wait_until_ready();
     let mut again = walcast.subscribe_to("/ws/orders", "since=4");
     let hello = again.expect("hello");
     assert_eq!(

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::common::database::STOCK_SCHEMA;
-use crate::common::{Daemon, Database, Subscriber, assert_ledger, directory, ids, wait_until};
+use crate::common::{
+    Daemon, Database, STOCK_HISTORY, Subscriber, assert_ledger, directory, ids, wait_until,
+};
 
 /// A plain, and three resumable subscribers that differ in what they do after a reset.
 struct Audience {
@@ -22,8 +24,7 @@ impl Audience {
     #[track_caller]
     fn of(walcast: &Daemon) -> Audience {
         let resumable = |query| {
-            let mut subscriber = walcast.subscribe(query);
-            let hello = subscriber.expect("hello");
+            let (mut subscriber, hello) = walcast.resume(query);
             while subscriber.next_row_or_frame().is_none() {}
             (subscriber, hello["epoch"].clone())
         };
@@ -85,21 +86,17 @@ fn a_database_behind_a_link_is_watched_where_it_is() {
     }
 }
 
-/// The stock feed, waiting for a writer to create file and table.
-const NOT_CREATED: &str = "[feeds.remediation]\ncreate = false\n";
-
 #[test]
 fn a_file_that_its_writer_creates_later_is_served_from_the_first_row() {
-    let dir = directory();
-    let walcast = Daemon::on(dir.path())
+    let walcast = Daemon::on_new_file()
         .without_poll()
-        .toml(NOT_CREATED)
+        .stock_feed("create = false")
         .start();
     let mut plain = walcast.subscribe("");
     let mut resumable = walcast.subscribe("since=now");
     assert_eq!(resumable.expect("hello")["head"], 0);
     resumable.expect("live");
-    let empty = walcast.get("/ops/remediate/history").json();
+    let empty = walcast.get(STOCK_HISTORY).json();
     assert_eq!((&empty["items"], &empty["total"]), (&json!([]), &json!(0)));
     let mut python = walcast.database().python();
     for id in 1..=3 {
@@ -132,13 +129,12 @@ fn a_file_that_is_no_database_is_tried_again_however_rarely_is_polled() {
 
 #[test]
 fn a_table_that_its_writer_creates_later_is_served_from_the_first_row() {
-    let dir = directory();
-    let database = Database::within(dir.path());
-    database.execute("CREATE TABLE other(x)");
-    let walcast = Daemon::on(dir.path())
+    let walcast = Daemon::on_new_file()
+        .with_tables("CREATE TABLE other(x)")
         .without_poll()
-        .toml(NOT_CREATED)
+        .stock_feed("create = false")
         .start();
+    let database = walcast.database();
     let mut plain = walcast.subscribe("");
     let last = database.python().insert(20)[19];
     plain.rows_to(last);
@@ -147,8 +143,7 @@ fn a_table_that_its_writer_creates_later_is_served_from_the_first_row() {
 
 #[test]
 fn a_file_deleted_and_made_again_is_another_history() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     let database = walcast.database();
     let mut python = database.python();
     python.insert(5);
@@ -169,8 +164,7 @@ fn a_file_deleted_and_made_again_is_another_history() {
     }
     rest.extend(python.insert(1));
     assert_eq!(rest, [2, 3]);
-    let mut fresh = walcast.subscribe("since=earliest");
-    fresh.expect("hello");
+    let (mut fresh, _) = walcast.resume("since=earliest");
     fresh.rows_to(3);
     assert_ledger(fresh.ledger(), &database.rows());
 }
@@ -190,8 +184,7 @@ fn a_file_replaced_by_rename_is_another_history() {
     let dir = directory();
     let walcast = Daemon::on(dir.path()).without_poll().start();
     let database = walcast.database();
-    database.insert_many(5);
-    walcast.wait_for_head(5);
+    walcast.fill(5);
     let mut audience = Audience::of(&walcast);
     let other = Database::at(dir.path().join("other.db"));
     other.execute(STOCK_SCHEMA);
@@ -232,11 +225,8 @@ fn a_copy_of_the_file_moved_over_it_is_the_same_history() {
     let dir = directory();
     let walcast = Daemon::start(dir.path());
     let database = walcast.database();
-    database.insert_many(12);
-    walcast.wait_for_head(12);
-    let mut resumable = walcast.subscribe("since=now");
-    resumable.expect("hello");
-    resumable.expect("live");
+    walcast.fill(12);
+    let mut resumable = walcast.subscribe_live();
     walcast.wait_for_kept_head(12);
     let copy = database.copy_to(&dir.path().join("copy.db"));
     move_into_place(copy.path(), &database);
@@ -297,11 +287,9 @@ fn a_restore_written_past_the_head_right_after_a_commit_is_another_history() {
 
 #[test]
 fn a_table_dropped_and_made_again_is_another_history() {
-    let dir = directory();
-    let walcast = Daemon::on(dir.path()).without_poll().start();
+    let walcast = Daemon::on_new_file().without_poll().start();
     let database = walcast.database();
-    database.insert_many(5);
-    walcast.wait_for_head(5);
+    walcast.fill(5);
     let mut audience = Audience::of(&walcast);
     database.execute(&format!(
         "BEGIN; DROP TABLE remediation_events; {STOCK_SCHEMA};

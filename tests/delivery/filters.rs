@@ -1,7 +1,7 @@
 //! Filters: the same rows by replay and live, whatever the values.
 
 use crate::common::database::insert;
-use crate::common::{Daemon, Database, assert_ledger, directory, ids};
+use crate::common::{Daemon, assert_ledger, ids, wait_until};
 
 const THINGS: &str = "CREATE TABLE things(
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, tenant TEXT, n INTEGER, r REAL, any, long TEXT)";
@@ -42,16 +42,17 @@ const CASES: [(&str, &[i64]); 20] = [
 
 #[test]
 fn a_filter_takes_the_same_rows_by_replay_and_live() {
-    let dir = directory();
-    Database::within(dir.path()).execute(THINGS);
-    let walcast = Daemon::on(dir.path()).toml(THINGS_FEED).start();
+    let walcast = Daemon::on_new_file()
+        .with_tables(THINGS)
+        .toml(THINGS_FEED)
+        .start();
     let mut live: Vec<_> = CASES
         .iter()
         .map(|(query, _)| walcast.subscribe_to("/ws/things", query))
         .collect();
     walcast.database().execute(ROWS);
     // The end marker matches every filter there can be only if each gets its own; the head tells instead.
-    super::common::wait_until("the rows were read", || {
+    wait_until("the rows were read", || {
         walcast.metric(r#"walcast_feed_head{feed="things"}"#) == 6.0
     });
     for ((query, expected), live) in CASES.iter().zip(&mut live) {
@@ -73,23 +74,20 @@ fn a_filter_takes_the_same_rows_by_replay_and_live() {
 
 #[test]
 fn last_counts_the_rows_that_match() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     let writer = walcast.database().connect();
     for n in 0..40 {
         insert(&writer, ["acme", "globex"][n % 2], "");
     }
     walcast.wait_for_head(40);
-    let mut subscriber = walcast.subscribe("last=3&tenant=acme");
-    subscriber.expect("hello");
+    let (mut subscriber, _) = walcast.resume("last=3&tenant=acme");
     assert_eq!(ids(&subscriber.next_rows(3)), [35, 37, 39]);
     assert_eq!(subscriber.expect("live")["id"], 40);
 }
 
 #[test]
 fn each_of_many_tenants_gets_its_own_rows() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     let database = walcast.database();
     let tenants: Vec<String> = (0..60).map(|n| format!("tenant-{n}")).collect();
     let mut plain: Vec<_> = tenants

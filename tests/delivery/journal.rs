@@ -1,5 +1,6 @@
 //! Files that stay in rollback-journal mode, and files that are switched to WAL.
 
+use crate::common::database::STOCK_SCHEMA;
 use crate::common::{Daemon, Database, assert_ledger, directory};
 
 fn journal_mode(database: &Database) -> String {
@@ -11,12 +12,12 @@ fn journal_mode(database: &Database) -> String {
 
 #[test]
 fn a_file_with_a_rollback_journal_is_served_and_left_as_it_is() {
-    let dir = directory();
-    let database = Database::with_stock_table(dir.path());
-    let walcast = Daemon::on(dir.path())
+    let walcast = Daemon::on_new_file()
+        .with_tables(STOCK_SCHEMA)
         .without_poll()
         .toml("journal_mode = \"keep\"\n")
         .start();
+    let database = walcast.database();
     let mut plain = walcast.subscribe("");
     let mut python = database.python();
     for id in 1..=5 {

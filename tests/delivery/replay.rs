@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use crate::common::database::{insert, insert_many};
-use crate::common::{Daemon, StopAtEnd, Subscriber, assert_ledger, directory, id, ids};
+use crate::common::{Daemon, StopAtEnd, Subscriber, assert_ledger, id, ids};
 
 /// Takes rows and `live`, which must come exactly once, until it has come and `enough` rows with it.
 fn read_until(subscriber: &mut Subscriber, enough: impl Fn(&[Value]) -> bool) {
@@ -21,8 +21,7 @@ fn read_until(subscriber: &mut Subscriber, enough: impl Fn(&[Value]) -> bool) {
 
 #[test]
 fn a_replay_beside_concurrent_writers_has_no_gap_no_double_and_no_disorder() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     let database = walcast.database();
     database.insert_many(12_000);
     let stop = AtomicBool::new(false);
@@ -70,25 +69,31 @@ fn id_of(value: &Value) -> i64 {
 
 #[test]
 fn last_gives_the_newest_rows_oldest_first_then_live() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     let database = walcast.database();
-    database.insert_many(50);
-    walcast.wait_for_head(50);
+    walcast.fill(50);
     let mut subscriber = walcast.subscribe("last=3");
     assert_eq!(subscriber.expect("hello")["since"], 47);
     assert_eq!(ids(&subscriber.next_rows(3)), [48, 49, 50]);
     assert_eq!(subscriber.expect("live")["id"], 50);
     database.insert("one more");
     assert_eq!(subscriber.next_row()["id"], 51);
-    let mut all = walcast.subscribe("last=10000");
-    all.expect("hello");
+    let (mut all, _) = walcast.resume("last=10000");
     all.rows_to(51);
     assert_ledger(all.ledger(), &database.rows());
 }
 
-const BIG: &str = "[feeds.big]\n";
 const BIG_ROWS: usize = 5_000;
+
+/// A daemon with a feed of large rows, of which there are none yet.
+fn start_with_big_table() -> Daemon {
+    let walcast = Daemon::on_new_file().toml("[feeds.big]\n").start();
+    walcast
+        .database()
+        .execute("CREATE TABLE big(id INTEGER PRIMARY KEY AUTOINCREMENT, payload TEXT)");
+    walcast.wait_until_ready();
+    walcast
+}
 
 /// 50 MB in transactions of a hundred rows.
 fn write_big_rows(walcast: &Daemon) {
@@ -119,13 +124,8 @@ fn take_big_rows(subscriber: &mut Subscriber) {
 
 #[test]
 fn a_slow_subscriber_delays_nobody_and_gets_everything() {
-    let dir = directory();
-    let walcast = Daemon::on(dir.path()).toml(BIG).start();
-    walcast
-        .database()
-        .execute("CREATE TABLE big(id INTEGER PRIMARY KEY AUTOINCREMENT, payload TEXT)");
-    walcast.wait_until_ready();
-    let slow = |query| Subscriber::connect_with_small_buffer(walcast.address(), "/ws/big", query);
+    let walcast = start_with_big_table();
+    let slow = |query| walcast.subscribe_slow("/ws/big", query);
     let (mut slow_plain, mut slow_resumable) = (slow(""), slow("since=earliest"));
     slow_resumable.expect("hello");
     slow_resumable.expect("live");
@@ -153,15 +153,9 @@ fn a_slow_subscriber_delays_nobody_and_gets_everything() {
 
 #[test]
 fn a_checkpoint_is_not_starved_by_a_slow_replay() {
-    let dir = directory();
-    let walcast = Daemon::on(dir.path()).toml(BIG).start();
-    walcast
-        .database()
-        .execute("CREATE TABLE big(id INTEGER PRIMARY KEY AUTOINCREMENT, payload TEXT)");
-    walcast.wait_until_ready();
+    let walcast = start_with_big_table();
     write_big_rows(&walcast);
-    let _slow =
-        Subscriber::connect_with_small_buffer(walcast.address(), "/ws/big", "since=earliest");
+    let _slow = walcast.subscribe_slow("/ws/big", "since=earliest");
     let connection = walcast.database().connect();
     let busy: i64 = connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
@@ -171,11 +165,9 @@ fn a_checkpoint_is_not_starved_by_a_slow_replay() {
 
 #[test]
 fn who_is_pruned_away_from_is_told() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     let database = walcast.database();
-    database.insert_many(20);
-    walcast.wait_for_head(20);
+    walcast.fill(20);
     database.execute("DELETE FROM remediation_events WHERE id <= 10");
     let told = [
         ("since=5", false, 10),
@@ -188,8 +180,7 @@ fn who_is_pruned_away_from_is_told() {
         ("since=earliest", true, 10),
     ];
     for (query, recovered, since) in told {
-        let mut subscriber = walcast.subscribe(query);
-        let hello = subscriber.expect("hello");
+        let (mut subscriber, hello) = walcast.resume(query);
         assert_eq!(
             (&hello["recovered"], &hello["since"]),
             (&recovered.into(), &since.into()),

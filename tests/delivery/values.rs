@@ -2,13 +2,14 @@
 
 use serde_json::json;
 
-use crate::common::{Daemon, Database, directory};
+use crate::common::Daemon;
 
 #[test]
 fn values_of_every_kind_arrive_as_promised() {
-    let dir = directory();
-    Database::within(dir.path()).execute("CREATE TABLE things(id INTEGER PRIMARY KEY, v)");
-    let walcast = Daemon::on(dir.path()).toml("[feeds.things]\n").start();
+    let walcast = Daemon::on_new_file()
+        .with_tables("CREATE TABLE things(id INTEGER PRIMARY KEY, v)")
+        .toml("[feeds.things]\n")
+        .start();
     let values = [
         ("NULL", "null"),
         ("0", "0"),
@@ -50,9 +51,10 @@ fn values_of_every_kind_arrive_as_promised() {
 
 #[test]
 fn an_id_beyond_exact_numbers_is_a_string_and_still_a_cursor() {
-    let dir = directory();
-    Database::within(dir.path()).execute("CREATE TABLE things(id INTEGER PRIMARY KEY, v)");
-    let walcast = Daemon::on(dir.path()).toml("[feeds.things]\n").start();
+    let walcast = Daemon::on_new_file()
+        .with_tables("CREATE TABLE things(id INTEGER PRIMARY KEY, v)")
+        .toml("[feeds.things]\n")
+        .start();
     let mut plain = walcast.subscribe_to("/ws/things", "");
     walcast
         .database()
@@ -76,10 +78,10 @@ fn an_id_beyond_exact_numbers_is_a_string_and_still_a_cursor() {
 
 #[test]
 fn columns_are_chosen_embedded_and_cut_as_configured() {
-    let dir = directory();
-    Database::within(dir.path())
-        .execute("CREATE TABLE things(id INTEGER PRIMARY KEY, secret TEXT, doc TEXT, text TEXT)");
-    let walcast = Daemon::on(dir.path())
+    let walcast = Daemon::on_new_file()
+        .with_tables(
+            "CREATE TABLE things(id INTEGER PRIMARY KEY, secret TEXT, doc TEXT, text TEXT)",
+        )
         .toml(
             "[feeds.things]\nexclude = [\"secret\"]\njson = [\"doc\"]\ntruncate = { text = 3 }\n\
              message = { type = \"thing\", body = \"row\" }\n",
@@ -105,8 +107,7 @@ fn columns_are_chosen_embedded_and_cut_as_configured() {
 
 #[test]
 fn details_are_cut_to_500_code_points() {
-    let dir = directory();
-    let walcast = Daemon::start(dir.path());
+    let walcast = Daemon::start_new();
     let mut plain = walcast.subscribe("");
     walcast.database().insert(&"ü😀".repeat(300));
     assert_eq!(plain.next_row()["details"], "ü😀".repeat(250));
@@ -114,10 +115,12 @@ fn details_are_cut_to_500_code_points() {
 
 #[test]
 fn a_row_too_large_to_send_is_cut_and_says_so() {
-    let dir = directory();
-    Database::within(dir.path())
-        .execute("CREATE TABLE things(id INTEGER PRIMARY KEY, short TEXT, long TEXT, bytes BLOB)");
-    let walcast = Daemon::on(dir.path()).toml("[feeds.things]\n").start();
+    let walcast = Daemon::on_new_file()
+        .with_tables(
+            "CREATE TABLE things(id INTEGER PRIMARY KEY, short TEXT, long TEXT, bytes BLOB)",
+        )
+        .toml("[feeds.things]\n")
+        .start();
     let mut plain = walcast.subscribe_to("/ws/things", "");
     walcast.database().execute(
         "INSERT INTO things VALUES (1, 'kept', hex(zeroblob(1000000)), zeroblob(1000000)), (2, 'next', 'x', NULL)",

@@ -9,7 +9,7 @@ mod model;
 mod random;
 
 use client::{Client, Wish};
-use common::{Daemon, directory};
+use common::Daemon;
 use model::{Model, TENANTS};
 use random::Random;
 
@@ -36,7 +36,6 @@ struct World {
     model: Model,
     clients: Vec<Client>,
     log: Vec<String>,
-    _directory: tempfile::TempDir,
 }
 
 /// Says how to repeat a run that failed, and what led to it.
@@ -55,11 +54,8 @@ impl Drop for World {
 
 impl World {
     fn new(seed: u64) -> World {
-        let directory = directory();
         // Small, so that a few thousand rows are more than the log in memory holds.
-        let daemon = Daemon::on(directory.path())
-            .option("--ring-rows", "512")
-            .start();
+        let daemon = Daemon::on_new_file().option("--ring-rows", "512").start();
         World {
             seed,
             random: Random::new(seed),
@@ -67,7 +63,6 @@ impl World {
             daemon: Some(daemon),
             clients: vec![],
             log: vec![],
-            _directory: directory,
         }
     }
 
