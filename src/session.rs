@@ -1,7 +1,9 @@
 //! One subscriber's life as a state machine: hello, replay, live, reset. It decides what comes next and does no input
 //! or output, so WebSocket and SSE share it whole. A subscriber is a position in the table, never a queue.
 
-use std::io::IoSlice;
+mod batch;
+
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::catchup::Bounds;
@@ -9,7 +11,7 @@ use crate::change::{Block, Cursor};
 use crate::filter::{Filter, FilterId};
 use crate::hub::{Feed, Presence, Standing, Subscription, View};
 use crate::protocol::{CloseCode, Control};
-use std::sync::Arc;
+pub use batch::{Batch, BatchLimits, Run};
 
 /// Where a resumable subscription wants to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -295,275 +297,13 @@ fn lowest_shown(bounds: &Bounds) -> Cursor {
     })
 }
 
-/// A stretch of a block that goes out as it is.
-#[derive(Debug, Clone, Copy)]
-pub struct Run<'a> {
-    block: &'a Block,
-    first: usize,
-    /// Index of the last entry, included.
-    last: usize,
-}
-
-impl<'a> Run<'a> {
-    pub fn bytes(&self) -> &'a [u8] {
-        &self.block.bytes[self.block.span(self.first).start..self.block.span(self.last).end]
-    }
-
-    /// The frames one by one.
-    pub fn frames(&self) -> impl Iterator<Item = (i64, &'a [u8])> {
-        let block = self.block;
-        (self.first..=self.last)
-            .map(move |index| (block.entries[index].id, &block.bytes[block.span(index)]))
-    }
-
-    fn rows(&self) -> usize {
-        self.last - self.first + 1
-    }
-}
-
-/// What a subscriber takes next, as stretches of frames that exist already.
-#[derive(Debug, Default)]
-pub struct Batch<'a> {
-    pub runs: Vec<Run<'a>>,
-    pub rows: usize,
-    pub bytes: usize,
-    /// The position once all of it was taken.
-    pub reaches: Option<Cursor>,
-}
-
-/// How much one batch may hold: what a single vectored write can take, and no more than keeps others waiting for long.
-#[derive(Debug, Clone, Copy)]
-pub struct BatchLimits {
-    pub runs: usize,
-    pub bytes: usize,
-}
-
-impl<'a> Batch<'a> {
-    /// Gathers what `filter` takes of `blocks` above `position`. A block whose rows were not asked about the filter
-    /// ends the batch.
-    pub fn gather(
-        blocks: impl Iterator<Item = &'a Arc<Block>>,
-        filter: FilterId,
-        position: Cursor,
-        limits: BatchLimits,
-    ) -> Batch<'a> {
-        let mut batch = Batch::default();
-        for block in blocks {
-            if !block.knows(filter) || !batch.take(block, filter, position, limits) {
-                break;
-            }
-        }
-        batch
-    }
-
-    /// Takes what there is in one block; `false` when the batch is full.
-    fn take(
-        &mut self,
-        block: &'a Block,
-        filter: FilterId,
-        position: Cursor,
-        limits: BatchLimits,
-    ) -> bool {
-        let selection = block.selection(filter, position);
-        let mut n = 0;
-        while n < selection.len() {
-            if self.runs.len() >= limits.runs || self.bytes >= limits.bytes {
-                return false;
-            }
-            let first = selection.get(n);
-            let start = block.span(first).start;
-            let mut last = first;
-            n += 1;
-            while n < selection.len()
-                && selection.get(n) == last + 1
-                && self.bytes + block.span(last).end - start < limits.bytes
-            {
-                last += 1;
-                n += 1;
-            }
-            let run = Run { block, first, last };
-            self.rows += run.rows();
-            self.bytes += run.bytes().len();
-            self.runs.push(run);
-            self.reaches = Some(Cursor(block.entries[last].id));
-        }
-        self.reaches = Some(block.last);
-        true
-    }
-
-    /// The pieces for one vectored write.
-    pub fn slices(&self) -> Vec<IoSlice<'a>> {
-        self.runs
-            .iter()
-            .map(|run| IoSlice::new(run.bytes()))
-            .collect()
-    }
-
-    /// After `written` bytes of it went out: the position reached, the rest of the frame that was cut in two, and the
-    /// rows that are out or under way.
-    pub fn after_writing(&self, written: usize) -> (Option<Cursor>, &'a [u8], usize) {
-        if written >= self.bytes {
-            return (self.reaches, &[], self.rows);
-        }
-        let (mut left, mut rows, mut reached) = (written, 0, None);
-        for run in &self.runs {
-            let bytes = run.bytes();
-            if left >= bytes.len() {
-                left -= bytes.len();
-                rows += run.rows();
-                reached = Some(Cursor(run.block.entries[run.last].id));
-                continue;
-            }
-            if left == 0 {
-                break;
-            }
-            let block = run.block;
-            let at = block.span(run.first).start + left;
-            // The entry that holds byte `at − 1`, the last one written.
-            let cut = block
-                .entries
-                .partition_point(|entry| (entry.end as usize) < at);
-            let end = block.entries[cut].end as usize;
-            return (
-                Some(Cursor(block.entries[cut].id)),
-                &block.bytes[at..end],
-                rows + cut - run.first + 1,
-            );
-        }
-        (reached, &[], rows)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::{Entry, Epoch, Matches};
+    use crate::change::Epoch;
     use crate::config::{FeedConfig, Limits};
     use crate::hub::Hub;
     use crate::wake::Wake;
-    use std::collections::HashMap;
-
-    /// Frames of ten bytes each, filled with their id.
-    fn block(ids: &[u8], after: i64) -> Arc<Block> {
-        let entries: Vec<Entry> = ids
-            .iter()
-            .zip(1..)
-            .map(|(&id, n)| Entry {
-                id: id.into(),
-                end: n * 10,
-            })
-            .collect();
-        Arc::new(Block {
-            after: Cursor(after),
-            last: Cursor(ids.last().copied().unwrap_or_default().into()),
-            bytes: ids.iter().flat_map(|&id| [id; 10]).collect(),
-            entries,
-            matches: Some(Matches {
-                known_below: FilterId(2),
-                rows: HashMap::from([(FilterId(1), (0..ids.len() as u32).step_by(2).collect())]),
-            }),
-            read_at: Instant::now(),
-        })
-    }
-
-    const WIDE: BatchLimits = BatchLimits {
-        runs: 100,
-        bytes: 1 << 20,
-    };
-
-    #[test]
-    fn wherever_a_write_stops_the_rest_of_the_frame_and_the_position_are_right() {
-        let blocks = [block(&[1, 2, 3], 0), block(&[4], 3), block(&[7, 8, 9], 4)];
-        for filter in [FilterId::NONE, FilterId(1)] {
-            for position in 0..9 {
-                let batch = Batch::gather(blocks.iter(), filter, Cursor(position), WIDE);
-                let all: Vec<u8> = batch
-                    .runs
-                    .iter()
-                    .flat_map(|run| run.bytes().to_vec())
-                    .collect();
-                let wanted: Vec<u8> = match filter {
-                    FilterId::NONE => vec![1, 2, 3, 4, 7, 8, 9],
-                    _ => vec![1, 3, 4, 7, 9],
-                };
-                let wanted: Vec<u8> = wanted
-                    .into_iter()
-                    .filter(|&id| i64::from(id) > position)
-                    .collect();
-                assert_eq!(
-                    all,
-                    wanted.iter().flat_map(|&id| [id; 10]).collect::<Vec<u8>>()
-                );
-                assert_eq!(batch.reaches, Some(Cursor(9)));
-                for written in 0..=all.len() {
-                    let (reached, rest, rows) = batch.after_writing(written);
-                    let whole_frames = written.div_ceil(10);
-                    assert_eq!(rows, whole_frames);
-                    assert_eq!(rest.len(), whole_frames * 10 - written, "{written}");
-                    assert_eq!(&all[written..written + rest.len()], rest);
-                    if written == all.len() {
-                        assert_eq!(reached, Some(Cursor(9)));
-                    } else {
-                        assert_eq!(
-                            reached.map(|c| c.0 as u8),
-                            whole_frames.checked_sub(1).map(|n| wanted[n])
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_batch_stops_at_its_limits_and_goes_on_from_there() {
-        let blocks = [block(&[1, 2, 3], 0), block(&[4], 3), block(&[7, 8, 9], 4)];
-        for limits in [
-            BatchLimits {
-                runs: 1,
-                bytes: 1 << 20,
-            },
-            BatchLimits {
-                runs: 100,
-                bytes: 15,
-            },
-        ] {
-            for filter in [FilterId::NONE, FilterId(1)] {
-                let (mut position, mut got) = (Cursor(0), vec![]);
-                while position < Cursor(9) {
-                    let batch = Batch::gather(
-                        blocks.iter().filter(|b| b.last > position),
-                        filter,
-                        position,
-                        limits,
-                    );
-                    got.extend(
-                        batch
-                            .runs
-                            .iter()
-                            .flat_map(|run| run.frames().map(|(id, _)| id)),
-                    );
-                    assert!(
-                        batch.reaches > Some(position),
-                        "no progress from {position}"
-                    );
-                    position = batch.reaches.unwrap();
-                }
-                let wanted: &[i64] = if filter == FilterId::NONE {
-                    &[1, 2, 3, 4, 7, 8, 9]
-                } else {
-                    &[1, 3, 4, 7, 9]
-                };
-                assert_eq!(got, wanted);
-            }
-        }
-    }
-
-    #[test]
-    fn a_block_that_does_not_know_the_filter_ends_the_batch() {
-        let blocks = [block(&[1, 2, 3], 0)];
-        let batch = Batch::gather(blocks.iter(), FilterId(2), Cursor(0), WIDE);
-        assert_eq!((batch.rows, batch.reaches), (0, None));
-    }
 
     fn feed() -> Arc<Feed> {
         let hub = Hub::new(
@@ -589,14 +329,23 @@ mod tests {
         }
     }
 
+    fn resumable(feed: &Arc<Feed>, since: Since) -> Session {
+        let request = Request {
+            since: Some(since),
+            filter: Filter::default(),
+        };
+        Session::begin(feed, request)
+    }
+
+    fn id(id: i64, epoch: Option<&str>) -> Since {
+        Since::Id {
+            id: Cursor(id),
+            epoch: epoch.map(str::to_owned),
+        }
+    }
+
     fn hello(since: Since, earliest: Option<i64>) -> (i64, bool) {
-        let mut session = Session::begin(
-            &feed(),
-            Request {
-                since: Some(since),
-                filter: Filter::default(),
-            },
-        );
+        let mut session = resumable(&feed(), since);
         match session.opened(&bounds(earliest)) {
             Some(Control::Hello {
                 since, recovered, ..
@@ -607,10 +356,6 @@ mod tests {
 
     #[test]
     fn a_cursor_is_honoured_or_the_client_is_told() {
-        let id = |id, epoch: Option<&str>| Since::Id {
-            id: Cursor(id),
-            epoch: epoch.map(str::to_owned),
-        };
         assert_eq!(hello(id(50, None), Some(1)), (50, true));
         assert_eq!(hello(id(50, Some("e1")), Some(1)), (50, true));
         assert_eq!(hello(id(100, None), Some(1)), (100, true));
@@ -650,32 +395,10 @@ mod tests {
         };
         for (since, position, shown, recovered) in [
             (Since::Earliest, Cursor::MIN, 0, true),
-            (
-                Since::Id {
-                    id: Cursor(50),
-                    epoch: None,
-                },
-                Cursor(50),
-                50,
-                true,
-            ),
-            (
-                Since::Id {
-                    id: Cursor(50),
-                    epoch: Some("e0".into()),
-                },
-                Cursor::MIN,
-                0,
-                false,
-            ),
+            (id(50, None), Cursor(50), 50, true),
+            (id(50, Some("e0")), Cursor::MIN, 0, false),
         ] {
-            let mut session = Session::begin(
-                &feed(),
-                Request {
-                    since: Some(since),
-                    filter: Filter::default(),
-                },
-            );
+            let mut session = resumable(&feed(), since);
             let Some(Control::Hello {
                 since,
                 recovered: told,
@@ -705,13 +428,7 @@ mod tests {
             key_place: 0,
         }));
         let mut plain = Session::begin(&feed, Request::default());
-        let mut resumable = Session::begin(
-            &feed,
-            Request {
-                since: Some(Since::Now),
-                filter: Filter::default(),
-            },
-        );
+        let mut resumable = resumable(&feed, Since::Now);
         resumable.opened(&bounds(Some(1)));
         feed.replace(Epoch::new("e2"), Cursor(5));
         let view = feed.view();
