@@ -1,0 +1,371 @@
+//! One feed: its log of ready-made frames, bounded in rows and bytes, and its subscribers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::filters::{FilterChanges, Filters};
+use super::view::{Refreshed, View, same_schema};
+use crate::change::{Block, Cursor, Epoch};
+use crate::config::{FeedConfig, Limits};
+use crate::filter::{Filter, FilterId};
+use crate::sqlite::table::Schema;
+
+/// Whether a feed's table can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    Open,
+    /// File or table are not there yet.
+    Waiting(String),
+    /// Something has to be mended.
+    Broken(String),
+}
+
+/// One feed: its log, and what subscribers share.
+pub struct Feed {
+    pub index: usize,
+    pub config: FeedConfig,
+    pub max_row_bytes: usize,
+    ring_rows: usize,
+    ring_bytes: usize,
+    log: Mutex<Log>,
+    filters: Mutex<Filters>,
+    subscribers: AtomicUsize,
+}
+
+struct Log {
+    epoch: Epoch,
+    /// Counts epochs within this process.
+    generation: u64,
+    head: Cursor,
+    presence: Presence,
+    schema: Option<Arc<Schema>>,
+    blocks: VecDeque<Arc<Block>>,
+    /// Number of blocks ever evicted: the serial number of the first block held.
+    evicted: u64,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Log {
+    /// Rows above this are in the log.
+    fn floor(&self) -> Cursor {
+        self.blocks.front().map_or(self.head, |block| block.after)
+    }
+}
+
+/// Where a feed stands.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub epoch: Epoch,
+    pub generation: u64,
+    pub head: Cursor,
+    pub presence: Presence,
+}
+
+impl Feed {
+    pub(super) fn new(index: usize, config: FeedConfig, limits: &Limits) -> Feed {
+        let reason = "the database has not been opened yet".to_owned();
+        let log = Log {
+            epoch: Epoch::new(""),
+            generation: 0,
+            head: Cursor(0),
+            presence: Presence::Waiting(reason),
+            schema: None,
+            blocks: VecDeque::new(),
+            evicted: 0,
+            rows: 0,
+            bytes: 0,
+        };
+        Feed {
+            index,
+            config,
+            max_row_bytes: limits.max_row_bytes,
+            ring_rows: limits.ring_rows,
+            ring_bytes: limits.ring_bytes,
+            log: Mutex::new(log),
+            filters: Mutex::default(),
+            subscribers: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn standing(&self) -> Standing {
+        let log = self.log.lock();
+        Standing {
+            epoch: log.epoch.clone(),
+            generation: log.generation,
+            head: log.head,
+            presence: log.presence.clone(),
+        }
+    }
+
+    pub fn presence(&self) -> Presence {
+        self.log.lock().presence.clone()
+    }
+
+    pub fn head(&self) -> Cursor {
+        self.log.lock().head
+    }
+
+    pub fn schema(&self) -> Option<Arc<Schema>> {
+        self.log.lock().schema.clone()
+    }
+
+    pub fn subscribers(&self) -> usize {
+        self.subscribers.load(Ordering::Relaxed)
+    }
+
+    /// The epoch the feed starts with; called once, before anyone subscribes.
+    pub fn begin(&self, epoch: Epoch, head: Cursor) {
+        let mut log = self.log.lock();
+        log.epoch = epoch;
+        log.head = head;
+    }
+
+    /// The table can be read, in this shape.
+    pub fn opened(&self, schema: Arc<Schema>) {
+        let mut log = self.log.lock();
+        log.presence = Presence::Open;
+        log.schema = Some(schema);
+    }
+
+    /// The table can't be read for now. Head and epoch stay: it may be the same one when it comes back.
+    pub fn closed(&self, presence: Presence) {
+        let mut log = self.log.lock();
+        log.presence = presence;
+        log.schema = None;
+    }
+
+    /// Another history begins: what the log held is void.
+    pub fn replace(&self, epoch: Epoch, head: Cursor) {
+        let mut log = self.log.lock();
+        log.epoch = epoch;
+        log.generation += 1;
+        log.head = head;
+        log.evicted += log.blocks.len() as u64;
+        log.blocks.clear();
+        (log.rows, log.bytes) = (0, 0);
+    }
+
+    /// Moves the head over what was there before anyone could have asked for it.
+    pub fn skip_to(&self, head: Cursor) {
+        let mut log = self.log.lock();
+        if log.blocks.is_empty() && head > log.head {
+            log.head = head;
+        }
+    }
+
+    /// Appends a block that follows the head, and lets go of the oldest ones beyond the bounds.
+    pub fn publish(&self, block: Block) {
+        let mut log = self.log.lock();
+        debug_assert_eq!(block.after, log.head, "a block must follow the head");
+        log.head = block.last;
+        log.rows += block.entries.len();
+        log.bytes += block.cost();
+        log.blocks.push_back(Arc::new(block));
+        while log.rows > self.ring_rows
+            || log.bytes > self.ring_bytes
+            || log.blocks.len() > self.ring_rows
+        {
+            let Some(oldest) = log.blocks.pop_front() else {
+                break;
+            };
+            log.rows -= oldest.entries.len();
+            log.bytes -= oldest.cost();
+            log.evicted += 1;
+        }
+    }
+
+    /// Brings `view` up to date. Says which of its blocks are new, or that everything is.
+    pub fn refresh(&self, view: &mut View) -> Refreshed {
+        let log = self.log.lock();
+        let replaced = view.generation != log.generation;
+        let held = view.blocks.len();
+        let evicted = log.evicted.saturating_sub(view.first);
+        let gone = match replaced {
+            true => held,
+            false => evicted.min(held as u64) as usize,
+        };
+        view.blocks.drain(..gone);
+        view.first = log.evicted;
+        let fresh_from = view.blocks.len();
+        view.blocks
+            .extend(log.blocks.iter().skip(fresh_from).cloned());
+        view.generation = log.generation;
+        view.head = log.head;
+        view.floor = log.floor();
+        let reshaped = !same_schema(&view.schema, &log.schema);
+        if reshaped {
+            view.schema = log.schema.clone();
+        }
+        if view.epoch != log.epoch {
+            view.epoch = log.epoch.clone();
+        }
+        Refreshed {
+            replaced,
+            reshaped,
+            fresh_from,
+        }
+    }
+
+    /// A view that holds only the next few blocks above `position`: for who waits long between two looks, and must not
+    /// keep old blocks alive meanwhile.
+    pub fn view_after(&self, position: Cursor, blocks: usize) -> View {
+        let log = self.log.lock();
+        let from = log.blocks.partition_point(|block| block.last <= position);
+        View {
+            epoch: log.epoch.clone(),
+            generation: log.generation,
+            head: log.head,
+            floor: log.floor(),
+            blocks: log.blocks.range(from..).take(blocks).cloned().collect(),
+            schema: log.schema.clone(),
+            first: 0,
+        }
+    }
+
+    /// A view that is up to date.
+    pub fn view(&self) -> View {
+        let mut view = View::default();
+        self.refresh(&mut view);
+        view
+    }
+
+    /// Enters a subscriber. The position it gets and the filter it is known under are good together: a block read
+    /// before the filter was known says so, and the subscriber reads those rows from the table.
+    pub fn subscribe(self: &Arc<Self>, filter: Filter) -> (Subscription, Standing) {
+        let filter = Arc::new(filter);
+        let filter_id = self.filters.lock().register(&filter);
+        self.subscribers.fetch_add(1, Ordering::Relaxed);
+        let subscription = Subscription {
+            feed: Arc::clone(self),
+            filter,
+            filter_id,
+        };
+        (subscription, self.standing())
+    }
+
+    /// Filters that came and went since the last call, and the first id not yet given. For the feed loop.
+    pub fn filter_changes(&self) -> (FilterChanges, FilterId) {
+        self.filters.lock().take_changes()
+    }
+}
+
+/// A subscriber's entry in its feed; dropping it undoes what entering counted.
+pub struct Subscription {
+    pub feed: Arc<Feed>,
+    pub filter: Arc<Filter>,
+    pub filter_id: FilterId,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.feed.subscribers.fetch_sub(1, Ordering::Relaxed);
+        self.feed.filters.lock().release(&self.filter);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::Entry;
+    use std::time::Instant;
+
+    fn feed(rows: usize, bytes: usize) -> Arc<Feed> {
+        let config = FeedConfig::stock();
+        let limits = Limits {
+            ring_rows: rows,
+            ring_bytes: bytes,
+            ..Limits::default()
+        };
+        Arc::new(Feed::new(0, config, &limits))
+    }
+
+    fn block(after: i64, ids: std::ops::RangeInclusive<i64>) -> Block {
+        let entries: Vec<Entry> = ids
+            .clone()
+            .zip(1..)
+            .map(|(id, n)| Entry { id, end: n * 10 })
+            .collect();
+        Block {
+            after: Cursor(after),
+            last: Cursor(*ids.end()),
+            bytes: vec![0; entries.len() * 10],
+            entries,
+            matches: Some(Default::default()),
+            read_at: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn the_log_is_bounded_in_rows_and_in_bytes() {
+        let cost = block(0, 1..=1).cost();
+        for feed in [feed(5, 1 << 20), feed(1000, 5 * cost)] {
+            let mut view = feed.view();
+            for id in 1..=20 {
+                feed.publish(block(id - 1, id..=id));
+            }
+            let refreshed = feed.refresh(&mut view);
+            assert_eq!((refreshed.fresh_from, view.blocks.len()), (0, 5));
+            assert_eq!((view.head, view.floor), (Cursor(20), Cursor(15)));
+            let ids: Vec<i64> = view.after(Cursor(17)).map(|b| b.entries[0].id).collect();
+            assert_eq!(ids, [18, 19, 20]);
+        }
+    }
+
+    #[test]
+    fn a_view_follows_step_by_step() {
+        let feed = feed(5, 1 << 20);
+        let mut view = feed.view();
+        for id in 1..=12 {
+            feed.publish(block(id - 1, id..=id));
+            let refreshed = feed.refresh(&mut view);
+            let fresh: Vec<i64> = view
+                .blocks
+                .range(refreshed.fresh_from..)
+                .map(|b| b.last.0)
+                .collect();
+            assert_eq!(fresh, [id]);
+        }
+        feed.replace(Epoch::new("e2"), Cursor(3));
+        assert!(feed.refresh(&mut view).replaced);
+        assert!(view.blocks.is_empty());
+        assert_eq!(
+            (view.head, view.floor, view.epoch.clone()),
+            (Cursor(3), Cursor(3), Epoch::new("e2"))
+        );
+        feed.publish(block(3, 4..=4));
+        assert_eq!(feed.refresh(&mut view).fresh_from, 0);
+        assert_eq!(view.blocks.len(), 1);
+    }
+
+    #[test]
+    fn equal_filters_share_an_id_until_the_last_user_leaves() {
+        let feed = feed(5, 1 << 20);
+        let filter = |value| {
+            let mut filter = Filter::default();
+            filter.accept("tenant", value);
+            filter
+        };
+        let (a, _) = feed.subscribe(filter("acme"));
+        let (b, _) = feed.subscribe(filter("acme"));
+        let (c, _) = feed.subscribe(filter("globex"));
+        assert_eq!(a.filter_id, b.filter_id);
+        assert_ne!(a.filter_id, c.filter_id);
+        assert_eq!(feed.subscribers(), 3);
+        let (changes, known_below) = feed.filter_changes();
+        assert_eq!(changes.len(), 2);
+        assert!(c.filter_id < known_below);
+        drop(a);
+        assert!(feed.filter_changes().0.is_empty());
+        drop(b);
+        let changes: Vec<_> = feed.filter_changes().0.into_values().collect();
+        assert_eq!(changes, [None]);
+        let (short, _) = feed.subscribe(filter("initech"));
+        drop(short);
+        assert!(feed.filter_changes().0.is_empty(), "came and went");
+        assert_eq!(feed.subscribers(), 1);
+    }
+}
