@@ -26,7 +26,7 @@ use queue::{Queue, QueuedRead};
 
 /// Enough rows to pay for a read and a write, few enough that a read transaction lasts a millisecond or so and that a
 /// page is gone from memory soon.
-const PAGE: PageLimits = PageLimits {
+pub const PAGE: PageLimits = PageLimits {
     rows: 1024,
     bytes: 256 * 1024,
 };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -161,20 +162,6 @@ impl Metrics {
         for source in ["wal", "hook", "poll"] {
             self.wakes.with_label_values(&[source]);
         }
-        for reason in [
-            "capacity",
-            "no_pong",
-            "origin",
-            "policy",
-            "protocol",
-            "too_big",
-            "write_timeout",
-        ] {
-            self.connection_errors.with_label_values(&[reason]);
-        }
-        for kind in ["busy", "corrupt", "io", "not_a_database", "permission"] {
-            self.database_errors.with_label_values(&[kind]);
-        }
         for kind in ["ping", "other"] {
             self.client_messages.with_label_values(&[kind]);
         }
@@ -198,10 +185,33 @@ impl Metrics {
     }
 }
 
-fn int_counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-    let metric = IntCounter::new(name, help)?;
+/// Counts one in a gauge for as long as it lives.
+pub struct Counted(IntGauge);
+
+impl Counted {
+    pub fn in_gauge(gauge: &IntGauge) -> Counted {
+        gauge.inc();
+        Counted(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn registered<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+) -> prometheus::Result<M> {
+    let metric = metric?;
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
+}
+
+fn int_counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    registered(registry, IntCounter::new(name, help))
 }
 
 fn int_counter_vec(
@@ -210,15 +220,11 @@ fn int_counter_vec(
     help: &str,
     labels: &[&str],
 ) -> prometheus::Result<IntCounterVec> {
-    let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
 }
 
 fn int_gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-    let metric = IntGauge::new(name, help)?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+    registered(registry, IntGauge::new(name, help))
 }
 
 fn int_gauge_vec(
@@ -227,13 +233,10 @@ fn int_gauge_vec(
     help: &str,
     labels: &[&str],
 ) -> prometheus::Result<IntGaugeVec> {
-    let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels))
 }
 
 fn histogram(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Histogram> {
-    let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+    let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+    registered(registry, Histogram::with_opts(options))
 }

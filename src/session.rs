@@ -301,17 +301,9 @@ fn lowest_shown(bounds: &Bounds) -> Cursor {
 mod tests {
     use super::*;
     use crate::change::Epoch;
-    use crate::config::{FeedConfig, Limits};
-    use crate::hub::Hub;
-    use crate::wake::Wake;
 
     fn feed() -> Arc<Feed> {
-        let hub = Hub::new(
-            vec![FeedConfig::stock()],
-            &Limits::default(),
-            Arc::new(Wake::default()),
-        );
-        let feed = Arc::clone(&hub.feeds[0]);
+        let feed = Feed::stock();
         feed.begin(Epoch::new("e1"), Cursor(100));
         feed
     }

@@ -91,9 +91,7 @@ impl Queue {
 mod tests {
     use super::*;
     use crate::change::Cursor;
-    use crate::config::{FeedConfig, Limits};
     use crate::filter::FilterId;
-    use crate::hub::Hub;
 
     const STREAM: Stream = Stream {
         feed: 0,
@@ -101,15 +99,6 @@ mod tests {
         filter: FilterId::NONE,
     };
     const OTHER: Stream = Stream { feed: 1, ..STREAM };
-
-    fn feed() -> Arc<Feed> {
-        let hub = Hub::new(
-            vec![FeedConfig::stock()],
-            &Limits::default(),
-            Arc::default(),
-        );
-        Arc::clone(&hub.feeds[0])
-    }
 
     fn queue(reads: &[(Stream, i64)], since: Instant) -> Queue {
         let mut queue = Queue::default();
@@ -119,7 +108,7 @@ mod tests {
                     stream: *stream,
                     after: Cursor(*after),
                 },
-                feed: feed(),
+                feed: Feed::stock(),
                 filter: Arc::new(Filter::default()),
                 since,
                 alone: None,

@@ -12,7 +12,7 @@ use warp::reply::{Reply, Response};
 
 use crate::change::{Cursor, Epoch};
 use crate::http::error::{HttpError, json_response};
-use crate::http::{App, query};
+use crate::http::{App, feed_at, query};
 use crate::hub::Feed;
 use crate::sqlite::reader::{HistoryPage, TOTAL_CAP};
 
@@ -22,11 +22,7 @@ pub const CONCURRENT_READS: usize = 4;
 
 /// The feed whose history is served at this path.
 pub async fn alias_of(path: FullPath, app: Arc<App>) -> Result<Arc<Feed>, Rejection> {
-    app.paths
-        .history
-        .get(path.as_str())
-        .cloned()
-        .ok_or_else(warp::reject::not_found)
+    feed_at(&path, &app.paths.history)
 }
 
 /// `GET /api/feeds/<feed>/events`

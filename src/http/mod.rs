@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use warp::filters::BoxedFilter;
 use warp::http::StatusCode;
+use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
@@ -124,6 +125,12 @@ impl Paths {
             history: by_path(|feed| &feed.config.history),
         }
     }
+}
+
+/// The feed at this path, or word to look among the other routes.
+fn feed_at(path: &FullPath, feeds: &HashMap<String, Arc<Feed>>) -> Result<Arc<Feed>, Rejection> {
+    let feed = feeds.get(path.as_str()).cloned();
+    feed.ok_or_else(warp::reject::not_found)
 }
 
 /// Lets async code wait for a feed's log to move.

@@ -17,7 +17,7 @@ use crate::change::{Block, Cursor, Epoch};
 use crate::http::error::HttpError;
 use crate::http::limits::Ticket;
 use crate::http::{App, Peer, query};
-use crate::metrics::Metrics;
+use crate::metrics::Counted;
 use crate::protocol::{Control, HEARTBEAT_SECS, payload};
 use crate::session::{Batch, BatchLimits, Session, Since, Step};
 
@@ -64,7 +64,7 @@ async fn open(
     app.hub.caught_up().await;
     let session = Session::begin(&feed, request);
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
-    let counted = Counted::new(&app.metrics, peer.ticket);
+    let counted = (Counted::in_gauge(&app.metrics.sse_connections), peer.ticket);
     let stream = SseStream {
         moved: app.moves.subscribe(feed.index),
         draining: app.draining.clone(),
@@ -126,7 +126,7 @@ struct SseStream {
     /// When something was last sent.
     quiet_since: Instant,
     app: Arc<App>,
-    _counted: Counted,
+    _counted: (Counted, Arc<Ticket>),
 }
 
 /// Rows as text, ready to send.
@@ -308,27 +308,5 @@ impl SseStream {
             .map_err(|_| Ended)?;
         self.quiet_since = Instant::now();
         Ok(())
-    }
-}
-
-/// Counts an SSE connection for as long as it lives.
-struct Counted {
-    metrics: Arc<Metrics>,
-    _ticket: Arc<Ticket>,
-}
-
-impl Counted {
-    fn new(metrics: &Arc<Metrics>, ticket: Arc<Ticket>) -> Counted {
-        metrics.sse_connections.inc();
-        Counted {
-            metrics: Arc::clone(metrics),
-            _ticket: ticket,
-        }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.metrics.sse_connections.dec();
     }
 }

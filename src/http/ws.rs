@@ -11,13 +11,12 @@ use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
-use crate::fanout::{Guard, Stream};
+use crate::fanout::Stream;
 use crate::http::clock::Watched;
 use crate::http::error::HttpError;
-use crate::http::limits::Ticket;
-use crate::http::{App, Peer, query};
+use crate::http::{App, Peer, feed_at, query};
 use crate::hub::Feed;
-use crate::metrics::Metrics;
+use crate::metrics::Counted;
 use crate::session::Session;
 
 /// The subprotocol a client may ask for; it is the same protocol with and without.
@@ -25,11 +24,7 @@ const SUBPROTOCOL: &str = "walcast.v1";
 
 /// The feed that is served at this path.
 pub async fn feed_of(path: FullPath, app: Arc<App>) -> Result<Arc<Feed>, Rejection> {
-    app.paths
-        .ws
-        .get(path.as_str())
-        .cloned()
-        .ok_or_else(warp::reject::not_found)
+    feed_at(&path, &app.paths.ws)
 }
 
 pub async fn upgrade(
@@ -145,7 +140,8 @@ fn hand_over(upgraded: Upgraded, session: Session, peer: Peer, app: &App) {
     };
     match taken {
         Ok((stream, early)) => {
-            let guard = Counted::guard(&app.metrics, peer.ticket);
+            let counted = Counted::in_gauge(&app.metrics.ws_connections);
+            let guard = Box::new((counted, peer.ticket));
             app.fanout.attach(stream, early.to_vec(), session, guard);
         }
         Err(e) => tracing::warn!("an upgraded socket can't be used: {e}"),
@@ -160,26 +156,4 @@ fn tcp(stream: Watched<TcpStream>) -> std::io::Result<Stream> {
 fn unix(stream: Watched<UnixStream>) -> std::io::Result<Stream> {
     let stream = stream.into_inner().into_std()?;
     Ok(Stream::Unix(mio::net::UnixStream::from_std(stream)))
-}
-
-/// Counts a WebSocket for as long as it lives.
-struct Counted {
-    metrics: Arc<Metrics>,
-    _ticket: Arc<Ticket>,
-}
-
-impl Counted {
-    fn guard(metrics: &Arc<Metrics>, ticket: Arc<Ticket>) -> Guard {
-        metrics.ws_connections.inc();
-        Box::new(Counted {
-            metrics: Arc::clone(metrics),
-            _ticket: ticket,
-        })
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.metrics.ws_connections.dec();
-    }
 }

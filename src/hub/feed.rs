@@ -91,6 +91,12 @@ impl Feed {
         }
     }
 
+    /// A feed as the stock configuration has it, for unit tests.
+    #[cfg(test)]
+    pub fn stock() -> Arc<Feed> {
+        Arc::new(Feed::new(0, FeedConfig::stock(), &Limits::default()))
+    }
+
     pub fn standing(&self) -> Standing {
         let log = self.log.lock();
         Standing {

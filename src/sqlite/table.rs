@@ -224,6 +224,12 @@ fn integer_primary_key(table: &str, columns: &[Column]) -> Result<usize, TableEr
     }
 }
 
+/// The names of columns, for people.
+fn listed(columns: &[Column]) -> String {
+    let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+    names.join(", ")
+}
+
 /// A cursor column other than the primary key must still identify and order rows.
 fn named_key(
     connection: &Connection,
@@ -231,20 +237,13 @@ fn named_key(
     columns: &[Column],
     key: &str,
 ) -> Result<usize, TableError> {
-    let names = || {
-        columns
-            .iter()
-            .map(|c| c.name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
     let index = columns
         .iter()
         .position(|c| c.name.eq_ignore_ascii_case(key))
         .ok_or_else(|| {
             TableError::Unfit(format!(
                 "key = \"{key}\": table {table} has no such column; it has {}",
-                names()
+                listed(columns)
             ))
         })?;
     let column = &columns[index];
@@ -333,12 +332,7 @@ impl Schema {
                 "feeds.{}: table {} has no column {unknown}; it has {}",
                 feed.name,
                 table.name,
-                table
-                    .columns
-                    .iter()
-                    .map(|c| c.name.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                listed(&table.columns)
             )));
         }
         let listed =

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::message::Message;
 use super::notice;
 use super::output::Output;
-use crate::catchup::Bounds;
+use crate::catchup::{Bounds, PAGE};
 use crate::change::Cursor;
 use crate::cli::{Since as Asked, TailArgs};
 use crate::commands::interrupt::on_interrupt;
@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::protocol::{Control, payload};
 use crate::session::{Batch, BatchLimits, Request, Session, Since, Step};
 use crate::sqlite::open::{FileId, Unavailable, open_reading};
-use crate::sqlite::reader::{PageLimits, RowReader};
+use crate::sqlite::reader::RowReader;
 use crate::wake::{Waiter, Wakes};
 
 /// How long a read waits for locks.
@@ -32,10 +32,6 @@ const BUSY: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(250);
 /// How often it is looked whether the table came or went, and whether anybody still reads the output.
 const LOOK: Duration = Duration::from_secs(1);
-const PAGE: PageLimits = PageLimits {
-    rows: 1024,
-    bytes: 256 * 1024,
-};
 const BATCH: BatchLimits = BatchLimits {
     runs: 1024,
     bytes: 1 << 20,

@@ -50,13 +50,7 @@ impl Output {
             // Not a row walcast sends; shown as it is, harmless.
             return writeln!(self.out, "{}", harmless(row));
         };
-        if !table.has_columns(&object) {
-            table.lay_out(&mut self.out)?;
-            table.set_columns(&object);
-        }
-        table
-            .pending
-            .push(object.0.iter().map(|(_, value)| Cell::new(value)).collect());
+        table.push(&object, &mut self.out)?;
         if table.pending.len() >= LAID_OUT_AT_ONCE {
             table.lay_out(&mut self.out)?;
         }
@@ -147,6 +141,17 @@ impl Table {
                 .iter()
                 .zip(&self.names)
                 .all(|((name, _), known)| name == known)
+    }
+
+    /// Takes a row. Those before it are laid out first where they have other columns.
+    fn push(&mut self, row: &Object<'_>, out: &mut impl io::Write) -> io::Result<()> {
+        if !self.has_columns(row) {
+            self.lay_out(out)?;
+            self.set_columns(row);
+        }
+        let cells = row.0.iter().map(|(_, value)| Cell::new(value));
+        self.pending.push(cells.collect());
+        Ok(())
     }
 
     fn set_columns(&mut self, row: &Object<'_>) {
@@ -312,13 +317,7 @@ mod tests {
         let mut out = Vec::new();
         for row in rows {
             let object: Object<'_> = serde_json::from_str(row).unwrap();
-            if !table.has_columns(&object) {
-                table.lay_out(&mut out).unwrap();
-                table.set_columns(&object);
-            }
-            table
-                .pending
-                .push(object.0.iter().map(|(_, value)| Cell::new(value)).collect());
+            table.push(&object, &mut out).unwrap();
         }
         table.lay_out(&mut out).unwrap();
         String::from_utf8(out).unwrap()

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Shard;
 use crate::catchup::{Bounds, PageError, PageResult};
 use crate::change::Block;
-use crate::fanout::conn::{Place, Sent, Wrote};
+use crate::fanout::conn::{Conn, Place, Sent, Wrote};
 use crate::fanout::{Command, ConnId};
 use crate::protocol::CloseCode;
 use crate::session::{Batch, BatchLimits, Step};
@@ -141,12 +141,20 @@ impl Shard {
         true
     }
 
-    pub(super) fn page_came(&mut self, id: ConnId, result: PageResult) {
+    /// The connection whose read has ended; `None` where it is gone, or waits for no read any more.
+    fn end_reading(&mut self, id: ConnId) -> Option<&mut Conn> {
         if !self.is(id) || self.conns[id.slot].place != Place::Reading {
-            return;
+            return None;
         }
         let conn = &mut self.conns[id.slot];
         conn.place = Place::Behind;
+        Some(conn)
+    }
+
+    pub(super) fn page_came(&mut self, id: ConnId, result: PageResult) {
+        let Some(conn) = self.end_reading(id) else {
+            return;
+        };
         match result {
             Ok((page, generation)) => {
                 if conn.session.accepts(&page, generation) {
@@ -162,11 +170,9 @@ impl Shard {
     }
 
     pub(super) fn bounds_came(&mut self, id: ConnId, result: Result<Bounds, Unavailable>) {
-        if !self.is(id) || self.conns[id.slot].place != Place::Reading {
+        let Some(conn) = self.end_reading(id) else {
             return;
-        }
-        let conn = &mut self.conns[id.slot];
-        conn.place = Place::Behind;
+        };
         match result {
             Ok(bounds) => {
                 // The head in the bounds may be news to this shard.
