@@ -33,6 +33,20 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// What a program that ends with exit code 1 says on stderr.
+#[track_caller]
+fn refusal(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let why = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{why}");
+    why
+}
+
+fn write_no_database(path: &Path) {
+    let text = "no database, but as long as one would be. ".repeat(200);
+    std::fs::write(path, text).unwrap();
+}
+
 // --- check ---
 
 struct Checked {
@@ -130,11 +144,7 @@ fn check_waits_like_the_daemon_for_a_missing_file_or_table() {
 fn check_refuses_what_could_never_be_served() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("events.db");
-    std::fs::write(
-        &path,
-        "no database, but as long as one would be. ".repeat(200),
-    )
-    .unwrap();
+    write_no_database(&path);
     assert_eq!(check(&path, &[]).says("is not a SQLite database").code, 1);
     std::fs::remove_file(&path).unwrap();
 
@@ -320,17 +330,8 @@ fn emit_refuses_a_table_of_another_shape() {
         &directory,
         "CREATE TABLE remediation_events(id INTEGER PRIMARY KEY, x)",
     );
-    let output = walcast()
-        .args(["emit", "--db"])
-        .arg(&path)
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output.stderr).contains("is not the stock table"),
-        "{}",
-        text(&output.stderr)
-    );
+    let why = refusal(walcast().args(["emit", "--db"]).arg(&path));
+    assert!(why.contains("is not the stock table"), "{why}");
 }
 
 // --- tail ---
@@ -470,17 +471,9 @@ fn tail_of_a_file_follows_filters_and_the_last_rows() {
         "status=error",
     ]);
     assert_eq!(tail.ids(2), [36, 40]);
-    let output = walcast()
-        .args(["tail", "--filter", "nope=1", "--db"])
-        .arg(&path)
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output.stderr).contains("no column nope; it has id, ts"),
-        "{}",
-        text(&output.stderr)
-    );
+    let filter = ["tail", "--filter", "nope=1", "--db"];
+    let why = refusal(walcast().args(filter).arg(&path));
+    assert!(why.contains("no column nope; it has id, ts"), "{why}");
 }
 
 #[test]
@@ -503,22 +496,9 @@ fn tail_of_a_file_waits_for_it_and_prints_all_of_it() {
 fn tail_refuses_what_is_no_database() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("events.db");
-    std::fs::write(
-        &path,
-        "no database, but as long as one would be. ".repeat(200),
-    )
-    .unwrap();
-    let output = walcast()
-        .args(["tail", "--db"])
-        .arg(&path)
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output.stderr).contains("is not a SQLite database"),
-        "{}",
-        text(&output.stderr)
-    );
+    write_no_database(&path);
+    let why = refusal(walcast().args(["tail", "--db"]).arg(&path));
+    assert!(why.contains("is not a SQLite database"), "{why}");
 }
 
 #[test]
@@ -624,11 +604,7 @@ fn tail_of_a_daemon_says_why_it_was_refused() {
     let directory = TempDir::new().unwrap();
     let daemon = Daemon::start(&directory);
     emit(&daemon.database, "1");
-    let refused = |arguments: &[&str]| {
-        let output = walcast().arg("tail").args(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
-        text(&output.stderr)
-    };
+    let refused = |arguments: &[&str]| refusal(walcast().arg("tail").args(arguments));
     let url = format!("ws://{}/ws/remediation", daemon.address);
     assert!(refused(&[&url, "--filter", "nope=1"]).contains("nope"));
     assert!(refused(&[&format!("ws://{}/ws/nope", daemon.address)]).contains("404"));
