@@ -316,49 +316,8 @@ impl Schema {
     /// Introspects the feed's table and applies the feed's choice of columns.
     pub fn of_feed(connection: &Connection, feed: &FeedConfig) -> Result<Schema, TableError> {
         let table = Table::introspect(connection, &feed.table, feed.key.as_deref())?;
-        let known = |name: &str| {
-            table
-                .columns
-                .iter()
-                .any(|c| c.name.eq_ignore_ascii_case(name))
-        };
-        let wanted = feed.columns.iter().flatten();
-        if let Some(unknown) = wanted
-            .chain(&feed.exclude)
-            .chain(&feed.json)
-            .find(|name| !known(name))
-        {
-            return Err(TableError::Unfit(format!(
-                "feeds.{}: table {} has no column {unknown}; it has {}",
-                feed.name,
-                table.name,
-                listed(&table.columns)
-            )));
-        }
-        let listed =
-            |names: &[String], name: &str| names.iter().any(|n| n.eq_ignore_ascii_case(name));
-        let exposed: Vec<Exposed> = table
-            .columns
-            .iter()
-            .enumerate()
-            .filter(|(index, column)| {
-                let chosen = feed
-                    .columns
-                    .as_ref()
-                    .is_none_or(|names| listed(names, &column.name));
-                *index == table.key || (chosen && !listed(&feed.exclude, &column.name))
-            })
-            .map(|(_, column)| Exposed {
-                name: column.name.clone(),
-                kind: column.kind(),
-                json: listed(&feed.json, &column.name),
-                truncate: feed
-                    .truncate
-                    .iter()
-                    .find(|(name, _)| name.eq_ignore_ascii_case(&column.name))
-                    .map(|(_, n)| *n),
-            })
-            .collect();
+        check_columns(&table, feed)?;
+        let exposed = exposed_columns(&table, feed);
         let key_place = exposed
             .iter()
             .position(|e| e.name == table.key_name())
@@ -395,6 +354,49 @@ impl Schema {
             .collect::<Vec<_>>()
             .join(", ")
     }
+}
+
+/// Every column that the feed names must be there.
+fn check_columns(table: &Table, feed: &FeedConfig) -> Result<(), TableError> {
+    let there: Vec<String> = table.columns.iter().map(|c| c.name.clone()).collect();
+    let named = feed.columns.iter().flatten();
+    let mut named = named.chain(&feed.exclude).chain(&feed.json);
+    match named.find(|name| !holds(&there, name)) {
+        Some(unknown) => Err(TableError::Unfit(format!(
+            "feeds.{}: table {} has no column {unknown}; it has {}",
+            feed.name,
+            table.name,
+            listed(&table.columns)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The feed's choice of columns, in the table's order; the key is always among them.
+fn exposed_columns(table: &Table, feed: &FeedConfig) -> Vec<Exposed> {
+    let is_chosen = |name: &str| {
+        let named = feed.columns.as_ref();
+        named.is_none_or(|names| holds(names, name)) && !holds(&feed.exclude, name)
+    };
+    let columns = table.columns.iter().enumerate();
+    columns
+        .filter(|(index, column)| *index == table.key || is_chosen(&column.name))
+        .map(|(_, column)| Exposed {
+            name: column.name.clone(),
+            kind: column.kind(),
+            json: holds(&feed.json, &column.name),
+            truncate: feed
+                .truncate
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(&column.name))
+                .map(|(_, n)| *n),
+        })
+        .collect()
+}
+
+/// Whether a column is among these; SQLite does not tell names apart by case.
+fn holds(names: &[String], column: &str) -> bool {
+    names.iter().any(|name| name.eq_ignore_ascii_case(column))
 }
 
 #[cfg(test)]
