@@ -58,7 +58,7 @@ use metrics::Metrics;
 use shutdown::{Control, Stop, tell};
 use sqlite::pool::ReadPool;
 use sqlite::writer::{Writer, create_stock_table};
-use wake::{Waiter, Wakes};
+use wake::{Waiter, Wake, Wakes};
 
 /// Threads that write to sockets. More than two bring nothing to a machine whose feed loop and writers run too.
 const MAX_SHARDS: usize = 4;
@@ -102,56 +102,16 @@ pub async fn run(
         &config.limits,
         Arc::clone(&wake),
     ));
-    let mut feed_loop = FeedLoop::new(
+    let feed_loop = FeedLoop::new(
         Arc::clone(&config),
         Arc::clone(&hub),
         waiter,
         Arc::clone(&metrics),
         shutdown::watchdog(),
     );
-    let feed_loop = tokio::task::spawn_blocking({
-        let config = Arc::clone(&config);
-        move || {
-            create_stock_tables(&config);
-            feed_loop.start().map(|()| feed_loop)
-        }
-    });
-    let feed_loop = feed_loop
-        .await
-        .context("the feed loop could not start")?
-        .map_err(anyhow::Error::msg)?;
-
-    let catchup = CatchUp::new(
-        ReadPool::new(config.database.clone(), config.limits.replays),
-        Arc::clone(&metrics),
-    );
-    let write_timeout = Arc::new(Mutex::new(config.limits.write_timeout));
-    let fanout = Fanout::start(
-        fanout::Context {
-            hub: Arc::clone(&hub),
-            catchup: catchup.clone(),
-            metrics: Arc::clone(&metrics),
-            write_timeout: Arc::clone(&write_timeout),
-        },
-        std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(MAX_SHARDS),
-    )?;
-    let moves = Moves::new(hub.feeds.len());
-    hub.set_listeners(vec![fanout.listener(), moves.listener()]);
+    let feed_loop = started(feed_loop, Arc::clone(&config)).await?;
     let (drain, draining) = watch::channel(false);
-    let app = App::new(http::Parts {
-        hub: Arc::clone(&hub),
-        catchup,
-        metrics,
-        fanout,
-        ingest: Ingest::new(Writer::new(config.database.clone(), Arc::clone(&wake))),
-        connections: Connections::new(bounds(&config)),
-        moves,
-        origins: config.origins.clone(),
-        write_timeout,
-        draining,
-    });
+    let app = assemble(&config, &hub, metrics, &wake, draining)?;
     let feed_thread = std::thread::Builder::new()
         .name("walcast-feed".into())
         .spawn(move || fanout::or_abort(|| feed_loop.run()))?;
@@ -164,8 +124,8 @@ pub async fn run(
     tokio::spawn(status_text::keep_current(Arc::clone(&hub)));
     tell(&[NotifyState::Ready]);
 
-    let drain_timeout = serve_until_stopped(&app, &config, control, log, &drain).await;
-    tracing::info!("stopped after {} of drain", shown(drain_timeout));
+    let drained_for = serve_until_stopped(&app, &config, control, log, &drain).await;
+    tracing::info!("stopped after {} of drain", shown(drained_for));
     tokio::task::spawn_blocking(move || {
         app.fanout.stop();
         app.catchup.pool.close();
@@ -176,6 +136,58 @@ pub async fn run(
     })
     .await
     .context("the threads could not be stopped")
+}
+
+/// The feed loop once it has opened what there is; it may take as long as a database is slow.
+async fn started(mut feed_loop: FeedLoop, config: Arc<Config>) -> anyhow::Result<FeedLoop> {
+    let started = tokio::task::spawn_blocking(move || {
+        create_stock_tables(&config);
+        feed_loop.start().map(|()| feed_loop)
+    });
+    started
+        .await
+        .context("the feed loop could not start")?
+        .map_err(anyhow::Error::msg)
+}
+
+/// Everything that serves clients, and hears of the hub's moves.
+fn assemble(
+    config: &Config,
+    hub: &Arc<Hub>,
+    metrics: Arc<Metrics>,
+    wake: &Arc<Wake>,
+    draining: watch::Receiver<bool>,
+) -> anyhow::Result<Arc<App>> {
+    let catchup = CatchUp::new(
+        ReadPool::new(config.database.clone(), config.limits.replays),
+        Arc::clone(&metrics),
+    );
+    let write_timeout = Arc::new(Mutex::new(config.limits.write_timeout));
+    let fanout = Fanout::start(
+        fanout::Context {
+            hub: Arc::clone(hub),
+            catchup: catchup.clone(),
+            metrics: Arc::clone(&metrics),
+            write_timeout: Arc::clone(&write_timeout),
+        },
+        std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(MAX_SHARDS),
+    )?;
+    let moves = Moves::new(hub.feeds.len());
+    hub.set_listeners(vec![fanout.listener(), moves.listener()]);
+    Ok(App::new(http::Parts {
+        hub: Arc::clone(hub),
+        catchup,
+        metrics,
+        fanout,
+        ingest: Ingest::new(Writer::new(config.database.clone(), Arc::clone(wake))),
+        connections: Connections::new(bounds(config)),
+        moves,
+        origins: config.origins.clone(),
+        write_timeout,
+        draining,
+    }))
 }
 
 fn shown(duration: Duration) -> String {
