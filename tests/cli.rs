@@ -7,10 +7,10 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::http;
 use common::{
     Daemon, Database, STOCK_FEED, STOCK_HISTORY, Settings, Subscriber, directory, wait_until,
 };
+use common::{http, settings};
 use serde_json::Value;
 
 /// Runs walcast in this directory, without the variables and the state of whoever runs the tests, to its end.
@@ -21,13 +21,7 @@ fn walcast(directory: &Path, arguments: &[&str]) -> Output {
 }
 
 fn command(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if name.starts_with("WALCAST_") || name == "STATE_DIRECTORY" {
-            command.env_remove(name);
-        }
-    }
+    let mut command = settings::program();
     command
         .args(arguments)
         .current_dir(directory)

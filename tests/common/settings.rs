@@ -156,13 +156,7 @@ impl Settings {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
-        for (name, _) in std::env::vars_os() {
-            let foreign = name.to_string_lossy().starts_with("WALCAST_");
-            if foreign || name == "NOTIFY_SOCKET" || name == "STATE_DIRECTORY" {
-                command.env_remove(name);
-            }
-        }
+        let mut command = program();
         if let Some(toml) = &self.toml {
             let path = self.directory.join("walcast.toml");
             fs::write(&path, toml).expect("the configuration can be written");
@@ -187,6 +181,18 @@ impl Settings {
         }
         command
     }
+}
+
+/// walcast, without the variables of whoever runs the tests.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
+    for (name, _) in std::env::vars_os() {
+        let foreign = name.to_string_lossy().starts_with("WALCAST_");
+        if foreign || name == "NOTIFY_SOCKET" || name == "STATE_DIRECTORY" {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// A start that came to nothing.

@@ -1,0 +1,10 @@
+//! `check`, `emit` and `tail` as a user runs them: the real program, its output and its exit code.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod check;
+mod emit;
+mod program;
+mod tail_daemon;
+mod tail_file;
