@@ -6,7 +6,6 @@ mod cache;
 mod queue;
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -179,9 +178,7 @@ impl CatchUp {
         let Some(queued) = self.take_read() else {
             return;
         };
-        // Those who wait must hear of a panic, too.
-        let read = || self.read(reader, &queued);
-        let result = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(panicked()));
+        let result = self.read(reader, &queued);
         self.end(queued, &result);
     }
 
@@ -299,11 +296,6 @@ impl From<Unavailable> for PageError {
     fn from(reason: Unavailable) -> PageError {
         PageError::Unavailable(reason)
     }
-}
-
-fn panicked() -> PageError {
-    tracing::error!("a catch-up read panicked");
-    busy("the read panicked").into()
 }
 
 fn table_is_away() -> Unavailable {

@@ -2,6 +2,7 @@
 //! the feed loop. Threads start when there is work and end, closing their connections, when there has been none.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,9 +153,9 @@ fn run(shared: &Shared) {
         drop(queue);
         let Some(job) = job else { break };
         // A job that panics must not cost the pool a thread that still counts as running.
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&mut reader))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| job(&mut reader))).is_err() {
             reader.open = None;
-            tracing::error!("a read panicked; its connection is opened anew");
+            tracing::error!("a job of the read pool panicked");
         }
     }
     // The connection is closed before the thread counts as ended.
@@ -178,32 +179,43 @@ struct OpenReader {
 
 impl PooledReader {
     /// Runs `read` on the feed's table as its schema is now. `None` in place of a reader: there is no table yet.
+    ///
+    /// A `read` that panics is an error like others, so that whoever waits for it hears of it.
     pub fn with_feed<T>(
         &mut self,
         feed: &Feed,
         read: impl FnOnce(Option<(&Connection, &mut RowReader)>) -> rusqlite::Result<T>,
     ) -> Result<T, Unavailable> {
-        let Some(schema) = feed.schema() else {
-            return match feed.presence() {
-                Presence::Broken(reason) => Err(Unavailable::Broken {
-                    kind: "unreadable",
-                    reason,
-                }),
-                // Nothing is read, so nothing can fail.
-                _ => read(None).map_err(|e| Unavailable::from_sqlite(&e, &self.path)),
-            };
-        };
         let path = self.path.clone();
-        let open = self.opened()?;
-        let OpenReader {
-            connection, feeds, ..
-        } = open;
-        let result = read(Some((connection, current_reader(feeds, feed, &schema))));
-        result.map_err(|e| {
+        let guarded = |open| catch_unwind(AssertUnwindSafe(|| read(open)));
+        let result = match feed.schema() {
+            Some(schema) => {
+                let OpenReader {
+                    connection, feeds, ..
+                } = self.opened()?;
+                guarded(Some((connection, current_reader(feeds, feed, &schema))))
+            }
+            None => match feed.presence() {
+                Presence::Broken(reason) => {
+                    return Err(Unavailable::Broken {
+                        kind: "unreadable",
+                        reason,
+                    });
+                }
+                _ => guarded(None),
+            },
+        };
+        if !matches!(result, Ok(Ok(_))) {
             // Whatever it was (a changed schema, a dead file), a new connection starts clean.
             self.open = None;
-            Unavailable::from_sqlite(&e, &path)
-        })
+        }
+        match result {
+            Ok(result) => result.map_err(|e| Unavailable::from_sqlite(&e, &path)),
+            Err(_) => {
+                tracing::error!("a read panicked; its connection is opened anew");
+                Err(Unavailable::Busy("a read panicked".into()))
+            }
+        }
     }
 
     /// The connection, made anew where the path names another file than the one that is open.
@@ -238,4 +250,19 @@ fn current_reader<'a>(
         *reader = make();
     }
     reader
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_read_that_panics_gets_an_error() {
+        let mut reader = PooledReader {
+            path: "none.db".into(),
+            open: None,
+        };
+        let read = reader.with_feed::<()>(&Feed::stock(), |_| panic!("a fault of ours"));
+        assert!(matches!(read, Err(Unavailable::Busy(_))), "{read:?}");
+    }
 }
