@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
+
 use crate::chase::{Chase, Pause};
 use crate::config::{Config, JournalMode};
 use crate::hub::Hub;
@@ -379,8 +381,7 @@ impl FeedLoop {
                 for feed in &mut self.feeds {
                     feed.attach(connection, file, &self.hub, Suspicion::Reshaped)?;
                 }
-                database.schema_version = version;
-                database.probe = None;
+                (database.schema_version, database.probe) = (version, None);
                 continue;
             }
             let tops = match first && self.feeds.len() >= PROBED && !thorough {
@@ -395,15 +396,7 @@ impl FeedLoop {
             }
             self.unprobed |= first && tops.is_some();
             first = false;
-            let mut more = false;
-            for feed in &mut self.feeds {
-                more |= feed.publish(&self.hub);
-                feed.pass_ids_given(connection, &self.hub)?;
-                feed.resample(connection)?;
-                if feed.take_is_read() && feed.is_due(now) {
-                    feed.sample_to_keep(connection)?;
-                }
-            }
+            let more = publish(&mut self.feeds, connection, &self.hub, now)?;
             drop(snapshot);
             if !more {
                 (database.unfinished, database.data_version) = (false, moved_to);
@@ -618,6 +611,25 @@ impl FeedLoop {
             self.back_off();
         }
     }
+}
+
+/// Publishes the pages that were read, and takes the samples that are due. Gives whether there is more to read.
+fn publish(
+    feeds: &mut [Tracked],
+    connection: &Connection,
+    hub: &Hub,
+    now: Instant,
+) -> rusqlite::Result<bool> {
+    let mut more = false;
+    for feed in feeds {
+        more |= feed.publish(hub);
+        feed.pass_ids_given(connection, hub)?;
+        feed.resample(connection)?;
+        if feed.take_is_read() && feed.is_due(now) {
+            feed.sample_to_keep(connection)?;
+        }
+    }
+    Ok(more)
 }
 
 /// Takes the events there are, and says whether there was a write among them. What was written up to now is of the
