@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use crate::cli::ServeArgs;
 use crate::config::Config;
-use place::{Place, directory_of};
+use place::Place;
 use report::Report;
 
 /// Bad configuration, as everywhere in walcast.

@@ -118,7 +118,8 @@ fn places(database: &Path) -> Vec<PathBuf> {
     places
 }
 
-fn directory_of(path: &Path) -> PathBuf {
+/// The directory a path lies in, as far as its text tells.
+pub fn directory_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),

@@ -11,6 +11,7 @@ use rustix::fs::Access;
 use super::report::{Report, quoted};
 use crate::accounts::may;
 use crate::config::{Config, Listen};
+use crate::sqlite::watcher::directory_of;
 
 /// How long whoever has the address may take to say who it is.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -70,7 +71,7 @@ fn tcp(address: SocketAddr, report: &mut Report) {
 fn unix(path: &Path, report: &mut Report) {
     let label = "listen";
     let shown = format!("unix:{}", path.display());
-    let directory = super::directory_of(path);
+    let directory = directory_of(path);
     if path.exists() {
         match UnixStream::connect(path) {
             Ok(_) if under_systemd() => {

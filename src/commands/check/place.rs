@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::report::{self, Report};
+use crate::sqlite::watcher::directory_of;
 
 /// Where the database is, or will be.
 pub(super) struct Place {
@@ -111,11 +112,4 @@ impl Place {
 struct Problem {
     what: String,
     remedy: String,
-}
-
-pub(super) fn directory_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }
