@@ -18,8 +18,8 @@ const FINEST_JOURNAL: Duration = Duration::from_millis(1);
 const COARSEST: Duration = Duration::from_millis(25);
 /// Quiet for so long after a commit, the feed is quiet.
 const FOR: Duration = Duration::from_secs(1);
-/// A write that no commit has followed is looked after for this long, now and then: its commit may be syncing to a
-/// very slow disk. One that stays open longer writes again when it commits, and that is a new event.
+/// A write that no commit has followed, or perhaps none, is looked after for this long, now and then: its commit may be
+/// syncing to a very slow disk. One that stays open longer writes again when it commits, and that is a new event.
 const UNANSWERED_FOR: Duration = Duration::from_secs(60);
 const UNANSWERED_EVERY: Duration = Duration::from_millis(50);
 /// The next look comes after the time waited, divided by this.
@@ -59,7 +59,7 @@ pub struct Chase {
     begun: Option<Instant>,
     /// Looks since then.
     looks: u32,
-    /// Writes came while the last commit was read.
+    /// There may be writes of a commit that was not seen yet: some came while the last one was read, or none were heard.
     in_doubt: bool,
     /// From the first write of a commit until it is visible, for three of four commits; learned from those before.
     usual: Duration,
@@ -160,7 +160,7 @@ impl Chase {
             look_at: now + pause,
         };
         if waited >= FOR {
-            let expected = self.begun.is_some() && waited < UNANSWERED_FOR;
+            let expected = (self.begun.is_some() || self.in_doubt) && waited < UNANSWERED_FOR;
             return expected.then(|| listening(UNANSWERED_EVERY));
         }
         if !wal {
@@ -304,6 +304,20 @@ mod tests {
             now = chase.next(now, true).unwrap().deaf_until;
         }
         assert!(looks < 700, "{looks} looks");
+    }
+
+    #[test]
+    fn a_commit_that_syncs_for_long_is_looked_for_even_if_its_writes_may_have_been_those_of_the_last()
+     {
+        let (mut chase, now) = (Chase::default(), Instant::now());
+        chase.wrote(now);
+        chase.moved(now, true);
+        let pause = chase.next(now + UNANSWERED_FOR / 2, true).unwrap();
+        assert!(pause.look_at <= now + UNANSWERED_FOR / 2 + UNANSWERED_EVERY);
+        assert_eq!(chase.next(now + UNANSWERED_FOR, true), None);
+        chase.look_soon(now);
+        assert!(chase.next(now + UNANSWERED_FOR / 2, true).is_some());
+        assert_eq!(chase.next(now + UNANSWERED_FOR, true), None);
     }
 
     #[test]

@@ -31,6 +31,9 @@ const PROBED: usize = 3;
 const ROUNDS: usize = 32;
 /// How often the watched directories are compared with those the path leads to: a dozen lookups, for a rare event.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether the path still names the open file while no file event would tell; that it does not
+/// is to be noticed within a second.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// How often a fresh connection reads the head row, to notice a file that was garbled in place.
 const FRESH_READ_EVERY: Duration = Duration::from_secs(30);
 /// How often switching to WAL is tried while somebody keeps the file from it.
@@ -59,6 +62,7 @@ pub struct FeedLoop {
     unprobed: bool,
     next_poll: Instant,
     next_watch: Instant,
+    next_check: Instant,
     next_open: Instant,
     /// Not before this, whatever file events say: opening a broken file makes file events itself.
     may_open: Instant,
@@ -107,6 +111,7 @@ impl FeedLoop {
             unprobed: false,
             next_poll: now,
             next_watch: now,
+            next_check: now,
             next_open: now,
             may_open: now,
             backoff: Duration::ZERO,
@@ -217,7 +222,10 @@ impl FeedLoop {
         if poll {
             self.next_poll = now + self.config.limits.poll_interval;
         }
-        if poll || wakes.contains(Wakes::REPLACED) {
+        // While commits are asked for, no event tells of another file in place of this.
+        let unheard = self.moderation.is_asking() && now >= self.next_check;
+        if poll || unheard || wakes.contains(Wakes::REPLACED) {
+            self.next_check = now + CHECK_EVERY;
             if now >= self.next_watch || wakes.contains(Wakes::REPLACED) {
                 self.next_watch = now + WATCH_EVERY;
                 self.watch();
@@ -318,7 +326,7 @@ impl FeedLoop {
         if !self.is_wal() {
             return;
         }
-        if found && self.moderation.is_asking() {
+        if found && self.moderation.is_asking() && self.watcher.is_some() {
             self.count(Wakes::FILE);
         }
         let ended = Instant::now();
@@ -355,7 +363,11 @@ impl FeedLoop {
         let Some(database) = &mut self.database else {
             return Ok(Found::Nothing);
         };
-        let (connection, file, woken) = (&database.connection, database.file, self.chase.begun());
+        let (connection, file) = (&database.connection, database.file);
+        let woken = match self.moderation.is_asking() {
+            true => self.next_look,
+            false => self.chase.begun(),
+        };
         let mut first = true;
         let (mut found, mut moved_to) = (Found::Nothing, None);
         for _ in 0..ROUNDS {

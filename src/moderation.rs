@@ -1,22 +1,23 @@
 //! Whether to be told of writes or to ask for commits, as network drivers choose between interrupts and polling.
 //!
 //! Being told costs the writer an event for each write, four for a small commit, and both sides a wake-up. That is the
-//! price of having a row at once, and of doing nothing while none come. When commits come densely it is paid for nothing:
-//! asking at short intervals finds several at a time, costs less however many there are, and the writer next to nothing.
+//! price of having a row at once, and of doing nothing while none come. When commits come densely it buys nothing:
+//! asking at short intervals finds several at a time, costs the same however many there are, and the writer next to
+//! nothing.
 
 use std::time::{Duration, Instant};
 
-/// How often commits are asked for; a row is late by half of it at the mean. It takes 7 % of a core, as much as being told
-/// of some 3,000 commits a second does (on two cores of a virtual machine).
+/// How often commits are asked for; a row is late by half of it at the mean. Looking alone takes 7 % of a core, as much as
+/// being told of some 3,000 commits a second does (on two cores of a virtual machine).
 pub const EVERY: Duration = Duration::from_micros(300);
 /// Asking begins when so many looks found commits ...
-const FINDS: u32 = 64;
+const BEGIN_FINDS: u32 = 64;
 /// ... and were waited for no longer than this together: one in 500 µs, whatever reading and sending them took.
-const WITHIN: Duration = Duration::from_millis(32);
+const BEGIN_WITHIN: Duration = Duration::from_millis(32);
 /// Asking ends when of so many looks, some 40 ms of them, which outlast a checkpoint ...
-const LOOKS: u32 = 130;
+const END_LOOKS: u32 = 130;
 /// ... fewer found commits: one in more than 2 ms.
-const ENOUGH: u32 = 20;
+const END_FINDS: u32 = 20;
 
 /// How densely commits come.
 #[derive(Debug, Default)]
@@ -43,13 +44,13 @@ impl Moderation {
         self.finds += u32::from(found);
         if asked {
             self.looks += 1;
-            if self.looks == LOOKS {
-                self.judge(self.finds >= ENOUGH);
+            if self.looks == END_LOOKS {
+                self.judge(self.finds >= END_FINDS);
             }
         } else {
             self.waited += began.saturating_duration_since(last_look);
-            if self.finds == FINDS {
-                self.judge(self.waited <= WITHIN);
+            if self.finds == BEGIN_FINDS {
+                self.judge(self.waited <= BEGIN_WITHIN);
             }
         }
         self.asking != asked
@@ -80,7 +81,7 @@ mod tests {
     /// `share`th finds commits.
     fn follow(moderation: &mut Moderation, apart: Duration, share: u32) -> Option<u32> {
         let mut now = Instant::now();
-        (1..=50 * FINDS).find(|look| {
+        (1..=50 * BEGIN_FINDS).find(|look| {
             let began = now + apart;
             now = began + 1_000 * US;
             moderation.looked(look % share == 0, began, now)
@@ -89,9 +90,9 @@ mod tests {
 
     #[test]
     fn dense_commits_are_asked_for_however_long_reading_them_takes() {
-        for apart in [20 * US, WITHIN / FINDS] {
+        for apart in [20 * US, BEGIN_WITHIN / BEGIN_FINDS] {
             let mut moderation = Moderation::default();
-            assert_eq!(follow(&mut moderation, apart, 1), Some(FINDS));
+            assert_eq!(follow(&mut moderation, apart, 1), Some(BEGIN_FINDS));
             assert!(moderation.is_asking());
         }
     }
@@ -110,18 +111,18 @@ mod tests {
         moderation.looked(true, start, start);
         moderation.looked(true, late, late);
         let begun = follow(&mut moderation, 20 * US, 1);
-        assert!(begun.is_some_and(|looks| looks <= 2 * FINDS));
+        assert!(begun.is_some_and(|looks| looks <= 2 * BEGIN_FINDS));
     }
 
     #[test]
     fn asking_outlasts_a_checkpoint_and_ends_when_commits_come_rarely() {
         let (mut moderation, now) = (Moderation::default(), Instant::now());
         follow(&mut moderation, 20 * US, 1);
-        for look in 0..20 * LOOKS {
+        for look in 0..20 * END_LOOKS {
             // A checkpoint of 20 ms in every 40 ms.
-            assert!(!moderation.looked(look % LOOKS >= LOOKS / 2, now, now));
+            assert!(!moderation.looked(look % END_LOOKS >= END_LOOKS / 2, now, now));
         }
-        assert_eq!(follow(&mut moderation, EVERY, 15), Some(LOOKS));
+        assert_eq!(follow(&mut moderation, EVERY, 15), Some(END_LOOKS));
         assert!(!moderation.is_asking());
     }
 }

@@ -290,7 +290,7 @@ impl Tracked {
     }
 
     /// Reads a page above the head, within the caller's snapshot; [`publish`](Self::publish) hands it on. `woken` is
-    /// when the wake came that made the loop look.
+    /// when the wake came, or the look was due, that made the loop look.
     pub fn read(
         &mut self,
         connection: &Connection,

@@ -1,4 +1,4 @@
-"""What the relays in Python share: the arguments that the benchmark gives walcast, and a look at the table for new rows."""
+"""What the relays in Python share: the benchmark's arguments, and a look at the table for new rows."""
 import argparse
 import json
 import sqlite3

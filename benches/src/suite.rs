@@ -21,7 +21,7 @@ pub struct Options {
     /// The daemon's release binary
     #[arg(long, default_value = "target/release/walcast")]
     walcast: PathBuf,
-    /// Smaller and fewer: about three minutes, percentiles of few rows
+    /// Smaller and fewer: about four minutes, percentiles of few rows
     #[arg(long)]
     quick: bool,
     /// Only these scenarios

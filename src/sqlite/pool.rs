@@ -180,42 +180,45 @@ struct OpenReader {
 impl PooledReader {
     /// Runs `read` on the feed's table as its schema is now. `None` in place of a reader: there is no table yet.
     ///
-    /// A `read` that panics is an error like others, so that whoever waits for it hears of it.
+    /// A panic is an error like others, so that whoever waits hears of it.
     pub fn with_feed<T>(
         &mut self,
         feed: &Feed,
         read: impl FnOnce(Option<(&Connection, &mut RowReader)>) -> rusqlite::Result<T>,
     ) -> Result<T, Unavailable> {
-        let path = self.path.clone();
-        let guarded = |open| catch_unwind(AssertUnwindSafe(|| read(open)));
-        let result = match feed.schema() {
-            Some(schema) => {
-                let OpenReader {
-                    connection, feeds, ..
-                } = self.opened()?;
-                guarded(Some((connection, current_reader(feeds, feed, &schema))))
-            }
-            None => match feed.presence() {
-                Presence::Broken(reason) => {
-                    return Err(Unavailable::Broken {
-                        kind: "unreadable",
-                        reason,
-                    });
-                }
-                _ => guarded(None),
-            },
-        };
-        if !matches!(result, Ok(Ok(_))) {
+        let result = catch_unwind(AssertUnwindSafe(|| self.read_feed(feed, read)));
+        let result = result.unwrap_or_else(|_| {
+            tracing::error!("a read panicked; its connection is opened anew");
+            Err(Unavailable::Busy("a read panicked".into()))
+        });
+        if result.is_err() {
             // Whatever it was (a changed schema, a dead file), a new connection starts clean.
             self.open = None;
         }
-        match result {
-            Ok(result) => result.map_err(|e| Unavailable::from_sqlite(&e, &path)),
-            Err(_) => {
-                tracing::error!("a read panicked; its connection is opened anew");
-                Err(Unavailable::Busy("a read panicked".into()))
-            }
-        }
+        result
+    }
+
+    fn read_feed<T>(
+        &mut self,
+        feed: &Feed,
+        read: impl FnOnce(Option<(&Connection, &mut RowReader)>) -> rusqlite::Result<T>,
+    ) -> Result<T, Unavailable> {
+        let path = self.path.clone();
+        let Some(schema) = feed.schema() else {
+            return match feed.presence() {
+                Presence::Broken(reason) => Err(Unavailable::Broken {
+                    kind: "unreadable",
+                    reason,
+                }),
+                // Nothing is read, so nothing can fail.
+                _ => read(None).map_err(|e| Unavailable::from_sqlite(&e, &path)),
+            };
+        };
+        let OpenReader {
+            connection, feeds, ..
+        } = self.opened()?;
+        read(Some((connection, current_reader(feeds, feed, &schema))))
+            .map_err(|e| Unavailable::from_sqlite(&e, &path))
     }
 
     /// The connection, made anew where the path names another file than the one that is open.

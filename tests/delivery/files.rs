@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::database::STOCK_SCHEMA;
+use crate::common::database::{STOCK_SCHEMA, insert};
 use crate::common::{
-    Daemon, Database, STOCK_HISTORY, Subscriber, assert_ledger, directory, ids, wait_until,
+    Daemon, Database, PATIENCE, STOCK_HISTORY, StopAtEnd, Subscriber, assert_ledger, directory,
+    ids, wait_until,
 };
 
 /// A plain, and three resumable subscribers that differ in what they do after a reset.
@@ -209,6 +211,36 @@ fn a_file_replaced_while_commits_come_densely_is_another_history() {
     move_into_place(other.path(), &walcast.database());
     let (_, reset) = resumable.rows_until("reset");
     assert_eq!(reset["head"], 8);
+}
+
+#[test]
+fn a_file_replaced_while_its_writer_goes_on_densely_is_another_history() {
+    let dir = directory();
+    let walcast = Daemon::on(dir.path()).without_poll().start();
+    let other = Database::at(dir.path().join("other.db"));
+    other.execute(STOCK_SCHEMA);
+    other.insert_many(8);
+    let writer = walcast.database().connect();
+    writer.pragma_update(None, "synchronous", "OFF").unwrap();
+    let mut resumable = walcast.subscribe_live();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop_at_end = StopAtEnd(&stop);
+        let stop = &stop;
+        let writing = scope.spawn(move || {
+            let begun = Instant::now();
+            while !stop.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE {
+                insert(&writer, "acme", "dense");
+            }
+            stop.load(Ordering::Relaxed)
+        });
+        wait_until("the daemon asks for commits", || !walcast.hears_of_writes());
+        move_into_place(other.path(), &walcast.database());
+        let (_, reset) = resumable.rows_until("reset");
+        assert_eq!(reset["head"], 8);
+        stop.store(true, Ordering::Relaxed);
+        assert!(writing.join().unwrap(), "noticed when the writer had ended");
+    });
 }
 
 #[test]
