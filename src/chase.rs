@@ -18,9 +18,11 @@ const FINEST_JOURNAL: Duration = Duration::from_millis(1);
 const COARSEST: Duration = Duration::from_millis(25);
 /// Quiet for so long after a commit, the feed is quiet.
 const FOR: Duration = Duration::from_secs(1);
-/// A write that no commit has followed, or perhaps none, is looked after for this long, now and then: its commit may be
-/// syncing to a very slow disk. One that stays open longer writes again when it commits, and that is a new event.
+/// A write that no commit has followed is looked after for this long, now and then: its commit may be syncing to a very
+/// slow disk. One that stays open longer writes again when it commits, and that is a new event.
 const UNANSWERED_FOR: Duration = Duration::from_secs(60);
+/// The same for a write that may have been the last commit's: there are many of those.
+const DOUBTED_FOR: Duration = Duration::from_secs(10);
 const UNANSWERED_EVERY: Duration = Duration::from_millis(50);
 /// The next look comes after the time waited, divided by this.
 const AFTER_WRITE: u32 = 8;
@@ -53,9 +55,11 @@ const AT_ONCE: Duration = Duration::from_micros(100);
 /// Looking again after a write, until it has been quiet for a while.
 #[derive(Debug, Default)]
 pub struct Chase {
-    /// The last write or commit.
+    /// The last write or commit, or what else may have to do with one.
     since: Option<Instant>,
-    /// The first write that no commit has followed.
+    /// The last write.
+    wrote: Option<Instant>,
+    /// The first write that no commit has followed, or the first after a quiet while.
     begun: Option<Instant>,
     /// Looks since then.
     looks: u32,
@@ -87,7 +91,10 @@ impl Chase {
     /// Writes were noticed.
     pub fn wrote(&mut self, now: Instant) {
         self.since = Some(now);
-        if self.begun.is_none() {
+        let wrote = self.wrote.replace(now);
+        // What was written long ago and not committed says nothing about when this will be.
+        let fresh = wrote.is_none_or(|wrote| now.saturating_duration_since(wrote) >= FOR);
+        if self.begun.is_none() || fresh {
             self.begun = Some(now);
             self.looks = 0;
         }
@@ -100,7 +107,7 @@ impl Chase {
 
     /// Looks soon, and then for a while: writes were not heard of until now.
     pub fn look_soon(&mut self, now: Instant) {
-        self.since = Some(now);
+        (self.since, self.wrote) = (Some(now), Some(now));
         self.in_doubt = true;
     }
 
@@ -160,7 +167,9 @@ impl Chase {
             look_at: now + pause,
         };
         if waited >= FOR {
-            let expected = (self.begun.is_some() || self.in_doubt) && waited < UNANSWERED_FOR;
+            let within = |limit| self.wrote.is_some_and(|wrote| now - wrote < limit);
+            let expected = self.begun.is_some() && within(UNANSWERED_FOR)
+                || self.in_doubt && within(DOUBTED_FOR);
             return expected.then(|| listening(UNANSWERED_EVERY));
         }
         if !wal {
@@ -294,6 +303,21 @@ mod tests {
     }
 
     #[test]
+    fn a_write_of_long_ago_that_was_rolled_back_says_nothing_about_the_next() {
+        let (mut chase, start) = (Chase::default(), Instant::now());
+        chase.wrote(start);
+        chase.looked();
+        // A checkpoint, say, every now and then: looking after that write has an end all the same.
+        let now = start + UNANSWERED_FOR;
+        chase.look_around(now);
+        assert_eq!(chase.next(now + FOR, true), None);
+        let now = now + 2 * FOR;
+        chase.wrote(now);
+        chase.looked();
+        assert_eq!(chase.next(now, true).unwrap().look_at - now, FINEST);
+    }
+
+    #[test]
     fn a_transaction_that_goes_on_writing_is_looked_at_less_and_less() {
         let (mut chase, start) = (Chase::default(), Instant::now());
         let (mut now, mut looks) = (start, 0);
@@ -312,12 +336,13 @@ mod tests {
         let (mut chase, now) = (Chase::default(), Instant::now());
         chase.wrote(now);
         chase.moved(now, true);
-        let pause = chase.next(now + UNANSWERED_FOR / 2, true).unwrap();
-        assert!(pause.look_at <= now + UNANSWERED_FOR / 2 + UNANSWERED_EVERY);
-        assert_eq!(chase.next(now + UNANSWERED_FOR, true), None);
+        let pause = chase.next(now + DOUBTED_FOR / 2, true).unwrap();
+        assert!(pause.look_at <= now + DOUBTED_FOR / 2 + UNANSWERED_EVERY);
+        assert_eq!(chase.next(now + DOUBTED_FOR, true), None);
+        let now = now + UNANSWERED_FOR;
         chase.look_soon(now);
-        assert!(chase.next(now + UNANSWERED_FOR / 2, true).is_some());
-        assert_eq!(chase.next(now + UNANSWERED_FOR, true), None);
+        assert!(chase.next(now + DOUBTED_FOR / 2, true).is_some());
+        assert_eq!(chase.next(now + DOUBTED_FOR, true), None);
     }
 
     #[test]

@@ -555,7 +555,10 @@ impl FeedLoop {
             return;
         }
         match Watcher::start(&self.config.database, Arc::clone(self.waiter.wake())) {
-            Ok(watcher) => {
+            Ok(mut watcher) => {
+                if self.moderation.is_asking() {
+                    watcher.pause();
+                }
                 if self.unwatched {
                     tracing::info!("file events are back");
                 }

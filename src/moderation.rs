@@ -16,8 +16,8 @@ const BEGIN_FINDS: u32 = 64;
 const BEGIN_WITHIN: Duration = Duration::from_millis(32);
 /// Asking ends when of so many looks, some 40 ms of them, which outlast a checkpoint ...
 const END_LOOKS: u32 = 130;
-/// ... fewer found commits: one in more than 2 ms.
-const END_FINDS: u32 = 20;
+/// ... fewer found commits: one in more than a millisecond.
+const END_FINDS: u32 = 45;
 
 /// How densely commits come.
 #[derive(Debug, Default)]

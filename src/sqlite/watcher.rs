@@ -61,8 +61,7 @@ impl Watcher {
         self.source.readable()
     }
 
-    /// Brings no events of files until [`resume`](Self::resume), only word that the watches ended: each event costs who
-    /// makes it, and so does a watch by itself.
+    /// Brings no further events until [`resume`](Self::resume): each costs who makes it, and so does a watch by itself.
     pub fn pause(&mut self) {
         self.source.pause();
     }

@@ -79,7 +79,11 @@ impl Source {
         // An error says that there are none. More than one buffer of them are taken at the next turn: a call to hear
         // that there are no more would cost as much as the first one.
         while let Ok(event) = events.next() {
-            found = found | wakes(event.events(), event.file_name(), &self.names);
+            let ended = event.events().contains(ReadFlags::IGNORED);
+            // The kernel tells of the end of a watch that was paused, too.
+            if !ended || self.watches.contains(&event.wd()) {
+                found = found | wakes(event.events(), event.file_name(), &self.names);
+            }
             if events.is_buffer_empty() {
                 break;
             }
