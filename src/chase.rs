@@ -21,7 +21,8 @@ const FOR: Duration = Duration::from_secs(1);
 /// A write that no commit has followed is looked after for this long, now and then: its commit may be syncing to a very
 /// slow disk. One that stays open longer writes again when it commits, and that is a new event.
 const UNANSWERED_FOR: Duration = Duration::from_secs(60);
-/// The same for a write that may have been the last commit's: there are many of those.
+/// The same for a write that may have been the last commit's: there are many of those. With a rollback journal none is
+/// needed: the end of its commit is an event.
 const DOUBTED_FOR: Duration = Duration::from_secs(10);
 const UNANSWERED_EVERY: Duration = Duration::from_millis(50);
 /// The next look comes after the time waited, divided by this.
@@ -169,7 +170,7 @@ impl Chase {
         if waited >= FOR {
             let within = |limit| self.wrote.is_some_and(|wrote| now - wrote < limit);
             let expected = self.begun.is_some() && within(UNANSWERED_FOR)
-                || self.in_doubt && within(DOUBTED_FOR);
+                || self.in_doubt && wal && within(DOUBTED_FOR);
             return expected.then(|| listening(UNANSWERED_EVERY));
         }
         if !wal {
