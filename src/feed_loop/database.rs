@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use crate::config::{Config, JournalMode};
 use crate::probe::Probe;
 use crate::sqlite::open::{
-    FileId, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
+    FileId, Unavailable, companion, journal_mode, open_reading, schema_version, switch_to_wal,
 };
 use crate::tracked::Tracked;
 
@@ -98,9 +98,7 @@ pub fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 /// written just now. In `PERSIST` mode it goes on holding something after the commit.
 pub fn journal_is_hot(database: &Path) -> bool {
     const JUST_NOW: Duration = Duration::from_millis(20);
-    let mut journal = database.as_os_str().to_owned();
-    journal.push("-journal");
-    let Ok(meta) = std::fs::metadata(journal) else {
+    let Ok(meta) = std::fs::metadata(companion(database, "-journal")) else {
         return false;
     };
     let age = meta

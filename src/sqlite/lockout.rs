@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, ffi};
 use rustix::fs::Access;
 
 use crate::accounts::{Owned, User, may};
-use crate::sqlite::open::Unavailable;
+use crate::sqlite::open::{Unavailable, companion};
 
 /// The file format's read version: 1 rollback journal, 2 WAL.
 const READ_VERSION_AT: i64 = 19;
@@ -36,11 +36,9 @@ fn would_lock_out(path: &Path) -> Option<Unavailable> {
     let directory = real.parent()?;
     let file = Owned::of(&std::fs::metadata(&real).ok()?);
     let me = User::current();
-    let there = ["-wal", "-shm"].iter().all(|suffix| {
-        let mut name = real.as_os_str().to_owned();
-        name.push(suffix);
-        Path::new(&name).exists()
-    });
+    let there = ["-wal", "-shm"]
+        .iter()
+        .all(|suffix| companion(&real, suffix).exists());
     if there || me.uid == 0 || file.uid == 0 || file.uid == me.uid {
         return None;
     }

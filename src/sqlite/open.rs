@@ -38,6 +38,13 @@ impl FileId {
     }
 }
 
+/// The file that SQLite keeps beside a database under its name and this suffix, e.g. `-wal`.
+pub fn companion(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 /// Why the database can't be served right now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unavailable {

@@ -171,6 +171,14 @@ fn a_file_deleted_and_made_again_is_another_history() {
     assert_ledger(fresh.ledger(), &database.rows());
 }
 
+/// A file of the same shape with eight rows of its own.
+fn another_history(directory: &Path) -> Database {
+    let other = Database::at(directory.join("other.db"));
+    other.execute(STOCK_SCHEMA);
+    other.insert_many(8);
+    other
+}
+
 /// Puts `new` in the place of the database as an operator should: what belonged to the old file goes with it.
 fn move_into_place(new: &Path, database: &Database) {
     for suffix in ["-wal", "-shm"] {
@@ -188,9 +196,7 @@ fn a_file_replaced_by_rename_is_another_history() {
     let database = walcast.database();
     walcast.fill(5);
     let mut audience = Audience::of(&walcast);
-    let other = Database::at(dir.path().join("other.db"));
-    other.execute(STOCK_SCHEMA);
-    other.insert_many(8);
+    let other = another_history(dir.path());
     let rows = other.rows();
     move_into_place(other.path(), &database);
     audience.expect_new_history(&rows);
@@ -202,9 +208,7 @@ fn a_file_replaced_by_rename_is_another_history() {
 fn a_file_replaced_while_commits_come_densely_is_another_history() {
     let dir = directory();
     let walcast = Daemon::on(dir.path()).without_poll().start();
-    let other = Database::at(dir.path().join("other.db"));
-    other.execute(STOCK_SCHEMA);
-    other.insert_many(8);
+    let other = another_history(dir.path());
     let mut resumable = walcast.subscribe_live();
     walcast.commit_densely();
     // No event tells of it.
@@ -217,9 +221,7 @@ fn a_file_replaced_while_commits_come_densely_is_another_history() {
 fn a_file_replaced_while_its_writer_goes_on_densely_is_another_history() {
     let dir = directory();
     let walcast = Daemon::on(dir.path()).without_poll().start();
-    let other = Database::at(dir.path().join("other.db"));
-    other.execute(STOCK_SCHEMA);
-    other.insert_many(8);
+    let other = another_history(dir.path());
     let writer = walcast.database().connect();
     writer.pragma_update(None, "synchronous", "OFF").unwrap();
     let mut resumable = walcast.subscribe_live();

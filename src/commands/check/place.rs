@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::report::{self, Report};
+use crate::sqlite::open::companion;
 use crate::sqlite::watcher::directory_of;
 
 /// Where the database is, or will be.
@@ -38,9 +39,7 @@ impl Place {
 
     /// The file's companion, e.g. `-wal`.
     pub fn companion(&self, suffix: &str) -> PathBuf {
-        let mut name = self.real.as_os_str().to_owned();
-        name.push(suffix);
-        name.into()
+        companion(&self.real, suffix)
     }
 
     /// Says where it is; `false` where there is nothing to look into.
