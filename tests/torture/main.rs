@@ -1,0 +1,9 @@
+//! What has broken walcast once, and its kin: odd files, odd rows, hostile clients. Each scenario drives the real daemon
+//! and compares every subscriber's ledger with the table.
+//!
+//! A short form of each runs always. `WALCAST_TORTURE=full` runs them at the size that showed the fault.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod scale;
