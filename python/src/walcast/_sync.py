@@ -1,0 +1,106 @@
+"""Subscriptions for plain code: a thread blocks until the next row."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from types import TracebackType
+
+from websockets.sync.client import ClientConnection, connect
+
+from ._connect import OPTIONS, Failure, explain, headers
+from ._feed import Callbacks, Feed, FilterValue, Position, Reset, Row, Status, feed
+from .errors import FeedError, closed
+
+Token = str | Callable[[], str]
+
+
+def subscribe(
+    url: str,
+    *,
+    since: int | str | None = None,
+    epoch: str | None = None,
+    last: int | None = None,
+    filters: Mapping[str, FilterValue | Iterable[FilterValue]] | None = None,
+    token: Token | None = None,
+    on_status: Callable[[Status], None] | None = None,
+    on_reset: Callable[[Reset], None] | None = None,
+    on_error: Callable[[FeedError], None] | None = None,
+) -> Subscription:
+    """Follows a feed: `ws://host:port/ws/<feed>`, or the same with `http:`.
+
+    `since` is an id to begin after, `"earliest"` or `"now"` (the default); `epoch` the history that id belongs to;
+    `last` begins with so many of the newest rows instead. `filters` maps a column to a value or to several of which it
+    must have one. `token` may be a function that gives a fresh one for each attempt.
+
+    Rows are taken by iterating, each once and in order. What the server refuses from the start (an unknown feed, a
+    wrong filter) and what it ends for good is raised as a :class:`FeedError`; all else is waited out.
+    """
+    callbacks = Callbacks(on_status, on_reset, on_error)
+    return Subscription(
+        feed(url, since=since, epoch=epoch, last=last, filters=filters, callbacks=callbacks),
+        token,
+    )
+
+
+class Subscription:
+    """An iterator of rows that comes back by itself. `close()`, also from another thread, ends the loop over it."""
+
+    def __init__(self, state: Feed, token: Token | None) -> None:
+        self._feed = state
+        self._token = token
+        self._closed = threading.Event()
+        self._connection: ClientConnection | None = None
+        self._rows = self._follow()
+
+    @property
+    def position(self) -> Position | None:
+        """Where the taker of the rows stands, to be kept and given back as `since` and `epoch`."""
+        return self._feed.position
+
+    @property
+    def status(self) -> Status:
+        return self._feed.status
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._rows
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends it, and with it the loop over it."""
+        self._closed.set()
+        connection = self._connection
+        if connection is not None:
+            connection.close()
+        self._feed.tell(Status("closed", "closed"))
+
+    def _follow(self) -> Generator[Row, None, None]:
+        while not self._closed.is_set():
+            try:
+                with self._connect() as connection:
+                    self._connection = connection
+                    for text in connection:
+                        if self._closed.is_set():
+                            return
+                        if (row := self._feed.receive(text)) is not None:
+                            yield row
+                    # The library ends the loop without a word for codes 1000 and 1001.
+                    error = closed(connection.protocol.close_rcvd)
+            except Failure as failure:
+                error = explain(failure, self._feed.url)
+            finally:
+                self._connection = None
+            if not self._closed.is_set():
+                self._closed.wait(self._feed.wait_after(error))
+
+    def _connect(self) -> ClientConnection:
+        token = self._token() if callable(self._token) else self._token
+        connection: ClientConnection = connect(self._feed.address(), additional_headers=headers(token), **OPTIONS)
+        return connection

@@ -1,0 +1,88 @@
+"""Subscriptions for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from ._connect import OPTIONS, Failure, explain, headers
+from ._feed import Callbacks, Feed, FilterValue, Position, Reset, Row, Status, feed
+from .errors import FeedError, closed
+
+Token = str | Callable[[], str | Awaitable[str]]
+
+
+def subscribe(
+    url: str,
+    *,
+    since: int | str | None = None,
+    epoch: str | None = None,
+    last: int | None = None,
+    filters: Mapping[str, FilterValue | Iterable[FilterValue]] | None = None,
+    token: Token | None = None,
+    on_status: Callable[[Status], None] | None = None,
+    on_reset: Callable[[Reset], None] | None = None,
+    on_error: Callable[[FeedError], None] | None = None,
+) -> Subscription:
+    """Follows a feed, as :func:`walcast.subscribe` does; `token` may be a coroutine function, too."""
+    callbacks = Callbacks(on_status, on_reset, on_error)
+    return Subscription(
+        feed(url, since=since, epoch=epoch, last=last, filters=filters, callbacks=callbacks),
+        token,
+    )
+
+
+class Subscription:
+    """An async iterator of rows that comes back by itself. Leaving `async with` or the task's end closes it."""
+
+    def __init__(self, state: Feed, token: Token | None) -> None:
+        self._feed = state
+        self._token = token
+        self._rows = self._follow()
+
+    @property
+    def position(self) -> Position | None:
+        """Where the taker of the rows stands, to be kept and given back as `since` and `epoch`."""
+        return self._feed.position
+
+    @property
+    def status(self) -> Status:
+        return self._feed.status
+
+    def __aiter__(self) -> AsyncIterator[Row]:
+        return self._rows
+
+    async def __aenter__(self) -> Subscription:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends it, and with it the loop over it."""
+        await self._rows.aclose()
+        self._feed.tell(Status("closed", "closed"))
+
+    async def _follow(self) -> AsyncGenerator[Row, None]:
+        while True:
+            try:
+                async with await self._connect() as connection:
+                    async for text in connection:
+                        if (row := self._feed.receive(text)) is not None:
+                            yield row
+                    # The library ends the loop without a word for codes 1000 and 1001.
+                    error = closed(connection.protocol.close_rcvd)
+            except Failure as failure:
+                error = explain(failure, self._feed.url)
+            await asyncio.sleep(self._feed.wait_after(error))
+
+    async def _connect(self) -> ClientConnection:
+        token = self._token() if callable(self._token) else self._token
+        if token is not None and not isinstance(token, str):
+            token = await token
+        return await connect(self._feed.address(), additional_headers=headers(token), **OPTIONS)

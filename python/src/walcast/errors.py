@@ -1,0 +1,85 @@
+"""What can go wrong with a subscription, and the words for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Close
+
+# Ordinary ends that need no words: the server restarts, drains or goes.
+RESTARTS = (1001, 1012)
+# Codes of this range are final by the protocol.
+FINAL = range(4500, 5000)
+
+_CLOSED = {
+    1008: "for breaking its policy",
+    1009: "because a message was too big",
+    1013: "because it is at capacity",
+    4008: "because this client took too long to read",
+    4009: "because this client no longer answered",
+    4401: "because its credentials expired",
+}
+_REFUSED = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "unknown_feed",
+    421: "host_not_allowed",
+    429: "at_capacity",
+    503: "at_capacity",
+}
+_FINAL = {4501: "credentials_refused", 4504: "feed_gone"}
+
+
+class FeedError(Exception):
+    """Something that went wrong. Unless `fatal`, the subscription goes on by itself.
+
+    `code` is for programs to branch on: `unreachable`, `connection_lost`, `at_capacity`, `closed_by_server`,
+    `bad_request`, `unauthorized`, `forbidden`, `unknown_feed`, `host_not_allowed`, `server_error`,
+    `credentials_refused`, `feed_gone`, `malformed_frame`, `row_truncated`.
+    """
+
+    def __init__(self, code: str, message: str, *, fatal: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.fatal = fatal
+        #: Seconds for which the server asked to be left alone.
+        self.retry_after = retry_after
+
+
+def closed(close: Close | None) -> FeedError | None:
+    """The words for a close frame, `None` where it is an ordinary restart."""
+    if close is None:
+        return FeedError("connection_lost", "the connection was lost")
+    said = f": {close.reason}" if close.reason else ""
+    if close.code in RESTARTS:
+        return None
+    if close.code in FINAL:
+        code = _FINAL.get(close.code, "closed_by_server")
+        return FeedError(code, f"the server ended the subscription for good (code {close.code}){said}", fatal=True)
+    if close.code == 1013:
+        return FeedError("at_capacity", f"the server is at capacity{said}")
+    why = _CLOSED.get(close.code, "unexpectedly")
+    return FeedError("closed_by_server", f"the server closed the connection {why} (code {close.code}){said}")
+
+
+def refused(failure: InvalidStatus) -> FeedError:
+    """The words for an answer that is no upgrade."""
+    response = failure.response
+    code = _REFUSED.get(response.status_code, "server_error")
+    message = f"the server answers {response.status_code}"
+    # Where it is not walcast's own answer, a proxy's perhaps, the number has to do.
+    with contextlib.suppress(ValueError, LookupError, TypeError):
+        message = json.loads(response.body or b"")["error"]["message"]
+    try:
+        retry_after = float(response.headers.get("Retry-After", ""))
+    except ValueError:
+        retry_after = None
+    return FeedError(code, message, retry_after=retry_after)
+
+
+def is_of_caller(error: FeedError) -> bool:
+    """Whether waiting will not mend it: an address, a filter or a credential is wrong."""
+    return error.code in ("bad_request", "unauthorized", "forbidden", "unknown_feed", "host_not_allowed")
