@@ -218,14 +218,14 @@ async fn serve_until_stopped(
     }
     let begun = Instant::now();
     tell(&[NotifyState::Stopping]);
-    let open = app.fanout.connections();
+    let open = app.connections.open();
     tracing::info!(
-        "stopping: draining {open} WebSocket connections for up to {}",
+        "stopping: draining {open} connections for up to {}",
         shown(config.limits.drain_timeout)
     );
     // Nobody may be listening any more; the flag is for those who are.
     let _ = drain.send(true);
-    app.fanout.drain();
+    app.fanout.drain(open);
     let deadline = begun + config.limits.drain_timeout;
     let drained = async {
         while app.connections.open() > 0 {

@@ -115,6 +115,16 @@ impl Control {
     }
 }
 
+/// When to come back after a drain, in milliseconds: spread so that a thousand clients a second return, and nobody
+/// sooner than a restart takes. `serial` tells apart the `total` clients that are sent away.
+pub fn reconnect_after(serial: u64, total: usize) -> u64 {
+    const SOONEST: u64 = 250;
+    let spread = 750 + total as u64;
+    // Fibonacci hashing: neighbours land far apart.
+    let random = serial.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    SOONEST + random % spread
+}
+
 /// The answer to a client's text `ping`, and to `{"type":"ping"}`.
 pub const TEXT_PONG: &str = "pong";
 pub const JSON_PONG: &str = r#"{"type":"pong"}"#;

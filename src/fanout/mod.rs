@@ -125,9 +125,8 @@ impl Fanout {
         }
     }
 
-    /// Says goodbye to everyone.
-    pub fn drain(&self) {
-        let total = self.connections();
+    /// Says goodbye to everyone; `total` clients of all kinds come back then.
+    pub fn drain(&self, total: usize) {
         for lane in &self.lanes {
             lane.mailbox.send(Command::Drain { total });
         }

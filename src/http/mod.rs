@@ -16,6 +16,7 @@ mod ws;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -49,6 +50,8 @@ pub struct App {
     pub draining: watch::Receiver<bool>,
     /// Turns to read history.
     history_reads: Arc<Semaphore>,
+    /// How many streams of server-sent events there ever were.
+    streams: AtomicU64,
     paths: Paths,
 }
 
@@ -83,6 +86,7 @@ impl App {
             write_timeout: parts.write_timeout,
             draining: parts.draining,
             history_reads: Arc::new(Semaphore::new(history::CONCURRENT_READS)),
+            streams: AtomicU64::new(0),
             paths,
         })
     }

@@ -19,24 +19,35 @@ const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// A share is never smaller.
 const MIN_ITEM_BYTES: usize = 16 * 1024;
 
+/// What the name of a parameter begins with that keeps a cache from answering, and says nothing to walcast where no
+/// column has that name.
+const IGNORED: char = '_';
+
 /// The parameters of a request, decoded.
 #[derive(Debug)]
 struct Params(Vec<(String, String)>);
 
 impl Params {
-    fn parse(raw: &str) -> Result<Params, HttpError> {
-        raw.split('&')
-            .filter(|part| !part.is_empty())
-            .map(|part| {
-                let (name, value) = part.split_once('=').ok_or_else(|| {
-                    HttpError::bad_parameter(format!(
-                        "parameter \"{part}\" has no value; write {part}=…"
-                    ))
-                })?;
-                Ok((decode(name)?, decode(value)?))
-            })
-            .collect::<Result<_, _>>()
-            .map(Params)
+    fn parse(raw: &str, schema: Option<&Schema>) -> Result<Params, HttpError> {
+        let mut params = Vec::new();
+        for part in raw.split('&').filter(|part| !part.is_empty()) {
+            let (name, value) = match part.split_once('=') {
+                Some((name, value)) => (decode(name)?, Some(decode(value)?)),
+                None => (decode(part)?, None),
+            };
+            // Without a table nobody knows its columns: then a filter is only what has a value.
+            let is_column = schema.map_or(value.is_some(), |schema| schema.place(&name).is_some());
+            if name.starts_with(IGNORED) && !is_column {
+                continue;
+            }
+            let value = value.ok_or_else(|| {
+                HttpError::bad_parameter(format!(
+                    "parameter \"{part}\" has no value; write {part}=…"
+                ))
+            })?;
+            params.push((name, value));
+        }
+        Ok(Params(params))
     }
 
     /// Takes a reserved word out; once at most.
@@ -49,6 +60,12 @@ impl Params {
             )));
         }
         Ok(first)
+    }
+
+    /// Takes a parameter out that others may have added to an address that had it already.
+    fn take_last(&mut self, word: &str) -> Option<String> {
+        let found = self.0.extract_if(.., |(name, _)| name == word);
+        found.last().map(|(_, value)| value)
     }
 
     /// What is left are filters.
@@ -91,14 +108,48 @@ fn decode(text: &str) -> Result<String, HttpError> {
         })
 }
 
-/// What a subscription asks for. `resume` is what the client remembers by other means than the query (SSE's
-/// `Last-Event-ID`), which goes before `since`.
-pub fn subscription(
+/// What a subscription asks for.
+pub fn subscription(raw: &str, schema: Option<&Schema>) -> Result<Request, HttpError> {
+    request(Params::parse(raw, schema)?, schema)
+}
+
+/// What a stream of server-sent events asks for. What the client remembers goes before what its page asked for at first:
+/// `last_id` is its `Last-Event-ID`, which polyfills that can't set a header send as a parameter.
+pub fn stream(
     raw: &str,
     schema: Option<&Schema>,
-    resume: Option<Since>,
+    last_id: Option<&str>,
 ) -> Result<Request, HttpError> {
-    let mut params = Params::parse(raw)?;
+    let mut params = Params::parse(raw, schema)?;
+    let parameter = params.take_last("lastEventId");
+    let remembered = [last_id, parameter.as_deref()];
+    let resume = remembered.into_iter().flatten().find(|id| !id.is_empty());
+    let request = request(params, schema)?;
+    Ok(Request {
+        since: resume.map(resume_from).or(request.since),
+        ..request
+    })
+}
+
+/// `<epoch>:<id>`, as every event carries it. What is not of that form belongs to no history known here.
+fn resume_from(last_id: &str) -> Since {
+    let (epoch, id) = match last_id.rsplit_once(':') {
+        Some((epoch, id)) => (epoch, id.parse().ok()),
+        None => (last_id, None),
+    };
+    match id {
+        Some(id) => Since::Id {
+            id: Cursor(id),
+            epoch: Some(epoch.to_owned()),
+        },
+        None => Since::Id {
+            id: Cursor(0),
+            epoch: Some(last_id.to_owned()),
+        },
+    }
+}
+
+fn request(mut params: Params, schema: Option<&Schema>) -> Result<Request, HttpError> {
     let (since, last) = (params.take("since")?, params.take("last")?);
     let epoch = params.take("epoch")?;
     params.take("token")?;
@@ -113,7 +164,7 @@ pub fn subscription(
         (None, None) => None,
     };
     Ok(Request {
-        since: resume.or(since),
+        since,
         filter: params.filter(schema)?,
     })
 }
@@ -158,7 +209,7 @@ fn number_within(text: &str, max: u32) -> Option<u32> {
 
 /// What a history request asks for.
 pub fn history(raw: &str, schema: Option<&Schema>) -> Result<HistoryQuery, HttpError> {
-    let mut params = Params::parse(raw)?;
+    let mut params = Params::parse(raw, schema)?;
     params.take("token")?;
     let limit = match params.take("limit")? {
         None => DEFAULT_LIMIT,
@@ -190,8 +241,26 @@ pub fn history(raw: &str, schema: Option<&Schema>) -> Result<HistoryQuery, HttpE
 mod tests {
     use super::*;
 
+    fn schema() -> Schema {
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        db.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, _own TEXT)")
+            .unwrap();
+        let table = crate::sqlite::table::Table::introspect(&db, "t", None).unwrap();
+        let exposed = table.columns.iter().map(|c| crate::sqlite::table::Exposed {
+            name: c.name.clone(),
+            kind: c.kind(),
+            json: false,
+            truncate: None,
+        });
+        Schema {
+            exposed: exposed.collect(),
+            table,
+            key_place: 0,
+        }
+    }
+
     fn since(raw: &str) -> Option<Since> {
-        subscription(raw, None, None).unwrap().since
+        subscription(raw, None).unwrap().since
     }
 
     #[test]
@@ -232,7 +301,7 @@ mod tests {
             ("tenant=%ff", "%ff"),
             ("limit=5", "limit"),
         ] {
-            let error = subscription(raw, None, None).unwrap_err();
+            let error = subscription(raw, None).unwrap_err();
             assert!(format!("{error:?}").contains(name), "{raw}: {error:?}");
         }
         for (raw, name) in [
@@ -247,8 +316,45 @@ mod tests {
     }
 
     #[test]
+    fn what_keeps_caches_from_answering_is_ignored() {
+        for raw in ["_=17", "_", "_cache=&_", "&_t=a=b&"] {
+            let request = subscription(&format!("{raw}&since=5"), Some(&schema())).unwrap();
+            assert_eq!(request.filter, Filter::default(), "{raw}");
+            assert!(request.since.is_some());
+            assert!(history(raw, Some(&schema())).is_ok(), "{raw}");
+        }
+        let filter = subscription("_own=x&_other=y", Some(&schema()))
+            .unwrap()
+            .filter;
+        let mut wanted = Filter::default();
+        wanted.accept("_own", "x");
+        assert_eq!(filter, wanted, "a column's name may begin so, too");
+        assert!(subscription("_own", Some(&schema())).is_err());
+        assert!(subscription("lastEventId=e:5", Some(&schema())).is_err());
+    }
+
+    #[test]
+    fn a_stream_goes_on_where_the_client_remembers_to_have_been() {
+        let since = |raw: &str, header| stream(raw, Some(&schema()), header).unwrap().since;
+        let id = |id, epoch: &str| {
+            let epoch = Some(epoch.to_owned());
+            let id = Cursor(id);
+            Some(Since::Id { id, epoch })
+        };
+        assert_eq!(since("", None), None);
+        assert_eq!(since("lastEventId=", Some("")), None);
+        assert_eq!(since("since=now&lastEventId=", None), Some(Since::Now));
+        assert_eq!(since("lastEventId=e%3A5", None), id(5, "e"));
+        assert_eq!(since("last=1&lastEventId=e:5", None), id(5, "e"));
+        assert_eq!(since("lastEventId=e:5&lastEventId=e:6", None), id(6, "e"));
+        assert_eq!(since("lastEventId=e:5", Some("f:-7")), id(-7, "f"));
+        assert_eq!(since("", Some(":0")), id(0, ""));
+        assert_eq!(since("", Some("nonsense")), id(0, "nonsense"));
+    }
+
+    #[test]
     fn filters_are_decoded() {
-        let filter = subscription("tenant=a+b%26c&tenant=d&%C3%A9=", None, None)
+        let filter = subscription("tenant=a+b%26c&tenant=d&%C3%A9=", None)
             .unwrap()
             .filter;
         let mut wanted = Filter::default();

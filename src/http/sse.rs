@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,8 +19,8 @@ use crate::http::error::HttpError;
 use crate::http::limits::Ticket;
 use crate::http::{App, Peer, query};
 use crate::metrics::Counted;
-use crate::protocol::{Control, HEARTBEAT_SECS, payload};
-use crate::session::{Batch, BatchLimits, Session, Since, Step};
+use crate::protocol::{Control, HEARTBEAT_SECS, payload, reconnect_after};
+use crate::session::{Batch, BatchLimits, Session, Step};
 
 /// Rows that are put into one chunk.
 const BATCH: BatchLimits = BatchLimits {
@@ -32,8 +33,10 @@ const LOOK_BLOCKS: usize = 32;
 const QUIET: Duration = Duration::from_secs(HEARTBEAT_SECS);
 /// How long to wait before a read that failed is tried again.
 const RETRY: Duration = Duration::from_millis(250);
-/// What EventSource is told to wait before it comes back.
-const OPENING: &str = "retry: 2000\n\n";
+/// What EventSource is told to wait before it comes back. It ends with one newline, as comments do: an empty line after
+/// it would be an empty message to parsers that look at data no more closely.
+const OPENING: &str = "retry: 2000\n";
+const COMMENT: &str = ":\n";
 
 pub async fn stream(
     name: String,
@@ -56,20 +59,22 @@ async fn open(
     app: Arc<App>,
 ) -> Result<Response, HttpError> {
     let feed = app.feed(name)?;
-    let resume = last_id.filter(|id| !id.is_empty()).map(resume_from);
-    let request = query::subscription(raw, feed.schema().as_deref(), resume)?;
+    let request = query::stream(raw, feed.schema().as_deref(), last_id)?;
     if *app.draining.borrow() {
         return Err(HttpError::unavailable("the daemon is shutting down"));
     }
     app.hub.caught_up().await;
+    // Asked first: should the history change between the two, the client comes back with the older one and is told.
+    let epoch = feed.standing().epoch;
     let session = Session::begin(&feed, request);
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     let counted = (Counted::in_gauge(&app.metrics.sse_connections), peer.ticket);
     let stream = SseStream {
         moved: app.moves.subscribe(feed.index),
         draining: app.draining.clone(),
-        epoch: feed.standing().epoch,
+        epoch,
         session,
+        serial: app.streams.fetch_add(1, Ordering::Relaxed),
         sender,
         quiet_since: Instant::now(),
         app,
@@ -89,27 +94,14 @@ async fn open(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/event-stream"),
     );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Compressing proxies, development servers among them, would hold events back until a block is full.
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-transform"),
+    );
     // nginx would collect events until its buffer is full.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
-}
-
-/// `<epoch>:<id>`, as every event carries it. What is not of that form belongs to no history known here.
-fn resume_from(last_id: &str) -> Since {
-    match last_id
-        .rsplit_once(':')
-        .map(|(epoch, id)| (epoch, id.parse()))
-    {
-        Some((epoch, Ok(id))) => Since::Id {
-            id: Cursor(id),
-            epoch: Some(epoch.to_owned()),
-        },
-        _ => Since::Id {
-            id: Cursor(0),
-            epoch: Some(last_id.to_owned()),
-        },
-    }
 }
 
 /// Ends the stream.
@@ -120,6 +112,8 @@ struct SseStream {
     session: Session,
     /// The history that the session is in.
     epoch: Epoch,
+    /// Counts the streams of this process.
+    serial: u64,
     moved: watch::Receiver<()>,
     draining: watch::Receiver<bool>,
     sender: mpsc::Sender<Bytes>,
@@ -140,10 +134,24 @@ struct Chunk {
 impl SseStream {
     async fn run(mut self) {
         // Ended is how every stream ends, for whatever reason; the client comes back by itself.
-        if self.send(OPENING.to_owned()).await.is_err() {
+        if self.send(self.opening()).await.is_err() {
             return;
         }
         while self.step().await.is_ok() {}
+    }
+
+    /// What every stream begins with. A plain one has an id before its first row, so that a client that loses its
+    /// connection until then comes back to the same position; a resumable one has it from its hello.
+    fn opening(&self) -> String {
+        match self.session.is_resumable() {
+            true => OPENING.to_owned(),
+            false => format!("{OPENING}{}\n", self.id_line()),
+        }
+    }
+
+    /// The position as a client remembers it.
+    fn id_line(&self) -> String {
+        format!("id: {}:{}\n", self.epoch, self.session.position())
     }
 
     async fn step(&mut self) -> Result<(), Ended> {
@@ -279,25 +287,30 @@ impl SseStream {
         }
     }
 
+    /// Ends the stream for a drain. EventSource knows nothing of goodbyes, but heeds `retry`: so plain streams come back
+    /// spread over time as well.
     async fn goodbye(&mut self) -> Result<(), Ended> {
-        if self.session.is_resumable() {
-            let reconnect_after_ms = 250 + u64::from(std::process::id()) % 750;
-            self.say(&Control::Goodbye { reconnect_after_ms }).await?;
-        }
+        let clients = self.app.connections.open();
+        let reconnect_after_ms = reconnect_after(self.serial, clients);
+        let retry = format!("retry: {reconnect_after_ms}\n");
+        self.send(match self.session.is_resumable() {
+            true => retry + &event(&Control::Goodbye { reconnect_after_ms }, ""),
+            false => retry,
+        })
+        .await?;
         Err(Ended)
     }
 
     async fn say(&mut self, control: &Control) -> Result<(), Ended> {
-        self.send(format!(
-            "event: {}\ndata: {}\n\n",
-            control.name(),
-            control.json()
-        ))
-        .await
+        let id = match control {
+            Control::Hello { .. } | Control::Live { .. } | Control::Reset { .. } => self.id_line(),
+            Control::Heartbeat { .. } | Control::Goodbye { .. } => String::new(),
+        };
+        self.send(event(control, &id)).await
     }
 
     async fn send_comment(&mut self) -> Result<(), Ended> {
-        self.send(":\n\n".to_owned()).await
+        self.send(COMMENT.to_owned()).await
     }
 
     /// Hands a chunk to the connection.
@@ -309,4 +322,10 @@ impl SseStream {
         self.quiet_since = Instant::now();
         Ok(())
     }
+}
+
+/// A control message as an event; `id_line` is empty where it has no position.
+fn event(control: &Control, id_line: &str) -> String {
+    let (name, json) = (control.name(), control.json());
+    format!("event: {name}\n{id_line}data: {json}\n\n")
 }

@@ -49,7 +49,7 @@ async fn accept(
     peer: Peer,
     app: &Arc<App>,
 ) -> Result<Response, HttpError> {
-    let request = query::subscription(raw, feed.schema().as_deref(), None)?;
+    let request = query::subscription(raw, feed.schema().as_deref())?;
     let (key, on_upgrade) = match (websocket_key(headers), on_upgrade) {
         (Some(key), Some(on_upgrade)) => (key, on_upgrade),
         _ => return Ok(upgrade_required()),

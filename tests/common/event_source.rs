@@ -26,7 +26,12 @@ impl Event {
 }
 
 /// An EventSource, spoken over HTTP/1.0 so that the body is not cut in chunks.
-pub struct EventSource(BufReader<TcpStream>);
+pub struct EventSource {
+    stream: BufReader<TcpStream>,
+    /// What it would send as `Last-Event-ID`; empty where it has none.
+    last_id: String,
+    head: Vec<String>,
+}
 
 impl EventSource {
     #[track_caller]
@@ -42,8 +47,12 @@ impl EventSource {
         stream
             .write_all(format!("{head}\r\n").as_bytes())
             .expect("walcast reads");
-        let mut events = EventSource(BufReader::new(stream));
-        let head = events.block().expect("an answer");
+        let mut events = EventSource {
+            stream: BufReader::new(stream),
+            last_id: String::new(),
+            head: Vec::new(),
+        };
+        let head = events.head_lines();
         assert!(head[0].contains(" 200 "), "{head:?}");
         let kind = "content-type: text/event-stream";
         assert!(
@@ -51,29 +60,72 @@ impl EventSource {
                 .any(|line| line.to_ascii_lowercase().starts_with(kind)),
             "{head:?}"
         );
-        let first = events.next().expect("the stream begins");
-        assert_eq!(first.retry.as_deref(), Some("2000"));
+        assert_eq!(events.line().as_deref(), Some("retry: 2000"));
+        events.head = head;
         events
     }
 
-    /// Lines up to an empty one; `None` at the end.
-    fn block(&mut self) -> Option<Vec<String>> {
+    /// The lines of the answer's head.
+    fn head_lines(&mut self) -> Vec<String> {
         let mut lines = vec![];
         loop {
-            let mut line = String::new();
-            let read = self.0.read_line(&mut line).expect("the stream goes on");
-            match line.trim_end_matches(['\r', '\n']) {
-                _ if read == 0 => return None,
-                "" if lines.is_empty() => {}
-                "" => return Some(lines),
-                text => lines.push(text.to_owned()),
+            match self.line().expect("an answer").as_str() {
+                "" => return lines,
+                line => lines.push(line.to_owned()),
             }
         }
     }
 
+    /// A header of the answer.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.head.iter().filter_map(|line| line.split_once(": "));
+        headers
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// What a browser would send as `Last-Event-ID` to go on from here.
+    pub fn last_id(&self) -> &str {
+        &self.last_id
+    }
+
+    /// The next line; `None` at the end.
+    pub fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.stream.read_line(&mut line);
+        if read.expect("the stream goes on") == 0 {
+            return None;
+        }
+        Some(line.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    /// The next event; an id alone is none.
+    #[track_caller]
     pub fn next(&mut self) -> Option<Event> {
+        loop {
+            let event = self.block()?;
+            if event.data.is_some() {
+                return Some(event);
+            }
+        }
+    }
+
+    /// What comes up to an empty line. An empty line after no data and no id is an event to some parsers, so it fails.
+    #[track_caller]
+    fn block(&mut self) -> Option<Event> {
         let mut event = Event::default();
-        for line in self.block()? {
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                assert!(
+                    event.data.is_some() || event.id.is_some(),
+                    "an empty event: {event:?}"
+                );
+                if let Some(id) = &event.id {
+                    self.last_id.clone_from(id);
+                }
+                return Some(event);
+            }
             let (field, value) = line.split_once(':').expect("a field");
             let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
             match field {
@@ -85,7 +137,18 @@ impl EventSource {
                 other => panic!("an unknown field {other}"),
             }
         }
-        Some(event)
+    }
+
+    /// The id that a plain stream begins with.
+    #[track_caller]
+    pub fn expect_position(&mut self) -> String {
+        let event = self.block().expect("an id");
+        let id = event
+            .id
+            .clone()
+            .unwrap_or_else(|| panic!("no id: {event:?}"));
+        assert!(event.data.is_none() && event.name.is_none(), "{event:?}");
+        id
     }
 
     /// The id within the next row; an event of another kind is a failure.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Shard;
 use crate::fanout::conn::{Place, Wrote};
-use crate::protocol::{CloseCode, Control};
+use crate::protocol::{CloseCode, Control, reconnect_after};
 
 impl Shard {
     /// Sends a close frame and waits a moment for the peer's.
@@ -89,14 +89,4 @@ impl Shard {
         }
         self.close(slot, CloseCode::Restart);
     }
-}
-
-/// When to come back after a drain: spread so that a thousand clients a second return, and nobody sooner than a
-/// restart takes.
-fn reconnect_after(serial: u64, total: usize) -> u64 {
-    const SOONEST: u64 = 250;
-    let spread = 750 + total as u64;
-    // Fibonacci hashing: neighbours land far apart.
-    let random = serial.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    SOONEST + random % spread
 }
