@@ -9,7 +9,7 @@ use walcast::{activation, commands, logging, shutdown};
 const FAILED: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
 
-fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     match Cli::parse_normalised().command {
         Command::Serve(args) => serve(args),
         Command::Check(args) => commands::check(&args),

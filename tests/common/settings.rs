@@ -24,6 +24,8 @@ pub struct Settings {
     toml: Option<String>,
     listen: String,
     file_events: bool,
+    /// What is run; `None`: walcast.
+    executable: Option<PathBuf>,
     /// Keeps a directory that was made for this daemon alone.
     own_directory: Option<Arc<TempDir>>,
 }
@@ -39,6 +41,7 @@ impl Settings {
             toml: None,
             listen: "127.0.0.1:0".into(),
             file_events: true,
+            executable: None,
             own_directory: None,
         }
     }
@@ -118,6 +121,12 @@ impl Settings {
         self
     }
 
+    /// Runs another program that takes the arguments of walcast.
+    pub fn executable(mut self, path: impl Into<PathBuf>) -> Settings {
+        self.executable = Some(path.into());
+        self
+    }
+
     /// Starts the daemon and waits until it serves.
     #[track_caller]
     pub fn start(self) -> Daemon {
@@ -156,7 +165,8 @@ impl Settings {
     }
 
     fn command(&self) -> Command {
-        let mut command = program();
+        let path = self.executable.as_deref();
+        let mut command = own_program(path.unwrap_or(Path::new(WALCAST)));
         if let Some(toml) = &self.toml {
             let path = self.directory.join("walcast.toml");
             fs::write(&path, toml).expect("the configuration can be written");
@@ -183,9 +193,15 @@ impl Settings {
     }
 }
 
+const WALCAST: &str = env!("CARGO_BIN_EXE_walcast");
+
 /// walcast, without the variables of whoever runs the tests.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
+    own_program(Path::new(WALCAST))
+}
+
+fn own_program(path: &Path) -> Command {
+    let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
         let foreign = name.to_string_lossy().starts_with("WALCAST_");
         if foreign || name == "NOTIFY_SOCKET" || name == "STATE_DIRECTORY" {
