@@ -14,15 +14,16 @@ use crate::metrics::Metrics;
 use crate::moderation::{self, Moderation};
 use crate::sqlite::identity::Suspicion;
 use crate::sqlite::open::{
-    FileId, Snapshot, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
+    Snapshot, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
 };
+use crate::sqlite::openings::Openings;
 use crate::sqlite::watcher::Watcher;
 use crate::tracked::{Attached, Tracked};
 use crate::wake::{Waiter, Wakes};
 
 mod database;
 
-use database::{BUSY, Database, data_version, journal_is_hot, tops};
+use database::{BUSY, Database, Standing, data_version, journal_is_hot, tops};
 
 /// From so many feeds on, it is asked first which of them moved.
 const PROBED: usize = 3;
@@ -34,6 +35,9 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether the path still names the open file while no file event would tell; that it does not
 /// is to be noticed within a second.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// How long all other connections of the process may take to close. Reads are short; where one is not, it is waited for
+/// again.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(100);
 /// How often a fresh connection reads the head row, to notice a file that was garbled in place.
 const FRESH_READ_EVERY: Duration = Duration::from_secs(30);
 /// How often switching to WAL is tried while somebody keeps the file from it.
@@ -49,8 +53,11 @@ pub struct FeedLoop {
     hub: Arc<Hub>,
     waiter: Waiter,
     metrics: Arc<Metrics>,
+    openings: Arc<Openings>,
     feeds: Vec<Tracked>,
     database: Option<Database>,
+    /// Connections of this process may still use files that are no longer those beside the database.
+    stale: bool,
     watcher: Option<Watcher>,
     /// Whether the last attempt to watch failed, so that it is said once.
     unwatched: bool,
@@ -89,6 +96,7 @@ impl FeedLoop {
         hub: Arc<Hub>,
         waiter: Waiter,
         metrics: Arc<Metrics>,
+        openings: Arc<Openings>,
         alive: Box<dyn FnMut() + Send>,
     ) -> FeedLoop {
         let now = Instant::now();
@@ -102,7 +110,9 @@ impl FeedLoop {
             hub,
             waiter,
             metrics,
+            openings,
             database: None,
+            stale: false,
             watcher: None,
             unwatched: false,
             chase: Chase::default(),
@@ -483,30 +493,60 @@ impl FeedLoop {
         self.next_open = Instant::now() + self.backoff;
     }
 
-    /// Is the open file still the one the path names?
+    /// Is what is open still what the path leads to?
     fn check_file(&mut self) {
         let Some(database) = &self.database else {
             return;
         };
-        let now = FileId::of(&self.config.database);
-        if now == Some(database.file) {
+        let standing = database.standing();
+        if standing == Standing::Same {
             return;
         }
         self.database = None;
         self.next_open = Instant::now();
-        if now.is_none() {
-            let reason = Unavailable::NoFile(self.config.database.clone());
-            self.close_feeds(&reason);
-            self.report(reason);
-        } else {
-            tracing::info!(
-                "{} was replaced by another file",
-                self.config.database.display()
-            );
+        let path = self.config.database.display();
+        match standing {
+            Standing::Same => {}
+            Standing::Gone => {
+                let reason = Unavailable::NoFile(self.config.database.clone());
+                self.close_feeds(&reason);
+                self.report(reason);
+            }
+            Standing::Replaced => tracing::info!("{path} was replaced by another file"),
+            Standing::Apart(suffixes) => {
+                let lost = match suffixes.contains(&"-wal") {
+                    true => format!(
+                        "commits that were in it alone are lost (sent so far: {}); ",
+                        self.positions()
+                    ),
+                    false => String::new(),
+                };
+                tracing::warn!(
+                    "{} of {path} went away while the database was in use: it is opened anew; {lost}other programs that have \
+                     it open go on writing to files that nobody else sees: restart them",
+                    suffixes.join(" and "),
+                );
+                self.stale = true;
+            }
         }
     }
 
+    /// How far each feed was sent, for the log.
+    fn positions(&self) -> String {
+        let positions = self.feeds.iter().map(Tracked::position);
+        positions.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether a connection opened now would be fresh: all those of before are closed.
+    fn is_fresh(&mut self) -> bool {
+        self.stale = self.stale && !self.openings.close_all(CLOSE_PATIENCE);
+        !self.stale
+    }
+
     fn open(&mut self) {
+        if !self.is_fresh() {
+            return;
+        }
         match Database::open(&self.config) {
             Ok(database) => {
                 let (connection, file) = (&database.connection, database.file);
@@ -597,7 +637,13 @@ impl FeedLoop {
         }
         // Somebody else may have switched, too.
         if let Ok(mode) = journal_mode(&database.connection) {
-            database.wal = mode == "wal";
+            let wal = mode == "wal";
+            if wal != database.wal {
+                database.wal = wal;
+                if wal && let Err(reason) = database.note_companions() {
+                    tracing::debug!("not read right after the switch: {reason}");
+                }
+            }
             self.hub.set_journal_mode(&mode);
         }
     }

@@ -56,6 +56,7 @@ use hub::Hub;
 use logging::LogLevel;
 use metrics::Metrics;
 use shutdown::{Control, Stop, tell};
+use sqlite::openings::Openings;
 use sqlite::pool::ReadPool;
 use sqlite::writer::{Writer, create_stock_table};
 use wake::{Waiter, Wake, Wakes};
@@ -102,16 +103,18 @@ pub async fn run(
         &config.limits,
         Arc::clone(&wake),
     ));
+    let openings = Arc::new(Openings::default());
     let feed_loop = FeedLoop::new(
         Arc::clone(&config),
         Arc::clone(&hub),
         waiter,
         Arc::clone(&metrics),
+        Arc::clone(&openings),
         shutdown::watchdog(),
     );
     let feed_loop = started(feed_loop, Arc::clone(&config)).await?;
     let (drain, draining) = watch::channel(false);
-    let app = assemble(&config, &hub, metrics, &wake, draining)?;
+    let app = assemble(&config, &hub, metrics, (&wake, &openings), draining)?;
     let feed_thread = std::thread::Builder::new()
         .name("walcast-feed".into())
         .spawn(move || fanout::or_abort(|| feed_loop.run()))?;
@@ -155,11 +158,15 @@ fn assemble(
     config: &Config,
     hub: &Arc<Hub>,
     metrics: Arc<Metrics>,
-    wake: &Arc<Wake>,
+    (wake, openings): (&Arc<Wake>, &Arc<Openings>),
     draining: watch::Receiver<bool>,
 ) -> anyhow::Result<Arc<App>> {
     let catchup = CatchUp::new(
-        ReadPool::new(config.database.clone(), config.limits.replays),
+        ReadPool::new(
+            config.database.clone(),
+            config.limits.replays,
+            Arc::clone(openings),
+        ),
         Arc::clone(&metrics),
     );
     let write_timeout = Arc::new(Mutex::new(config.limits.write_timeout));
@@ -181,7 +188,14 @@ fn assemble(
         catchup,
         metrics,
         fanout,
-        ingest: Ingest::new(Writer::new(config.database.clone(), Arc::clone(wake))),
+        ingest: Ingest::new(
+            Writer::new(
+                config.database.clone(),
+                Arc::clone(wake),
+                Arc::clone(openings),
+            ),
+            openings,
+        ),
         connections: Connections::new(bounds(config)),
         moves,
         origins: config.origins.clone(),

@@ -114,6 +114,11 @@ impl Tracked {
         self.unfit.clone()
     }
 
+    /// The feed and its head, for the log.
+    pub fn position(&self) -> String {
+        format!("{} up to id {}", self.feed.config.name, self.head)
+    }
+
     /// Reads the table's shape and decides whether its history is the one known.
     pub fn attach(
         &mut self,

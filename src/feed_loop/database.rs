@@ -1,14 +1,16 @@
 //! The database file as the feed loop holds it open.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
 use crate::config::{Config, JournalMode};
 use crate::probe::Probe;
+use crate::sqlite::companions::{Companions, real_path};
 use crate::sqlite::open::{
     FileId, Unavailable, companion, journal_mode, open_reading, schema_version, switch_to_wal,
+    tidy_on_close,
 };
 use crate::tracked::Tracked;
 
@@ -21,6 +23,12 @@ pub const BUSY: Duration = Duration::from_millis(5);
 pub struct Database {
     pub connection: Connection,
     pub file: FileId,
+    /// The path as it was configured.
+    path: PathBuf,
+    /// The same without symbolic links.
+    real: PathBuf,
+    /// What the connection has open beside the file; `None` while that is not in WAL mode.
+    companions: Option<Companions>,
     /// `None`: look whatever the version says.
     pub data_version: Option<i64>,
     pub schema_version: i64,
@@ -31,6 +39,18 @@ pub struct Database {
     pub next_wal_attempt: Instant,
     /// `None` until it is needed under this schema.
     pub probe: Option<Probe>,
+}
+
+/// Whether the path still leads to what is open.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Standing {
+    Same,
+    /// There is no such file any more.
+    Gone,
+    /// It names another file.
+    Replaced,
+    /// These files beside it were removed or replaced: commits are written elsewhere now, and not seen.
+    Apart(Vec<&'static str>),
 }
 
 impl Database {
@@ -52,6 +72,9 @@ impl Database {
         let mut database = Database {
             connection,
             file,
+            path: path.clone(),
+            real: real_path(path),
+            companions: None,
             data_version: None,
             schema_version,
             unfinished: false,
@@ -70,7 +93,43 @@ impl Database {
                 ),
             }
         }
+        if database.wal {
+            database.note_companions()?;
+        }
         Ok(database)
+    }
+
+    /// The file is in WAL mode: from now on `-wal` and `-shm` are to stay what they are. They were made by the first
+    /// read at the latest.
+    pub fn note_companions(&mut self) -> Result<(), Unavailable> {
+        schema_version(&self.connection).map_err(|e| Unavailable::from_sqlite(&e, &self.path))?;
+        self.companions = Some(Companions::of(&self.real));
+        Ok(())
+    }
+
+    /// Compares what is open with what the path leads to.
+    pub fn standing(&self) -> Standing {
+        match FileId::of(&self.path) {
+            None => return Standing::Gone,
+            Some(now) if now != self.file => return Standing::Replaced,
+            Some(_) => {}
+        }
+        let companions = self.companions.filter(|_| self.wal);
+        let changed =
+            companions.map_or_else(Vec::new, |open| open.changed(&Companions::of(&self.real)));
+        match changed.is_empty() {
+            true => Standing::Same,
+            false => Standing::Apart(changed),
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if self.standing() == Standing::Same {
+            // Where that fails the files stay, which SQLite does not mind.
+            let _ = tidy_on_close(&self.connection);
+        }
     }
 }
 

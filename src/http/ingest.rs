@@ -15,6 +15,7 @@ use crate::change::Cursor;
 use crate::http::App;
 use crate::http::error::{HttpError, json_response};
 use crate::hub::{Feed, Presence};
+use crate::sqlite::openings::Openings;
 use crate::sqlite::table::Schema;
 use crate::sqlite::writer::{IngestError, NewRow, Writer, parse_rows};
 
@@ -34,9 +35,20 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    pub fn new(writer: Writer) -> Ingest {
+    /// Closes the connection when `openings` says so.
+    pub fn new(writer: Writer, openings: &Openings) -> Ingest {
+        let writer = Arc::new(Mutex::new(writer));
+        let idle = Arc::downgrade(&writer);
+        openings.on_close(Box::new(move || {
+            // Who is writing closes it afterwards.
+            if let Some(writer) = idle.upgrade()
+                && let Some(mut writer) = writer.try_lock()
+            {
+                writer.close_stale();
+            }
+        }));
         Ingest {
-            writer: Arc::new(Mutex::new(writer)),
+            writer,
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
         }
     }

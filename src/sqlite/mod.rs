@@ -1,11 +1,13 @@
 //! Everything that touches the SQLite file: opening it, looking into its tables, noticing commits, reading rows
 //! and writing them. Nothing here knows of sockets or subscribers.
 
+pub mod companions;
 pub mod encode;
 pub mod identity;
 pub mod kept;
 pub mod lockout;
 pub mod open;
+pub mod openings;
 pub mod pool;
 pub mod reader;
 pub mod table;

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::sqlite::lockout;
@@ -136,8 +137,8 @@ fn missing(path: &Path) -> Unavailable {
 
 /// Opens a connection that only reads. `busy` is how long a statement waits for locks.
 ///
-/// It is opened read-write where rights allow, so that it can recover a WAL left by a crash and tidy up when it is
-/// the last to close, and then forbidden to write.
+/// It is opened read-write where rights allow, so that it can recover a WAL left by a crash, and then forbidden to write.
+/// Closed, it leaves the WAL alone, see [`tidy_on_close`].
 pub fn open_reading(path: &Path, busy: Duration) -> Result<Connection, Unavailable> {
     let unavailable = |e: rusqlite::Error| Unavailable::from_sqlite(&e, path);
     // Asked first, for SQLite would say "unable to open" of a missing file, a directory and missing rights alike.
@@ -166,11 +167,29 @@ pub fn open_reading(path: &Path, busy: Duration) -> Result<Connection, Unavailab
             "PRAGMA query_only = ON; PRAGMA cache_size = -1024; PRAGMA temp_store = MEMORY;",
         )
         .map_err(unavailable)?;
+    leave_on_close(&connection, true).map_err(unavailable)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
 
-/// Opens a connection that writes, creating the file when `create`.
+/// Has the connection do as SQLite's usually do when they are the last to close: write the WAL to the database and
+/// remove `-wal` and `-shm`.
+///
+/// SQLite does that to the files of these names, whatever files they are by then. Where somebody put others in their
+/// place, commits would be lost, and the database be garbled by pages of another time; so only who has just made sure
+/// that they are the same may ask for it.
+pub fn tidy_on_close(connection: &Connection) -> rusqlite::Result<()> {
+    leave_on_close(connection, false)
+}
+
+/// Whether the connection leaves the WAL alone when it closes.
+pub fn leave_on_close(connection: &Connection, leave: bool) -> rusqlite::Result<()> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave)
+        .map(drop)
+}
+
+/// Opens a connection that writes, creating the file when `create`. It closes as SQLite's usually do.
 pub fn open_writing(path: &Path, busy: Duration, create: bool) -> Result<Connection, Unavailable> {
     let unavailable = |e: rusqlite::Error| Unavailable::from_sqlite(&e, path);
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 
 use crate::hub::{Feed, Presence};
 use crate::sqlite::open::{FileId, Unavailable, open_reading};
+use crate::sqlite::openings::{Opening, Openings};
 use crate::sqlite::reader::RowReader;
 use crate::sqlite::table::Schema;
 
@@ -30,6 +31,7 @@ pub struct ReadPool {
 
 struct Shared {
     path: PathBuf,
+    openings: Arc<Openings>,
     threads: usize,
     queue: Mutex<Queue>,
     work: Condvar,
@@ -48,17 +50,25 @@ struct Queue {
 }
 
 impl ReadPool {
-    /// At most `threads` reads run at once; more wait their turn.
-    pub fn new(path: PathBuf, threads: usize) -> ReadPool {
-        ReadPool {
-            shared: Arc::new(Shared {
-                path,
-                threads,
-                queue: Mutex::default(),
-                work: Condvar::new(),
-                ended: Condvar::new(),
-            }),
-        }
+    /// At most `threads` reads run at once; more wait their turn. Connections are closed when `openings` says so.
+    pub fn new(path: PathBuf, threads: usize, openings: Arc<Openings>) -> ReadPool {
+        let shared = Arc::new(Shared {
+            path,
+            openings: Arc::clone(&openings),
+            threads,
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            ended: Condvar::new(),
+        });
+        let idle = Arc::downgrade(&shared);
+        openings.on_close(Box::new(move || {
+            if let Some(shared) = idle.upgrade() {
+                // With the lock, or a thread could miss it between its last look and its wait.
+                let _queue = shared.queue.lock();
+                shared.work.notify_all();
+            }
+        }));
+        ReadPool { shared }
     }
 
     /// Runs `job` on a thread of the pool.
@@ -133,6 +143,7 @@ fn run(shared: &Shared) {
     give_way();
     let mut reader = PooledReader {
         path: shared.path.clone(),
+        openings: Arc::clone(&shared.openings),
         open: None,
     };
     loop {
@@ -140,6 +151,10 @@ fn run(shared: &Shared) {
         let job = loop {
             if let Some(job) = queue.jobs.pop_front() {
                 break Some(job);
+            }
+            if reader.is_stale() {
+                MutexGuard::unlocked(&mut queue, || reader.open = None);
+                continue;
             }
             queue.idle += 1;
             let done = queue.closed || shared.work.wait_for(&mut queue, IDLE).timed_out();
@@ -157,6 +172,9 @@ fn run(shared: &Shared) {
             reader.open = None;
             tracing::error!("a job of the read pool panicked");
         }
+        if reader.is_stale() {
+            reader.open = None;
+        }
     }
     // The connection is closed before the thread counts as ended.
     drop(reader);
@@ -167,17 +185,26 @@ fn run(shared: &Shared) {
 /// A connection of the pool, and the feeds it has read.
 pub struct PooledReader {
     path: PathBuf,
+    openings: Arc<Openings>,
     open: Option<OpenReader>,
 }
 
 struct OpenReader {
     file: FileId,
-    connection: Connection,
     /// Readers made for a schema, by feed.
     feeds: HashMap<usize, RowReader>,
+    connection: Connection,
+    /// Dropped after the connection.
+    opening: Opening,
 }
 
 impl PooledReader {
+    /// Whether its connection is to be closed.
+    fn is_stale(&self) -> bool {
+        let open = self.open.as_ref();
+        open.is_some_and(|open| !open.opening.is_current())
+    }
+
     /// Runs `read` on the feed's table as its schema is now. `None` in place of a reader: there is no table yet.
     ///
     /// A panic is an error like others, so that whoever waits hears of it.
@@ -224,17 +251,19 @@ impl PooledReader {
     /// The connection, made anew where the path names another file than the one that is open.
     fn opened(&mut self) -> Result<&mut OpenReader, Unavailable> {
         let file = FileId::of(&self.path).ok_or_else(|| Unavailable::NoFile(self.path.clone()))?;
-        if self.open.as_ref().is_some_and(|open| open.file != file) {
+        if self.is_stale() || self.open.as_ref().is_some_and(|open| open.file != file) {
             self.open = None;
         }
         match &mut self.open {
             Some(open) => Ok(open),
             open => {
+                let opening = self.openings.enter();
                 let connection = open_reading(&self.path, BUSY)?;
                 Ok(open.insert(OpenReader {
                     file,
-                    connection,
                     feeds: HashMap::new(),
+                    connection,
+                    opening,
                 }))
             }
         }
@@ -263,6 +292,7 @@ mod tests {
     fn who_waits_for_a_read_that_panics_gets_an_error() {
         let mut reader = PooledReader {
             path: "none.db".into(),
+            openings: Arc::default(),
             open: None,
         };
         let read = reader.with_feed::<()>(&Feed::stock(), |_| panic!("a fault of ours"));

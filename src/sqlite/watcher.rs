@@ -130,6 +130,8 @@ pub fn directory_of(path: &Path) -> PathBuf {
 struct Names {
     database: OsString,
     written: [OsString; 2],
+    /// They stay the same for as long as anybody has the database open in WAL mode.
+    lasting: [OsString; 2],
 }
 
 impl Names {
@@ -142,6 +144,7 @@ impl Names {
         };
         Names {
             written: [with("-wal"), with("-journal")],
+            lasting: [with("-wal"), with("-shm")],
             database,
         }
     }
@@ -160,6 +163,9 @@ fn meaning(name: &OsStr, happened: Happened, names: &[Names]) -> Wakes {
     let mut found = Wakes::default();
     for names in names {
         let moved = happened == Happened::Moved;
+        if moved && names.lasting.iter().any(|lasting| lasting == name) {
+            found = found | Wakes::REPLACED;
+        }
         if *name == names.database {
             found = found | Wakes::NEARBY;
             if moved {

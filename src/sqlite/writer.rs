@@ -15,7 +15,8 @@ use rusqlite::types::Value;
 use serde_json::{Map, Value as Json};
 
 use crate::filter::quote_identifier;
-use crate::sqlite::open::{FileId, Unavailable, open_writing};
+use crate::sqlite::open::{FileId, Unavailable, leave_on_close, open_writing};
+use crate::sqlite::openings::{Opening, Openings};
 use crate::sqlite::table::{Column, Schema};
 use crate::wake::{Wake, Wakes};
 
@@ -63,16 +64,25 @@ pub struct NewRow(Vec<(String, Value)>);
 pub struct Writer {
     path: PathBuf,
     wake: Arc<Wake>,
-    open: Option<(FileId, Connection)>,
+    openings: Arc<Openings>,
+    open: Option<OpenWriter>,
     /// Set by the `update_hook`, taken after the commit.
     changed: Arc<AtomicBool>,
 }
 
+struct OpenWriter {
+    file: FileId,
+    connection: Connection,
+    /// Dropped after the connection.
+    opening: Opening,
+}
+
 impl Writer {
-    pub fn new(path: PathBuf, wake: Arc<Wake>) -> Writer {
+    pub fn new(path: PathBuf, wake: Arc<Wake>, openings: Arc<Openings>) -> Writer {
         Writer {
             path,
             wake,
+            openings,
             open: None,
             changed: Arc::default(),
         }
@@ -83,12 +93,18 @@ impl Writer {
         self.open = None;
     }
 
+    /// Closes the connection if it is to be closed.
+    pub fn close_stale(&mut self) {
+        self.open.take_if(|open| !open.opening.is_current());
+    }
+
     /// Inserts all rows in one transaction and gives their ids.
     pub fn insert(&mut self, schema: &Schema, rows: &[NewRow]) -> Result<Vec<i64>, IngestError> {
         let path = self.path.clone();
         let unavailable =
             |e: &rusqlite::Error| IngestError::Unavailable(Unavailable::from_sqlite(e, &path));
         let result = self.try_insert(schema, rows);
+        self.close_stale();
         match result {
             Ok(ids) => {
                 if self.changed.swap(false, Ordering::AcqRel) {
@@ -153,22 +169,25 @@ impl Writer {
     /// The open connection, made anew when the path names another file now.
     fn connection(&mut self) -> Result<&mut Connection, InsertFailure> {
         let file = FileId::of(&self.path).ok_or_else(|| Unavailable::NoFile(self.path.clone()))?;
-        if self
-            .open
-            .as_ref()
-            .is_some_and(|(opened, _)| *opened != file)
-        {
-            self.open = None;
-        }
+        self.close_stale();
+        self.open.take_if(|open| open.file != file);
         match &mut self.open {
-            Some((_, connection)) => Ok(connection),
+            Some(open) => Ok(&mut open.connection),
             open => {
+                let opening = self.openings.enter();
                 let mut connection = open_writing(&self.path, BUSY, false)?;
+                // The feed loop outlives it, and tidies up.
+                leave_on_close(&connection, true)?;
                 let changed = Arc::clone(&self.changed);
                 connection.update_hook(Some(move |_: Action, _: &str, _: &str, _: i64| {
                     changed.store(true, Ordering::Release);
                 }))?;
-                Ok(&mut open.insert((file, connection)).1)
+                let open = open.insert(OpenWriter {
+                    file,
+                    connection,
+                    opening,
+                });
+                Ok(&mut open.connection)
             }
         }
     }

@@ -10,7 +10,7 @@ use super::feeds;
 use super::report::{Report, quoted, size};
 use crate::accounts::{Owned, User};
 use crate::config::{Config, JournalMode};
-use crate::sqlite::open::{FileId, Unavailable, open_reading};
+use crate::sqlite::open::{FileId, Unavailable, open_reading, tidy_on_close};
 
 /// How long a look waits for locks.
 const BUSY: Duration = Duration::from_secs(2);
@@ -64,7 +64,8 @@ fn tidy(place: &Place, before: Option<FileId>) {
         std::fs::metadata(&wal).is_ok_and(|meta| Owned::of(&meta).uid == User::current().uid);
     if mine && FileId::of(&wal) != before {
         // Where this fails, somebody else has the file open, and removes them when it closes.
-        let _ = open_reading(&place.real, BUSY).map(|connection| first_read(&connection));
+        let _ = open_reading(&place.real, BUSY)
+            .map(|connection| tidy_on_close(&connection).and_then(|()| first_read(&connection)));
     }
 }
 

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::protocol::{Control, payload};
 use crate::session::{Batch, BatchLimits, Request, Session, Since, Step};
 use crate::sqlite::open::{FileId, Unavailable, open_reading};
+use crate::sqlite::openings::{Opening, Openings};
 use crate::sqlite::reader::RowReader;
 use crate::wake::{Waiter, Wakes};
 
@@ -59,22 +60,26 @@ pub fn follow(path: &Path, args: &TailArgs, output: Output) -> anyhow::Result<()
     let moved = Arc::clone(waiter.wake());
     hub.set_listeners(vec![Box::new(move |_| moved.signal(Wakes::FILE))]);
     let metrics = Metrics::new()?;
+    let openings = Arc::new(Openings::default());
     let mut feed_loop = FeedLoop::new(
         Arc::clone(&config),
         Arc::clone(&hub),
         loop_waiter,
         metrics,
+        Arc::clone(&openings),
         Box::new(|| {}),
     );
     feed_loop.start().map_err(|reason| anyhow!(reason))?;
     let feed = &hub.feeds[0];
-    let mut tail = Tail::new(path, feed, request(args), output);
+    let mut tail = Tail::new(path, feed, openings, request(args), output);
     tail.refuse_unknown_columns()?;
 
     let feed_thread = std::thread::Builder::new()
         .name("walcast-feeds".into())
         .spawn(move || feed_loop.run())?;
     let result = tail.run(&waiter);
+    // Before the feed loop's connection, which tidies up when it is the last.
+    tail.reader = None;
     loop_wake.signal(Wakes::STOP);
     let ended = feed_thread.join();
     result.and(ended.map_err(|_| {
@@ -137,6 +142,7 @@ fn request(args: &TailArgs) -> Request {
 struct Tail<'a> {
     path: &'a Path,
     feed: &'a Arc<Feed>,
+    openings: Arc<Openings>,
     filter: Filter,
     session: Session,
     view: View,
@@ -150,15 +156,24 @@ struct Reader {
     file: FileId,
     connection: Connection,
     rows: RowReader,
+    /// Dropped after the connection.
+    opening: Opening,
 }
 
 impl<'a> Tail<'a> {
-    fn new(path: &'a Path, feed: &'a Arc<Feed>, request: Request, output: Output) -> Tail<'a> {
+    fn new(
+        path: &'a Path,
+        feed: &'a Arc<Feed>,
+        openings: Arc<Openings>,
+        request: Request,
+        output: Output,
+    ) -> Tail<'a> {
         let filter = request.filter.clone();
         let session = Session::begin(feed, request);
         Tail {
             path,
             feed,
+            openings,
             filter,
             session,
             view: feed.view(),
@@ -343,17 +358,21 @@ impl<'a> Tail<'a> {
         &mut self,
         read: impl FnOnce(&mut Reader) -> rusqlite::Result<T>,
     ) -> Option<T> {
+        self.reader.take_if(|reader| !reader.opening.is_current());
         let schema = self.feed.schema()?;
         let file = FileId::of(self.path)?;
         let fits =
             |reader: &Reader| reader.file == file && Arc::ptr_eq(&reader.rows.schema, &schema);
         if !self.reader.as_ref().is_some_and(fits) {
+            self.reader = None;
+            let opening = self.openings.enter();
             let connection = open_reading(self.path, BUSY).ok()?;
             let rows = RowReader::new(&self.feed.config, schema, self.feed.max_row_bytes);
             self.reader = Some(Reader {
                 file,
                 connection,
                 rows,
+                opening,
             });
         }
         let result = read(self.reader.as_mut()?);

@@ -1,0 +1,119 @@
+//! The connections of this process beside the feed loop's, which it can have closed.
+//!
+//! SQLite maps `-shm` once for all connections of a process. Where that file was removed or replaced, a connection opened
+//! beside an old one sees what the old one sees: all have to be closed before any is fresh.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// Closes what is idle; what is in use is closed by who uses it. Must not block.
+pub type CloseIdle = Box<dyn Fn() + Send + Sync>;
+
+/// Who has the file open.
+#[derive(Default)]
+pub struct Openings {
+    /// Grows with each [`close_all`](Self::close_all).
+    generation: AtomicU64,
+    counts: Mutex<Counts>,
+    closed: Condvar,
+    idle: Mutex<Vec<CloseIdle>>,
+}
+
+/// Open connections.
+#[derive(Default)]
+struct Counts {
+    current: usize,
+    /// Told to close.
+    stale: usize,
+}
+
+impl Openings {
+    /// Counts a connection that is about to be opened.
+    pub fn enter(self: &Arc<Self>) -> Opening {
+        let mut counts = self.counts.lock();
+        counts.current += 1;
+        Opening {
+            generation: self.generation.load(Ordering::Acquire),
+            openings: Arc::clone(self),
+        }
+    }
+
+    /// Has `close_idle` called whenever all are to close.
+    pub fn on_close(&self, close_idle: CloseIdle) {
+        self.idle.lock().push(close_idle);
+    }
+
+    /// Tells all connections to close, and waits for that no longer than `patience`. Gives whether all have; those that
+    /// have not are waited for by the next call, too.
+    pub fn close_all(&self, patience: Duration) -> bool {
+        let mut counts = self.counts.lock();
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        counts.stale += std::mem::take(&mut counts.current);
+        drop(counts);
+        self.idle.lock().iter().for_each(|close| close());
+        let deadline = Instant::now() + patience;
+        let mut counts = self.counts.lock();
+        while counts.stale > 0 && !self.closed.wait_until(&mut counts, deadline).timed_out() {}
+        counts.stale == 0
+    }
+}
+
+/// An open connection. Drop it after the connection.
+pub struct Opening {
+    openings: Arc<Openings>,
+    generation: u64,
+}
+
+impl Opening {
+    /// Whether the connection may go on being used; if not it is to be closed.
+    pub fn is_current(&self) -> bool {
+        self.generation == self.openings.generation.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let mut counts = self.openings.counts.lock();
+        if self.is_current() {
+            counts.current -= 1;
+        } else {
+            counts.stale -= 1;
+            self.openings.closed.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn all_that_are_open_are_told_and_waited_for() {
+        let openings = Arc::new(Openings::default());
+        let (first, second) = (openings.enter(), openings.enter());
+        assert!(first.is_current());
+        assert!(!openings.close_all(Duration::ZERO));
+        assert!(!first.is_current() && !second.is_current());
+        let third = openings.enter();
+        drop((first, third));
+        assert!(!openings.close_all(Duration::ZERO), "one is still open");
+        let closing = std::thread::spawn(move || drop(second));
+        assert!(openings.close_all(LONG));
+        closing.join().unwrap();
+    }
+
+    #[test]
+    fn idle_ones_are_closed_by_their_owner() {
+        let openings = Arc::new(Openings::default());
+        let idle = Arc::new(Mutex::new(Some(openings.enter())));
+        let kept = Arc::clone(&idle);
+        openings.on_close(Box::new(move || drop(kept.lock().take())));
+        assert!(openings.close_all(LONG));
+        assert!(idle.lock().is_none());
+    }
+}
