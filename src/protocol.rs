@@ -15,12 +15,14 @@ pub const MAX_INBOUND_BYTES: usize = 4096;
 pub const INBOUND_PER_SECOND: f32 = 20.0;
 /// ... and at once.
 pub const INBOUND_BURST: f32 = 60.0;
+/// Bytes a second that are read of one client, and at once: twice what its messages may come to, for frames have
+/// headers, and Pings and Pongs are no messages.
+pub const INBOUND_BYTES_PER_SECOND: f32 = 2.0 * INBOUND_PER_SECOND * MAX_INBOUND_BYTES as f32;
+pub const INBOUND_BURST_BYTES: f32 = 2.0 * INBOUND_BURST * MAX_INBOUND_BYTES as f32;
 
-/// Why a connection is closed, as clients see it.
+/// Why walcast closes a connection, as clients see it. A client that closes first is answered with its own code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseCode {
-    /// The peer closed; its own code is echoed as 1000.
-    Normal,
     /// The peer broke the WebSocket protocol.
     ProtocolError,
     /// A text frame was not UTF-8.
@@ -41,7 +43,6 @@ pub enum CloseCode {
 impl CloseCode {
     pub fn code(self) -> u16 {
         match self {
-            CloseCode::Normal => 1000,
             CloseCode::ProtocolError => 1002,
             CloseCode::InvalidPayload => 1007,
             CloseCode::Policy => 1008,
@@ -56,7 +57,7 @@ impl CloseCode {
     /// Label of `walcast_connection_errors_total`; `None` for closings that are no error.
     pub fn error_reason(self) -> Option<&'static str> {
         match self {
-            CloseCode::Normal | CloseCode::Restart => None,
+            CloseCode::Restart => None,
             CloseCode::ProtocolError | CloseCode::InvalidPayload => Some("protocol"),
             CloseCode::Policy => Some("policy"),
             CloseCode::TooBig => Some("too_big"),
@@ -169,8 +170,15 @@ pub fn payload(frame: &[u8]) -> &[u8] {
 }
 
 /// Appends a close frame.
-pub fn push_close(out: &mut Vec<u8>, code: CloseCode) {
-    push_frame(out, opcode::CLOSE, &code.code().to_be_bytes());
+pub fn push_close(out: &mut Vec<u8>, code: Option<u16>) {
+    let code = code.map(u16::to_be_bytes);
+    push_frame(out, opcode::CLOSE, code.as_ref().map_or(&[], |code| code));
+}
+
+/// Whether a close frame may hold this code: those that RFC 6455 and the registry it began have given a meaning on the
+/// wire, and those for libraries and applications.
+pub fn may_be_sent_in_close(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 #[cfg(test)]

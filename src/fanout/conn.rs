@@ -8,8 +8,9 @@ use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
 use crate::change::{Block, Cursor};
-use crate::fanout::inbound::{Assembler, RateLimit};
-use crate::protocol::{CloseCode, opcode, push_close, push_frame};
+use crate::fanout::inbound::Assembler;
+use crate::fanout::rate::RateLimit;
+use crate::protocol::{opcode, push_close, push_frame};
 use crate::send_buffer::unsent;
 use crate::session::{Batch, Session};
 use std::sync::Arc;
@@ -79,6 +80,18 @@ impl Write for Stream {
 /// Keeps a connection counted; dropping it undoes the count.
 pub type Guard = Box<dyn Send>;
 
+/// Answers to pings are written when so many bytes of them have come together, or nothing more is to be read.
+const ANSWERS_AT_ONCE: usize = 1024;
+
+/// What a client asked for and can't be given yet: the newest of each kind, however often it asks.
+#[derive(Debug, Default)]
+struct Owed {
+    /// The payload of a Pong.
+    pong: Option<Box<[u8]>>,
+    /// The answer to a message.
+    text: Option<&'static str>,
+}
+
 /// Where a connection stands in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -102,8 +115,8 @@ pub struct Conn {
     pub serial: u64,
     /// The rest of a frame cut in two by a full socket, then control frames. Holds memory only while it holds bytes.
     pending: Vec<u8>,
-    /// Answers that wait for the hello.
-    held: Vec<&'static str>,
+    /// Answers that can't go out yet. Boxed: hardly anyone is owed one.
+    owed: Option<Box<Owed>>,
     /// Rows being written; let go as soon as the socket is full, for the position says what is missing.
     pub page: Option<Arc<Block>>,
     pub assembler: Assembler,
@@ -118,6 +131,10 @@ pub struct Conn {
     unsent: usize,
     /// Bytes that came after the close frame was sent.
     pub discarded: usize,
+    /// The peer has sent its close frame.
+    pub peer_closed: bool,
+    /// It has sent more than it may; what follows is read at the next tick.
+    pub paused: bool,
     _guard: Guard,
 }
 
@@ -150,7 +167,7 @@ impl Conn {
             place: Place::Behind,
             serial,
             pending: Vec::new(),
-            held: Vec::new(),
+            owed: None,
             page: None,
             assembler: Assembler::default(),
             rate: RateLimit::new(now),
@@ -161,6 +178,8 @@ impl Conn {
             closing_since: None,
             unsent: 0,
             discarded: 0,
+            peer_closed: false,
+            paused: false,
             _guard: guard,
         }
     }
@@ -176,16 +195,34 @@ impl Conn {
 
     /// Answers a client's ping; before the hello, which is to be the first text frame, the answer waits.
     pub fn answer(&mut self, text: &'static str) {
-        match self.session.awaits_hello() {
-            true => self.held.push(text),
-            false => self.push_text(text),
+        if self.is_full() || self.session.awaits_hello() {
+            self.owed.get_or_insert_default().text = Some(text);
+        } else {
+            self.push_text(text);
+            self.relieve();
         }
     }
 
-    /// Sends the answers that waited for the hello.
-    pub fn send_held(&mut self) {
-        for text in std::mem::take(&mut self.held) {
-            self.push_text(text);
+    /// Answers a protocol Ping.
+    pub fn pong(&mut self, payload: &[u8]) {
+        if self.is_full() {
+            self.owed.get_or_insert_default().pong = Some(payload.into());
+        } else {
+            self.push_control(opcode::PONG, payload);
+            self.relieve();
+        }
+    }
+
+    /// Whether the socket took less than it was given when it was last written to.
+    fn is_full(&self) -> bool {
+        self.stalled_since.is_some()
+    }
+
+    /// Writes answers before there are many, so that those beyond what the socket takes are never made.
+    fn relieve(&mut self) {
+        if self.pending.len() >= ANSWERS_AT_ONCE {
+            // A peer that is gone shows at the end of what it sent.
+            self.flush();
         }
     }
 
@@ -193,12 +230,39 @@ impl Conn {
         push_frame(&mut self.pending, opcode, payload);
     }
 
-    pub fn push_close(&mut self, code: CloseCode) {
+    pub fn push_close(&mut self, code: Option<u16>) {
         push_close(&mut self.pending, code);
     }
 
-    /// Writes what is pending.
+    /// Writes what is pending, then what is owed.
     pub fn flush(&mut self) -> Wrote {
+        match self.flush_pending() {
+            Wrote::All if self.owed.is_some() => {
+                self.push_owed();
+                self.flush_pending()
+            }
+            wrote => wrote,
+        }
+    }
+
+    fn push_owed(&mut self) {
+        let Some(mut owed) = self.owed.take() else {
+            return;
+        };
+        if self.place == Place::Closing {
+            return;
+        }
+        if let Some(payload) = owed.pong.take() {
+            self.push_control(opcode::PONG, &payload);
+        }
+        match owed.text {
+            Some(_) if self.session.awaits_hello() => self.owed = Some(owed),
+            Some(text) => self.push_text(text),
+            None => {}
+        }
+    }
+
+    fn flush_pending(&mut self) -> Wrote {
         if self.pending.is_empty() {
             return Wrote::All;
         }

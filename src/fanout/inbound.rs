@@ -1,165 +1,287 @@
-//! What clients send: WebSocket frames put together into messages, within limits. Buffers exist only while a frame or
-//! a message is incomplete.
+//! What clients send: WebSocket frames put together into messages, within limits. A payload is looked at as it comes in,
+//! so what can't become right any more is refused before its end, and buffers hold one message and one control frame at
+//! most.
 
 use std::io::Cursor;
-use std::time::Instant;
 
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use crate::protocol::{CloseCode, INBOUND_BURST, INBOUND_PER_SECOND, MAX_INBOUND_BYTES};
+use crate::protocol::{CloseCode, MAX_INBOUND_BYTES, may_be_sent_in_close};
 
 /// Largest payload of a control frame (RFC 6455, section 5.5).
 const MAX_CONTROL_BYTES: u64 = 125;
+/// Largest header of a frame: two bytes, a length of eight and a mask of four (RFC 6455, section 5.2).
+const MAX_HEADER_BYTES: usize = 14;
 
 /// A message or control frame that came in whole.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Inbound {
-    Text(String),
+pub enum Inbound<'a> {
+    Text(&'a str),
     Binary,
-    Ping(Vec<u8>),
+    Ping(&'a [u8]),
     Pong,
-    Close,
-    /// Part of a message whose end has not come; it says nothing, but it costs.
-    Fragment,
+    /// The peer's last word, with the code it gave.
+    Close(Option<u16>),
 }
 
-/// The unfinished part of what a client sends.
+/// Puts frames together. After a Close or an error it skips whatever comes.
 #[derive(Debug, Default)]
 pub struct Assembler {
-    /// Bytes of a frame that is not whole yet.
-    partial: Vec<u8>,
-    /// A fragmented message, and whether it is text. Boxed: hardly anyone sends one.
-    fragments: Option<Box<(bool, Vec<u8>)>>,
+    ended: bool,
+    /// Boxed: between messages, which is nearly always, there is nothing.
+    unfinished: Option<Box<Unfinished>>,
 }
 
 impl Assembler {
-    /// Takes in bytes and calls `each` for every message they complete.
+    /// Takes in bytes and calls `each` for every message they complete. An error, its own or one of `each`, is the code
+    /// to close with.
     pub fn take(
         &mut self,
         bytes: &[u8],
-        mut each: impl FnMut(Inbound) -> Result<(), CloseCode>,
+        mut each: impl FnMut(Inbound<'_>) -> Result<(), CloseCode>,
     ) -> Result<(), CloseCode> {
-        let joined;
-        let mut rest = if self.partial.is_empty() {
-            bytes
-        } else {
-            self.partial.extend_from_slice(bytes);
-            joined = std::mem::take(&mut self.partial);
-            &joined
+        if self.ended {
+            return Ok(());
+        }
+        let mut unfinished = match self.unfinished.take() {
+            Some(unfinished) => *unfinished,
+            None => Unfinished::default(),
         };
-        while let Some((header, payload, length)) = next_frame(rest)? {
-            rest = &rest[length..];
-            if let Some(message) = self.frame(&header, payload)? {
-                each(message)?;
+        match unfinished.take(bytes, &mut each) {
+            Ok(Flow::More) => {
+                if !unfinished.is_empty() {
+                    self.unfinished = Some(Box::new(unfinished));
+                }
+                Ok(())
+            }
+            Ok(Flow::Ended) => {
+                self.ended = true;
+                Ok(())
+            }
+            Err(code) => {
+                self.ended = true;
+                Err(code)
             }
         }
-        self.partial = rest.to_vec();
-        Ok(())
+    }
+}
+
+/// Whether anything may follow.
+enum Flow {
+    More,
+    Ended,
+}
+
+/// What has come in of a frame and of a message that are not whole yet.
+#[derive(Debug, Default)]
+struct Unfinished {
+    /// A header that was cut in two.
+    header: Vec<u8>,
+    frame: Option<Frame>,
+    /// The payload of a control frame.
+    control: Vec<u8>,
+    message: Option<Message>,
+}
+
+/// A frame whose header is known, and whose payload is coming in.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    opcode: OpCode,
+    is_final: bool,
+    mask: [u8; 4],
+    /// Bytes of the payload that came.
+    came: usize,
+    length: usize,
+}
+
+/// A message whose end has not come.
+#[derive(Debug)]
+struct Message {
+    is_text: bool,
+    bytes: Vec<u8>,
+    /// So many bytes are whole characters.
+    checked: usize,
+}
+
+impl Unfinished {
+    fn is_empty(&self) -> bool {
+        self.header.is_empty() && self.frame.is_none() && self.message.is_none()
     }
 
-    fn frame(
+    fn take(
         &mut self,
-        header: &FrameHeader,
-        payload: Vec<u8>,
-    ) -> Result<Option<Inbound>, CloseCode> {
-        match header.opcode {
-            OpCode::Control(Control::Ping) => Ok(Some(Inbound::Ping(payload))),
-            OpCode::Control(Control::Pong) => Ok(Some(Inbound::Pong)),
-            OpCode::Control(Control::Close) => Ok(Some(Inbound::Close)),
-            OpCode::Data(Data::Continue) => {
-                let mut message = self.fragments.take().ok_or(CloseCode::ProtocolError)?;
-                message.1.extend_from_slice(&payload);
-                self.data(header.is_final, message)
+        mut bytes: &[u8],
+        each: &mut impl FnMut(Inbound<'_>) -> Result<(), CloseCode>,
+    ) -> Result<Flow, CloseCode> {
+        loop {
+            let frame = match self.frame.take() {
+                Some(frame) => frame,
+                None => match self.begin_frame(&mut bytes)? {
+                    Some(frame) => frame,
+                    None => return Ok(Flow::More),
+                },
+            };
+            let frame = self.fill(frame, &mut bytes)?;
+            if frame.came < frame.length {
+                self.frame = Some(frame);
+                return Ok(Flow::More);
             }
-            OpCode::Data(Data::Text | Data::Binary) if self.fragments.is_none() => {
-                let text = header.opcode == OpCode::Data(Data::Text);
-                self.data(header.is_final, Box::new((text, payload)))
+            if let Flow::Ended = self.end_frame(frame, each)? {
+                return Ok(Flow::Ended);
             }
-            _ => Err(CloseCode::ProtocolError),
         }
     }
 
-    fn data(
-        &mut self,
-        is_final: bool,
-        message: Box<(bool, Vec<u8>)>,
-    ) -> Result<Option<Inbound>, CloseCode> {
-        if message.1.len() > MAX_INBOUND_BYTES {
+    /// Takes a header off `bytes`; `None` where it is not whole.
+    fn begin_frame(&mut self, bytes: &mut &[u8]) -> Result<Option<Frame>, CloseCode> {
+        let (here, before) = match self.header.len() {
+            0 => (*bytes, 0),
+            before => {
+                let rest = bytes.len().min(MAX_HEADER_BYTES - before);
+                self.header.extend_from_slice(&bytes[..rest]);
+                (&self.header[..], before)
+            }
+        };
+        let mut cursor = Cursor::new(here);
+        let parsed = FrameHeader::parse(&mut cursor).map_err(|_| CloseCode::ProtocolError)?;
+        let Some((header, length)) = parsed else {
+            if before == 0 {
+                self.header.extend_from_slice(bytes);
+            }
+            *bytes = &[];
+            return Ok(None);
+        };
+        let end = cursor.position() as usize;
+        if end != header.len(length) {
+            // The shortest form of a length is the only one (RFC 6455, section 5.2).
+            return Err(CloseCode::ProtocolError);
+        }
+        self.header = Vec::new();
+        *bytes = &bytes[end - before..];
+        self.allowed(&header, length).map(Some)
+    }
+
+    /// The frame, where its header may stand here.
+    fn allowed(&mut self, header: &FrameHeader, length: u64) -> Result<Frame, CloseCode> {
+        // Clients must mask; no extension was agreed on that could use the reserved bits; a length is of 63 bits.
+        let Some(mask) = header.mask else {
+            return Err(CloseCode::ProtocolError);
+        };
+        if header.rsv1 || header.rsv2 || header.rsv3 || length >> 63 != 0 {
+            return Err(CloseCode::ProtocolError);
+        }
+        let frame = Frame {
+            opcode: header.opcode,
+            is_final: header.is_final,
+            mask,
+            came: 0,
+            length: usize::try_from(length).unwrap_or(usize::MAX),
+        };
+        let so_far = match (header.opcode, &self.message) {
+            (OpCode::Control(_), _) if !header.is_final || length > MAX_CONTROL_BYTES => {
+                return Err(CloseCode::ProtocolError);
+            }
+            (OpCode::Control(_), _) => return Ok(frame),
+            (OpCode::Data(Data::Text | Data::Binary), None) => {
+                self.message = Some(Message {
+                    is_text: header.opcode == OpCode::Data(Data::Text),
+                    bytes: Vec::new(),
+                    checked: 0,
+                });
+                0
+            }
+            (OpCode::Data(Data::Continue), Some(message)) => message.bytes.len(),
+            // A message within a message, the continuation of none, an opcode that means nothing.
+            (OpCode::Data(_), _) => return Err(CloseCode::ProtocolError),
+        };
+        if frame.length > MAX_INBOUND_BYTES - so_far {
             return Err(CloseCode::TooBig);
         }
-        if !is_final {
-            self.fragments = Some(message);
-            return Ok(Some(Inbound::Fragment));
+        Ok(frame)
+    }
+
+    /// Takes what there is of a frame's payload off `bytes`.
+    fn fill(&mut self, mut frame: Frame, bytes: &mut &[u8]) -> Result<Frame, CloseCode> {
+        let (here, rest) = bytes.split_at(bytes.len().min(frame.length - frame.came));
+        *bytes = rest;
+        let keys = frame.mask.iter().cycle().skip(frame.came % 4);
+        let payload = here.iter().zip(keys).map(|(byte, key)| byte ^ key);
+        frame.came += here.len();
+        match &mut self.message {
+            Some(message) if matches!(frame.opcode, OpCode::Data(_)) => {
+                message.bytes.extend(payload);
+                message.check()?;
+            }
+            _ => self.control.extend(payload),
         }
-        match *message {
-            (true, bytes) => String::from_utf8(bytes)
-                .map(|text| Some(Inbound::Text(text)))
-                .map_err(|_| CloseCode::InvalidPayload),
-            (false, _) => Ok(Some(Inbound::Binary)),
+        Ok(frame)
+    }
+
+    /// Says what a frame that is whole completes.
+    fn end_frame(
+        &mut self,
+        frame: Frame,
+        each: &mut impl FnMut(Inbound<'_>) -> Result<(), CloseCode>,
+    ) -> Result<Flow, CloseCode> {
+        match frame.opcode {
+            OpCode::Control(Control::Close) => {
+                each(Inbound::Close(close_code(&self.control)?))?;
+                return Ok(Flow::Ended);
+            }
+            OpCode::Control(Control::Ping) => each(Inbound::Ping(&self.control))?,
+            OpCode::Control(_) => each(Inbound::Pong)?,
+            OpCode::Data(_) if frame.is_final => {
+                if let Some(message) = self.message.take() {
+                    each(message.whole()?)?;
+                }
+            }
+            OpCode::Data(_) => {}
         }
+        // Kept for the next control frame of the same bytes; a flood of them allocates once.
+        self.control.clear();
+        Ok(Flow::More)
     }
 }
 
-/// The first frame of `bytes`, unmasked, and its length on the wire; `None` where it is not whole.
-fn next_frame(bytes: &[u8]) -> Result<Option<(FrameHeader, Vec<u8>, usize)>, CloseCode> {
-    let mut cursor = Cursor::new(bytes);
-    let parsed = FrameHeader::parse(&mut cursor).map_err(|_| CloseCode::ProtocolError)?;
-    let Some((header, length)) = parsed else {
-        return Ok(None);
-    };
-    let control = matches!(header.opcode, OpCode::Control(_));
-    // Clients must mask; no extension was agreed on that could use the reserved bits.
-    let Some(mask) = header.mask else {
-        return Err(CloseCode::ProtocolError);
-    };
-    if header.rsv1
-        || header.rsv2
-        || header.rsv3
-        || (control && (!header.is_final || length > MAX_CONTROL_BYTES))
-    {
-        return Err(CloseCode::ProtocolError);
-    }
-    if length > MAX_INBOUND_BYTES as u64 {
-        return Err(CloseCode::TooBig);
-    }
-    let (start, length) = (cursor.position() as usize, length as usize);
-    let Some(masked) = bytes.get(start..start + length) else {
-        return Ok(None);
-    };
-    let payload = masked
-        .iter()
-        .zip(mask.iter().cycle())
-        .map(|(byte, key)| byte ^ key)
-        .collect();
-    Ok(Some((header, payload, start + length)))
-}
-
-/// How much a client may say: a bucket that refills.
-#[derive(Debug)]
-pub struct RateLimit {
-    left: f32,
-    at: Instant,
-}
-
-impl RateLimit {
-    pub fn new(now: Instant) -> RateLimit {
-        RateLimit {
-            left: INBOUND_BURST,
-            at: now,
+impl Message {
+    /// Refuses text that can't become UTF-8 any more, whatever follows.
+    fn check(&mut self) -> Result<(), CloseCode> {
+        if !self.is_text {
+            return Ok(());
         }
-    }
-
-    /// Takes one message; an error when there were too many.
-    pub fn take(&mut self, now: Instant) -> Result<(), CloseCode> {
-        let refill = now.duration_since(self.at).as_secs_f32() * INBOUND_PER_SECOND;
-        self.left = (self.left + refill).min(INBOUND_BURST);
-        self.at = now;
-        if self.left < 1.0 {
-            return Err(CloseCode::Policy);
+        match std::str::from_utf8(&self.bytes[self.checked..]) {
+            Ok(_) => self.checked = self.bytes.len(),
+            // A character that was begun may still be finished.
+            Err(e) if e.error_len().is_none() => self.checked += e.valid_up_to(),
+            Err(_) => return Err(CloseCode::InvalidPayload),
         }
-        self.left -= 1.0;
         Ok(())
+    }
+
+    fn whole(&self) -> Result<Inbound<'_>, CloseCode> {
+        if !self.is_text {
+            return Ok(Inbound::Binary);
+        }
+        std::str::from_utf8(&self.bytes)
+            .map(Inbound::Text)
+            .map_err(|_| CloseCode::InvalidPayload)
+    }
+}
+
+/// The code in the payload of a Close: none, or two bytes and a reason in UTF-8 (RFC 6455, section 5.5.1).
+fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseCode> {
+    let (code, reason) = match payload {
+        [] => return Ok(None),
+        [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
+        [_] => return Err(CloseCode::ProtocolError),
+    };
+    if !may_be_sent_in_close(code) {
+        return Err(CloseCode::ProtocolError);
+    }
+    match std::str::from_utf8(reason) {
+        Ok(_) => Ok(Some(code)),
+        Err(_) => Err(CloseCode::InvalidPayload),
     }
 }
 
@@ -181,16 +303,21 @@ mod tests {
         out
     }
 
-    fn all(wire: &[u8], step: usize) -> Result<Vec<Inbound>, CloseCode> {
+    /// What the bytes say, in words, when they come in steps of this size.
+    fn all(wire: &[u8], step: usize) -> Result<Vec<String>, CloseCode> {
         let (mut assembler, mut got) = (Assembler::default(), vec![]);
         for chunk in wire.chunks(step) {
             assembler.take(chunk, |message| {
-                got.push(message);
+                got.push(format!("{message:?}"));
                 Ok(())
             })?;
         }
-        assert!(assembler.partial.is_empty() && assembler.fragments.is_none());
+        assert!(assembler.unfinished.is_none());
         Ok(got)
+    }
+
+    fn end(payload: &[u8]) -> Vec<u8> {
+        frame(0x88, payload)
     }
 
     #[test]
@@ -198,37 +325,62 @@ mod tests {
         let wire = [
             frame(0x81, b"ping"),
             frame(0x01, "é".as_bytes().split_at(1).0),
-            frame(0x89, b"in between"),
+            frame(0x89, b"in"),
+            frame(0x00, b""),
             frame(0x80, "é".as_bytes().split_at(1).1),
+            frame(0x81, b""),
             frame(0x82, &[255; 4096]),
             frame(0x8a, b""),
-            frame(0x88, &1000u16.to_be_bytes()),
+            end(&[&1000u16.to_be_bytes(), "é".as_bytes()].concat()),
+            frame(0x81, b"after the end"),
+            vec![0xff; 100],
         ]
         .concat();
         for step in [1, 2, 7, wire.len()] {
             assert_eq!(
                 all(&wire, step).unwrap(),
                 [
-                    Inbound::Text("ping".into()),
-                    Inbound::Fragment,
-                    Inbound::Ping(b"in between".into()),
-                    Inbound::Text("é".into()),
-                    Inbound::Binary,
-                    Inbound::Pong,
-                    Inbound::Close
+                    r#"Text("ping")"#,
+                    "Ping([105, 110])",
+                    r#"Text("é")"#,
+                    r#"Text("")"#,
+                    "Binary",
+                    "Pong",
+                    "Close(Some(1000))",
                 ]
             );
         }
+        assert_eq!(all(&end(b""), 1).unwrap(), ["Close(None)"]);
     }
 
     #[test]
     fn what_breaks_the_rules_is_answered_with_its_code() {
         let too_long = frame(0x81, &[b'x'; 4097]);
         let fragments = [frame(0x01, &[b'x'; 4000]), frame(0x80, &[b'x'; 97])].concat();
+        let long = |length: &[u8]| [&[0x82, 0x80 | 127], length, &[0; 4]].concat();
         for (wire, code) in [
             (too_long[..8].to_vec(), CloseCode::TooBig),
-            (fragments, CloseCode::TooBig),
+            (fragments[..4016].to_vec(), CloseCode::TooBig),
+            (long(&[0x7f; 8]), CloseCode::TooBig),
+            (long(&[0xff; 8]), CloseCode::ProtocolError),
+            (long(&5u64.to_be_bytes()), CloseCode::ProtocolError),
+            (
+                vec![0x82, 0x80 | 126, 0, 125, 0, 0, 0, 0],
+                CloseCode::ProtocolError,
+            ),
             (frame(0x81, &[0xff]), CloseCode::InvalidPayload),
+            // A surrogate, a code point too high, an overlong form: each refused at its second byte.
+            (frame(0x01, &[0xed, 0xa0]), CloseCode::InvalidPayload),
+            (frame(0x01, &[0xf4, 0x90]), CloseCode::InvalidPayload),
+            (frame(0x01, &[0xc0]), CloseCode::InvalidPayload),
+            (
+                frame(0x81, &[0xff, b'x', b'x'])[..7].to_vec(),
+                CloseCode::InvalidPayload,
+            ),
+            (
+                [frame(0x01, &[0xc3]), frame(0x80, b"")].concat(),
+                CloseCode::InvalidPayload,
+            ),
             (vec![0x81, 0x01, b'x'], CloseCode::ProtocolError),
             (frame(0xc1, b"x"), CloseCode::ProtocolError),
             (frame(0x80, b"x"), CloseCode::ProtocolError),
@@ -239,24 +391,33 @@ mod tests {
             (frame(0x89, &[0; 126]), CloseCode::ProtocolError),
             (frame(0x09, b""), CloseCode::ProtocolError),
             (frame(0x83, b""), CloseCode::ProtocolError),
+            (frame(0x8b, b""), CloseCode::ProtocolError),
+            (end(&[3]), CloseCode::ProtocolError),
+            (end(&1005u16.to_be_bytes()), CloseCode::ProtocolError),
+            (
+                end(&[&1000u16.to_be_bytes()[..], &[0xff]].concat()),
+                CloseCode::InvalidPayload,
+            ),
         ] {
-            assert_eq!(
-                all(&wire, wire.len()),
-                Err(code),
-                "{:?}",
-                &wire[..wire.len().min(8)]
-            );
+            for step in [1, 3, wire.len()] {
+                assert_eq!(
+                    all(&wire, step),
+                    Err(code),
+                    "{:?}",
+                    &wire[..wire.len().min(8)]
+                );
+            }
         }
     }
 
     #[test]
-    fn a_bucket_of_sixty_refills_with_twenty_a_second() {
-        let start = Instant::now();
-        let mut limit = RateLimit::new(start);
-        assert!((0..60).all(|_| limit.take(start).is_ok()));
-        assert_eq!(limit.take(start), Err(CloseCode::Policy));
-        let later = start + std::time::Duration::from_secs(1);
-        assert!((0..20).all(|_| limit.take(later).is_ok()));
-        assert_eq!(limit.take(later), Err(CloseCode::Policy));
+    fn nothing_is_kept_between_messages_and_nothing_is_understood_after_an_error() {
+        let mut assembler = Assembler::default();
+        let bad = [frame(0x83, b""), frame(0x81, b"x")].concat();
+        assert!(assembler.take(&frame(0x81, b"x"), |_| Ok(())).is_ok());
+        assert!(assembler.unfinished.is_none());
+        assert!(assembler.take(&bad, |_| Ok(())).is_err());
+        let said = |_: Inbound<'_>| panic!("it has ended");
+        assert!(assembler.take(&frame(0x81, b"x"), said).is_ok());
     }
 }

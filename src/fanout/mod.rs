@@ -3,6 +3,7 @@
 
 mod conn;
 mod inbound;
+mod rate;
 mod shard;
 mod wheel;
 

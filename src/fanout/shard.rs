@@ -30,6 +30,8 @@ pub const WAKE: Token = Token(usize::MAX);
 const TICK: Duration = Duration::from_millis(250);
 /// How often pages kept for others are tidied up while nobody is connected.
 const TIDYING: Duration = Duration::from_secs(2);
+/// Bytes taken from clients before a look for live rows: well under a millisecond of work.
+const HEARD_AT_ONCE: usize = 64 * 1024;
 
 pub struct Shard {
     registry: Registry,
@@ -43,6 +45,10 @@ pub struct Shard {
     ready: Vec<ConnId>,
     /// Connections whose socket may hold more to read.
     unread: Vec<ConnId>,
+    /// Connections that sent more than they may: read again at the next tick.
+    paused: Vec<ConnId>,
+    /// Bytes clients sent since the feeds were last looked at.
+    heard: usize,
     /// Connections whose socket is full.
     stalled: HashSet<usize>,
     closing: HashSet<usize>,
@@ -113,6 +119,8 @@ impl Shard {
             next_tick: now + TICK,
             ready: Vec::new(),
             unread: Vec::new(),
+            paused: Vec::new(),
+            heard: 0,
             stalled: HashSet::new(),
             closing: HashSet::new(),
             retry: Vec::new(),
@@ -132,11 +140,13 @@ impl Shard {
         for id in std::mem::take(&mut self.unread) {
             if self.is(id) {
                 self.socket_event(id.slot, true);
+                self.look_after_hearing();
             }
         }
         for event in events {
             if event.token() != WAKE {
                 self.socket_event(event.token().0, event.is_readable() || event.is_error());
+                self.look_after_hearing();
             }
         }
         for id in std::mem::take(&mut self.ready) {
@@ -183,6 +193,14 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// Live rows do not wait for clients that talk much.
+    fn look_after_hearing(&mut self) {
+        if self.heard >= HEARD_AT_ONCE {
+            self.heard = 0;
+            self.take_moved();
+        }
     }
 
     fn take_moved(&mut self) {

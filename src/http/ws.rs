@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
@@ -21,6 +24,12 @@ use crate::session::Session;
 
 /// The subprotocol a client may ask for; it is the same protocol with and without.
 const SUBPROTOCOL: &str = "walcast.v1";
+
+/// Base64 as clients write it: the last digit may hold bits that say nothing, as in an example of RFC 6455 itself.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// The feed that is served at this path.
 pub async fn feed_of(path: FullPath, app: Arc<App>) -> Result<Arc<Feed>, Rejection> {
@@ -50,9 +59,14 @@ async fn accept(
     app: &Arc<App>,
 ) -> Result<Response, HttpError> {
     let request = query::subscription(raw, feed.schema().as_deref())?;
-    let (key, on_upgrade) = match (websocket_key(headers), on_upgrade) {
-        (Some(key), Some(on_upgrade)) => (key, on_upgrade),
-        _ => return Ok(upgrade_required()),
+    if !asks_for_websocket(headers) {
+        return Ok(upgrade_required());
+    }
+    let key = websocket_key(headers)?;
+    has_no_body(headers)?;
+    // hyper has one for every HTTP/1.1 request that asks for an upgrade.
+    let Some(on_upgrade) = on_upgrade else {
+        return Ok(upgrade_required());
     };
     if *app.draining.borrow() {
         return Err(HttpError::unavailable("the daemon is shutting down"));
@@ -71,8 +85,8 @@ async fn accept(
     Ok(switching_protocols(key, headers))
 }
 
-/// The client's key, where this is a WebSocket handshake.
-fn websocket_key(headers: &HeaderMap) -> Option<&HeaderValue> {
+/// Whether this is a WebSocket handshake of the version there is.
+fn asks_for_websocket(headers: &HeaderMap) -> bool {
     let has = |name: header::HeaderName, token: &str| {
         headers
             .get_all(name)
@@ -84,10 +98,43 @@ fn websocket_key(headers: &HeaderMap) -> Option<&HeaderValue> {
                     .any(|part| part.trim().eq_ignore_ascii_case(token))
             })
     };
-    let handshake = has(header::UPGRADE, "websocket")
+    has(header::UPGRADE, "websocket")
         && has(header::CONNECTION, "upgrade")
-        && has(header::SEC_WEBSOCKET_VERSION, "13");
-    headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| handshake)
+        && has(header::SEC_WEBSOCKET_VERSION, "13")
+}
+
+/// The client's key: one header, 16 bytes in base64 (RFC 6455, section 4.2.1).
+fn websocket_key(headers: &HeaderMap) -> Result<&HeaderValue, HttpError> {
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+    if let (Some(key), None) = (keys.next(), keys.next())
+        && let Ok(bytes) = BASE64.decode(key.as_bytes())
+        && bytes.len() == 16
+    {
+        return Ok(key);
+    }
+    let message = "Sec-WebSocket-Key must be there once, with 16 bytes in base64; a WebSocket library makes one for each \
+                   connection";
+    Err(HttpError::new(
+        StatusCode::BAD_REQUEST,
+        "bad_handshake",
+        message,
+    ))
+}
+
+/// Bytes of a body would be read as frames.
+fn has_no_body(headers: &HeaderMap) -> Result<(), HttpError> {
+    let length = headers.get(header::CONTENT_LENGTH);
+    if headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
+    {
+        let message =
+            "a WebSocket handshake has no body: leave out Content-Length and Transfer-Encoding";
+        return Err(HttpError::new(
+            StatusCode::BAD_REQUEST,
+            "bad_handshake",
+            message,
+        ));
+    }
+    Ok(())
 }
 
 fn upgrade_required() -> Response {

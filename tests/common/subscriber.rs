@@ -98,6 +98,18 @@ impl Subscriber {
             .unwrap_or_else(|| panic!("nothing came for {PATIENCE:?}{}", self.so_far()))
     }
 
+    /// The next message of any kind, Pings and Pongs too.
+    #[track_caller]
+    pub fn next_message(&mut self) -> Message {
+        let stream = self.socket.get_ref();
+        stream
+            .set_nonblocking(false)
+            .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
+            .expect("a socket takes a time limit");
+        let message = self.socket.read();
+        message.unwrap_or_else(|e| panic!("no message came: {e}{}", self.so_far()))
+    }
+
     /// The next text frame or the close, `None` where nothing came in time.
     #[track_caller]
     pub fn receive_within(&mut self, time: Duration) -> Option<Received> {

@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use tungstenite::Message;
 
 use crate::common::http;
-use crate::common::{Daemon, STOCK_FEED, wait_until};
-use crate::raw::{CLOSE, PING, TEXT, frame, next_frame, silent};
+use crate::common::{Daemon, STOCK_FEED};
+use crate::raw::{PING, PONG, TEXT, frame, next_frame, silent};
 
 #[test]
 fn pings_are_answered_in_their_own_form() {
@@ -14,15 +14,18 @@ fn pings_are_answered_in_their_own_form() {
     let mut plain = walcast.subscribe("");
     for (ping, pong) in [
         ("ping", "pong"),
+        ("ping\n", "pong"),
+        ("ping\r\n", "pong"),
         (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#),
         (r#" {"at": 5, "type" : "ping"} "#, r#"{"type":"pong"}"#),
+        ("{\"type\":\"\\u0070ing\"}\n", r#"{"type":"pong"}"#),
     ] {
         plain.send(ping);
         assert_eq!(plain.next_text(), pong);
     }
     assert_eq!(
         walcast.metric(r#"walcast_client_messages_total{kind="ping"}"#),
-        3.0
+        6.0
     );
 }
 
@@ -34,6 +37,8 @@ fn other_messages_are_counted_and_ignored() {
         "",
         "PING",
         " ping",
+        "ping\n.",
+        "\n",
         "pong",
         "\"ping\"",
         "[\"ping\"]",
@@ -64,24 +69,27 @@ fn a_protocol_ping_is_answered_with_its_payload() {
 }
 
 #[test]
-fn a_client_that_closes_is_answered_with_a_close() {
+fn pings_and_pongs_of_the_protocol_are_no_messages_that_count() {
+    const PINGS: u32 = 1_000;
     let walcast = Daemon::start_new();
     let mut stream = silent(walcast.address(), STOCK_FEED);
+    let both = |n: u32| [frame(PONG, b""), frame(PING, &n.to_be_bytes())].concat();
+    let bytes: Vec<u8> = (0..PINGS).flat_map(both).collect();
+    stream.write_all(&bytes).expect("walcast reads");
     stream
-        .write_all(&frame(CLOSE, &1000u16.to_be_bytes()))
-        .expect("walcast reads");
-    assert_eq!(
-        next_frame(&mut stream),
-        (CLOSE, 1000u16.to_be_bytes().to_vec())
-    );
-    assert_eq!(
-        stream.read(&mut [0]).expect("an orderly end"),
-        0,
-        "the server ends the connection"
-    );
-    wait_until("nobody is connected", || {
-        walcast.metric("walcast_ws_connections_active") == 0.0
-    });
+        .write_all(&frame(TEXT, b"ping"))
+        .expect("the connection is open");
+    let mut pongs = vec![];
+    loop {
+        match next_frame(&mut stream) {
+            (PONG, payload) => pongs.push(payload),
+            (TEXT, text) => break assert_eq!(text, b"pong"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(pongs.is_sorted(), "out of order");
+    assert_eq!(pongs.last(), Some(&(PINGS - 1).to_be_bytes().to_vec()));
+    assert_eq!(walcast.connection_errors("policy"), 0.0);
 }
 
 #[test]

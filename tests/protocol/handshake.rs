@@ -86,6 +86,39 @@ fn what_is_no_websocket_handshake_is_told_to_upgrade() {
 }
 
 #[test]
+fn a_bad_key_is_refused() {
+    let walcast = Daemon::start_new();
+    let ask = |keys: &[&str], more: &[(&str, &str)]| {
+        let keys = keys.iter().map(|key| ("Sec-WebSocket-Key", *key));
+        let headers = http::UPGRADE[..3].iter().copied().chain(keys);
+        let headers: Vec<_> = headers.chain(more.iter().copied()).collect();
+        walcast.request("GET", STOCK_FEED, &headers, b"")
+    };
+    let good = http::UPGRADE[3].1;
+    let bad: [&[&str]; 7] = [
+        &[],
+        &[""],
+        &["x"],
+        &["dGhlIHNhbXBsZSBub25jZQ"],
+        &["dGhlIHNhbXBsZSBub25jZSE="],
+        &["not base64, 24 letters !"],
+        &[good, good],
+    ];
+    for keys in bad {
+        let refused = ask(keys, &[]);
+        assert_eq!(refused.status, 400, "{keys:?}");
+        assert_eq!(refused.error_code(), "bad_handshake");
+        assert!(refused.error_message().contains("Sec-WebSocket-Key"));
+    }
+    for body in [("Content-Length", "4"), ("Transfer-Encoding", "chunked")] {
+        assert_eq!(ask(&[good], &[body]).status, 400, "{body:?}");
+    }
+    assert_eq!(ask(&[good], &[("Content-Length", "0")]).status, 101);
+    let example_of_the_standard = "AQIDBAUGBwgJCgsMDQ4PEC==";
+    assert_eq!(ask(&[example_of_the_standard], &[]).status, 101);
+}
+
+#[test]
 fn browsers_come_in_from_the_same_origin_from_loopback_and_from_listed_origins() {
     let walcast = Daemon::on_new_file()
         .option("--origin", "https://console.example.com")

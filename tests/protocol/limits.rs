@@ -100,6 +100,31 @@ fn violations_of_the_protocol_are_closed_with_their_code() {
         ("a Ping of 126 bytes", 1002, frame(PING, &[0; 126])),
         ("text that is not UTF-8", 1007, frame(TEXT, b"\xff")),
         (
+            "a length of two bytes where one would do",
+            1002,
+            vec![TEXT, 0x80 | 126, 0, 1, 0, 0, 0, 0, b'x'],
+        ),
+        (
+            "a length of eight bytes where two would do",
+            1002,
+            [&[TEXT, 0x80 | 127, 0, 0, 0, 0, 0, 0, 1, 0], &[0; 260][..]].concat(),
+        ),
+        (
+            "a length of 64 bits",
+            1002,
+            vec![TEXT, 0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ),
+        (
+            "text that can't become UTF-8, whatever follows",
+            1007,
+            frame(0x01, b"\xf4\x90"),
+        ),
+        (
+            "the beginning of a frame that can't become UTF-8",
+            1007,
+            frame(TEXT, b"\xed\xa0 and so on")[..9].to_vec(),
+        ),
+        (
             "text that ends within a character",
             1007,
             [frame(0x01, b"\xc3"), frame(0x80, b"")].concat(),

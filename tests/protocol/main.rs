@@ -4,6 +4,7 @@
 mod common;
 
 mod client_messages;
+mod closing;
 mod drain;
 mod feeds;
 mod handshake;

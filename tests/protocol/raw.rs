@@ -9,6 +9,7 @@ use crate::common::http;
 
 pub const TEXT: u8 = 0x81;
 pub const PING: u8 = 0x89;
+pub const PONG: u8 = 0x8a;
 pub const CLOSE: u8 = 0x88;
 
 /// A frame as a client sends it, masked with zeros. `first` holds FIN, the reserved bits and the opcode.

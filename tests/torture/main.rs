@@ -9,3 +9,4 @@ mod common;
 mod companions;
 mod faults;
 mod scale;
+mod talkers;

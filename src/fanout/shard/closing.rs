@@ -23,7 +23,17 @@ impl Shard {
             feed = conn.session.feed().config.name,
             "closing a connection"
         );
-        let head = self.feeds[conn.session.feed().index].view.head;
+        self.send_close(slot, Some(code.code()));
+    }
+
+    /// The peer has closed: its own code, or none where it gave none, is the answer and the last word.
+    pub(super) fn answer_close(&mut self, slot: usize, code: Option<u16>) {
+        self.conns[slot].peer_closed = true;
+        self.send_close(slot, code);
+    }
+
+    fn send_close(&mut self, slot: usize, code: Option<u16>) {
+        let head = self.feeds[self.conns[slot].session.feed().index].view.head;
         self.leave_cohort(slot, head);
         let conn = &mut self.conns[slot];
         conn.page = None;
@@ -31,11 +41,6 @@ impl Shard {
         conn.place = Place::Closing;
         conn.closing_since = Some(Instant::now());
         self.closing.insert(slot);
-        if code == CloseCode::Normal {
-            // The peer has closed already: ours is the answer, and the last word.
-            conn.flush();
-            return self.remove(slot);
-        }
         match conn.flush() {
             Wrote::All => conn.stream.shutdown(),
             Wrote::Part(_) => drop(self.stalled.insert(slot)),
@@ -43,13 +48,17 @@ impl Shard {
         }
     }
 
-    /// Ends the writing side once the close frame is out.
+    /// Once the close frame is out, ends the writing side; once both have closed, the connection.
     pub(super) fn drop_if_closed(&mut self, slot: usize) {
-        if let Some(conn) = self.conns.get(slot)
-            && conn.place == Place::Closing
-            && !conn.has_pending()
-        {
-            conn.stream.shutdown();
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
+        if conn.place != Place::Closing || conn.has_pending() {
+            return;
+        }
+        match conn.peer_closed {
+            true => self.remove(slot),
+            false => conn.stream.shutdown(),
         }
     }
 

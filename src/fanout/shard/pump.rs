@@ -183,7 +183,6 @@ impl Shard {
                 };
                 if let Some(control) = conn.session.opened(&bounds) {
                     conn.push_text(&control.json());
-                    conn.send_held();
                 }
                 self.pump(id);
             }

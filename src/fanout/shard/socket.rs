@@ -8,12 +8,13 @@ use super::Shard;
 use crate::fanout::ConnId;
 use crate::fanout::conn::{Place, Wrote};
 use crate::fanout::inbound::Inbound;
-use crate::protocol::{CloseCode, JSON_PONG, TEXT_PONG, opcode};
+use crate::protocol::{JSON_PONG, TEXT_PONG};
 
 /// Buffers read of one client before others have their turn.
 const READS: usize = 4;
-/// Bytes a client may go on sending after it was told that the connection closes.
-const DISCARDED: usize = 64 * 1024;
+/// Bytes a client may go on sending after it was told that the connection closes. Who is in the middle of a large
+/// message should not lose the reason to a reset.
+const DISCARDED: usize = 4 * 1024 * 1024;
 
 impl Shard {
     pub(super) fn socket_event(&mut self, slot: usize, readable: bool) {
@@ -41,9 +42,15 @@ impl Shard {
             let Some(conn) = self.conns.get_mut(slot) else {
                 break false;
             };
+            let serial = conn.serial;
+            if conn.place != Place::Closing && !conn.rate.may_read(Instant::now()) {
+                if !std::mem::replace(&mut conn.paused, true) {
+                    self.paused.push(ConnId { slot, serial });
+                }
+                break true;
+            }
             if reads == READS {
                 // There may be more, and no event will tell of it.
-                let serial = conn.serial;
                 self.unread.push(ConnId { slot, serial });
                 break true;
             }
@@ -54,6 +61,7 @@ impl Shard {
                     break false;
                 }
                 Ok(n) => {
+                    self.heard += n;
                     self.received(slot, &buffer[..n]);
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break true,
@@ -75,48 +83,54 @@ impl Shard {
         };
         let now = Instant::now();
         conn.last_heard = now;
+        if conn.place == Place::Closing {
+            return self.discard(slot, bytes);
+        }
+        conn.rate.take_bytes(bytes.len(), now);
         let mut assembler = std::mem::take(&mut conn.assembler);
-        let mut peer_closed = false;
-        let mut result = assembler.take(bytes, |message| {
-            if conn.place == Place::Closing {
-                peer_closed |= message == Inbound::Close;
-                return Ok(());
-            }
-            if message != Inbound::Close {
-                conn.rate.take(now)?;
-            }
+        let mut closed = None;
+        let result = assembler.take(bytes, |message| {
             match message {
                 Inbound::Text(text) => {
-                    let answer = answer_to(&text);
+                    conn.rate.take_message(now)?;
+                    let answer = answer_to(text);
                     let kind = if answer.is_some() { "ping" } else { "other" };
                     metrics.client_messages.with_label_values(&[kind]).inc();
                     if let Some(answer) = answer {
                         conn.answer(answer);
                     }
                 }
-                Inbound::Binary => metrics.client_messages.with_label_values(&["other"]).inc(),
-                Inbound::Ping(payload) => conn.push_control(opcode::PONG, &payload),
-                Inbound::Pong | Inbound::Fragment => {}
-                Inbound::Close => peer_closed = true,
+                Inbound::Binary => {
+                    conn.rate.take_message(now)?;
+                    metrics.client_messages.with_label_values(&["other"]).inc();
+                }
+                Inbound::Ping(payload) => conn.pong(payload),
+                Inbound::Pong => {}
+                Inbound::Close(code) => closed = Some(code),
             }
             Ok(())
         });
         conn.assembler = assembler;
-        if conn.place == Place::Closing {
-            conn.discarded += bytes.len();
-            // Both have said it, or the peer talks on in place of it.
-            if peer_closed || result.is_err() || conn.discarded > DISCARDED {
-                self.remove(slot);
-            }
-            return;
+        match (result, closed) {
+            (Err(code), _) => self.close(slot, code),
+            (Ok(()), Some(code)) => self.answer_close(slot, code),
+            (Ok(()), None) => self.flush_answers(slot),
         }
-        if peer_closed {
-            result = Err(CloseCode::Normal);
+    }
+
+    /// Takes what a client sends after it was told that the connection closes: nothing but its Close means anything.
+    fn discard(&mut self, slot: usize, bytes: &[u8]) {
+        let conn = &mut self.conns[slot];
+        let peer_closed = &mut conn.peer_closed;
+        // Whatever else is wrong with it, the connection ends.
+        let _ = conn.assembler.take(bytes, |message| {
+            *peer_closed |= matches!(message, Inbound::Close(_));
+            Ok(())
+        });
+        conn.discarded += bytes.len();
+        if conn.discarded > DISCARDED {
+            self.remove(slot);
         }
-        if let Err(code) = result {
-            return self.close(slot, code);
-        }
-        self.flush_answers(slot);
     }
 
     /// Sends what a caught-up subscriber is owed besides rows.
@@ -137,12 +151,12 @@ impl Shard {
     }
 }
 
-/// The answer to a client's `ping`, in the form it asked in.
+/// The answer to a client's `ping`, in the form it asked in. Who types it in a terminal sends the line's end too.
 fn answer_to(text: &str) -> Option<&'static str> {
-    if text == "ping" {
+    if text.trim_end_matches(['\r', '\n']) == "ping" {
         return Some(TEXT_PONG);
     }
-    if !text.contains("ping") {
+    if !text.trim_start().starts_with('{') {
         return None;
     }
     let json: serde_json::Value = serde_json::from_str(text).ok()?;

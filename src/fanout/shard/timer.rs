@@ -20,6 +20,12 @@ impl Shard {
                 self.pump(id);
             }
         }
+        for id in std::mem::take(&mut self.paused) {
+            if self.is(id) {
+                self.conns[id.slot].paused = false;
+                self.socket_event(id.slot, true);
+            }
+        }
         self.end_stalled(now);
         for id in self.wheel.due(now) {
             if self.is(id) {
