@@ -10,6 +10,7 @@ pub mod database;
 pub mod event_source;
 pub mod http;
 pub mod log;
+pub mod random;
 pub mod settings;
 pub mod subscriber;
 pub mod wait;

@@ -6,12 +6,11 @@ mod common;
 
 mod client;
 mod model;
-mod random;
 
 use client::{Client, Wish};
 use common::Daemon;
+use common::random::Random;
 use model::{Model, TENANTS};
-use random::Random;
 
 const SEEDS: [u64; 4] = [1, 2, 35, 39];
 const STEPS: usize = 400;

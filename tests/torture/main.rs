@@ -9,4 +9,5 @@ mod common;
 mod companions;
 mod faults;
 mod scale;
+mod soak;
 mod talkers;

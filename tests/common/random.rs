@@ -19,6 +19,11 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
+    /// A seed for another sequence.
+    pub fn seed(&mut self) -> u64 {
+        self.next()
+    }
+
     pub fn below(&mut self, bound: usize) -> usize {
         ((self.next() >> 32) % bound as u64) as usize
     }
