@@ -60,15 +60,16 @@ impl Probe {
     ) -> rusqlite::Result<Vec<Option<i64>>> {
         let mut tops = vec![None; feeds];
         if !self.sequences.is_empty() {
-            let mut statement =
-                connection.prepare_cached("SELECT name, seq FROM sqlite_sequence")?;
+            let mut statement = connection
+                .prepare_cached("SELECT name, CAST(seq AS INTEGER) FROM sqlite_sequence")?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 // Anybody may write anything into this table.
                 let known = row.get_ref(0)?.as_str().ok();
                 let known = known.and_then(|name| self.sequences.get(name));
+                let top: Option<i64> = row.get(1)?;
                 for &feed in known.into_iter().flatten() {
-                    tops[feed] = row.get_ref(1)?.as_i64().ok();
+                    tops[feed] = tops[feed].or(top);
                 }
             }
         }

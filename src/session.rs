@@ -410,6 +410,7 @@ mod tests {
     fn a_replaced_history_closes_plain_subscribers_and_resets_resumable_ones() {
         let feed = feed();
         feed.opened(Arc::new(crate::sqlite::table::Schema {
+            version: 1,
             table: crate::sqlite::table::Table {
                 name: "t".into(),
                 columns: vec![],

@@ -253,6 +253,7 @@ mod tests {
             truncate: None,
         });
         Schema {
+            version: 1,
             exposed: exposed.collect(),
             table,
             key_place: 0,

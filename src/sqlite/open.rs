@@ -162,6 +162,7 @@ pub fn open_reading(path: &Path, busy: Duration) -> Result<Connection, Unavailab
     )
     .map_err(unavailable)?;
     connection.busy_timeout(busy).map_err(unavailable)?;
+    names_are_names(&connection).map_err(unavailable)?;
     connection
         .execute_batch(
             "PRAGMA query_only = ON; PRAGMA cache_size = -1024; PRAGMA temp_store = MEMORY;",
@@ -170,6 +171,16 @@ pub fn open_reading(path: &Path, busy: Duration) -> Result<Connection, Unavailab
     leave_on_close(&connection, true).map_err(unavailable)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// Makes a double-quoted name that is no column an error. SQLite would take it for a string, and a column renamed between
+/// two reads would come as its own name in every row.
+///
+/// Not for a connection that writes: the triggers of the user's own that fire there may be written that way.
+pub fn names_are_names(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
+    Ok(())
 }
 
 /// Has the connection do as SQLite's usually do when they are the last to close: write the WAL to the database and

@@ -11,13 +11,15 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 
 use crate::hub::{Feed, Presence};
-use crate::sqlite::open::{FileId, Unavailable, open_reading};
+use crate::sqlite::open::{FileId, Unavailable, open_reading, schema_version};
 use crate::sqlite::openings::{Opening, Openings};
 use crate::sqlite::reader::RowReader;
-use crate::sqlite::table::Schema;
+use crate::sqlite::table::{Schema, TableError};
 
 /// How long a thread keeps its connection without work.
 const IDLE: Duration = Duration::from_secs(5);
+/// How often a read is begun again because the schema changed under it.
+const READ_AGAIN: usize = 8;
 /// How long a read waits for locks. In WAL mode only recovery and exclusive locking make it wait at all.
 const BUSY: Duration = Duration::from_secs(2);
 
@@ -205,13 +207,14 @@ impl PooledReader {
         open.is_some_and(|open| !open.opening.is_current())
     }
 
-    /// Runs `read` on the feed's table as its schema is now. `None` in place of a reader: there is no table yet.
+    /// Runs `read` on the feed's table as its schema is now, again where that changes meanwhile. `None` in place of a
+    /// reader: there is no table yet.
     ///
     /// A panic is an error like others, so that whoever waits hears of it.
     pub fn with_feed<T>(
         &mut self,
         feed: &Feed,
-        read: impl FnOnce(Option<(&Connection, &mut RowReader)>) -> rusqlite::Result<T>,
+        read: impl FnMut(Option<(&Connection, &mut RowReader)>) -> rusqlite::Result<T>,
     ) -> Result<T, Unavailable> {
         let result = catch_unwind(AssertUnwindSafe(|| self.read_feed(feed, read)));
         let result = result.unwrap_or_else(|_| {
@@ -228,7 +231,7 @@ impl PooledReader {
     fn read_feed<T>(
         &mut self,
         feed: &Feed,
-        read: impl FnOnce(Option<(&Connection, &mut RowReader)>) -> rusqlite::Result<T>,
+        mut read: impl FnMut(Option<(&Connection, &mut RowReader)>) -> rusqlite::Result<T>,
     ) -> Result<T, Unavailable> {
         let path = self.path.clone();
         let Some(schema) = feed.schema() else {
@@ -244,8 +247,23 @@ impl PooledReader {
         let OpenReader {
             connection, feeds, ..
         } = self.opened()?;
-        read(Some((connection, current_reader(feeds, feed, &schema))))
-            .map_err(|e| Unavailable::from_sqlite(&e, &path))
+        let failed = |e: rusqlite::Error| Unavailable::from_sqlite(&e, &path);
+        for _ in 0..READ_AGAIN {
+            let reader = match current_reader(feeds, feed, &schema, connection) {
+                Ok(reader) => reader,
+                Err(TableError::Missing) => return read(None).map_err(failed),
+                Err(error) => return Err(error.unavailable(&feed.config.table, &path)),
+            };
+            let result = read(Some((connection, reader)));
+            // A page may have been read in part under either schema, and a column of the old one is an error.
+            if reader.is_current(connection).map_err(failed)? {
+                return result.map_err(failed);
+            }
+        }
+        let table = &feed.config.table;
+        Err(Unavailable::Busy(format!(
+            "the schema changed whenever the table {table} was read"
+        )))
     }
 
     /// The connection, made anew where the path names another file than the one that is open.
@@ -270,18 +288,25 @@ impl PooledReader {
     }
 }
 
-/// The reader of a feed under its schema as it is now.
+/// The reader of a feed under its schema as it is now: the one `known` to the feed, where that is not behind.
 fn current_reader<'a>(
     feeds: &'a mut HashMap<usize, RowReader>,
     feed: &Feed,
-    schema: &Arc<Schema>,
-) -> &'a mut RowReader {
-    let make = || RowReader::new(&feed.config, Arc::clone(schema), feed.max_row_bytes);
-    let reader = feeds.entry(feed.index).or_insert_with(make);
-    if !Arc::ptr_eq(&reader.schema, schema) {
-        *reader = make();
+    known: &Arc<Schema>,
+    connection: &Connection,
+) -> Result<&'a mut RowReader, TableError> {
+    let version = schema_version(connection)?;
+    let make = |schema| RowReader::new(&feed.config, schema, feed.max_row_bytes);
+    let entry = feeds.entry(feed.index);
+    let reader = entry.or_insert_with(|| make(Arc::clone(known)));
+    if known.version == version {
+        if !Arc::ptr_eq(&reader.schema, known) {
+            *reader = make(Arc::clone(known));
+        }
+    } else if reader.schema.version != version {
+        *reader = make(Arc::new(Schema::of_feed(connection, &feed.config)?));
     }
-    reader
+    Ok(reader)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::change::{Block, Cursor, Matches};
 use crate::config::FeedConfig;
 use crate::filter::{Filter, FilterId, FilterIndex, quote_identifier};
 use crate::sqlite::encode::Encoder;
+use crate::sqlite::open::schema_version;
 use crate::sqlite::table::Schema;
 pub use history::{HistoryPage, HistoryQuery, TOTAL_CAP};
 use page::Page;
@@ -74,6 +75,11 @@ impl RowReader {
             message: Vec::new(),
             schema,
         }
+    }
+
+    /// Whether the table is still as this reader knows it. What was read is good if it is afterwards, too.
+    pub fn is_current(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        Ok(schema_version(connection)? == self.schema.version)
     }
 
     /// Reads the rows above `head` and looks at the row at `head` on the way, asking `filters` about each row.

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::config::FeedConfig;
 use crate::filter::{ColumnKind, quote_identifier};
-use crate::sqlite::open::Unavailable;
+use crate::sqlite::open::{Unavailable, schema_version};
 
 /// A table as the file describes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,15 +144,17 @@ impl Table {
         self.extreme(connection, "min")
     }
 
-    /// What `sqlite_sequence` says of an AUTOINCREMENT table.
+    /// What `sqlite_sequence` says of an AUTOINCREMENT table. Anybody may write anything there; as SQLite does it, the first
+    /// of several rows counts, and what is no integer is made one.
     pub fn sequence(&self, connection: &Connection) -> rusqlite::Result<Option<i64>> {
         if !self.autoincrement {
             return Ok(None);
         }
         connection
-            .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = ?1")?
+            .prepare_cached("SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = ?1")?
             .query_row([&self.name], |row| row.get(0))
             .optional()
+            .map(Option::flatten)
     }
 
     fn extreme(&self, connection: &Connection, which: &str) -> rusqlite::Result<Option<i64>> {
@@ -294,6 +296,8 @@ fn declares_autoincrement(sql: &str) -> bool {
 /// A table as one feed shows it: which columns leave, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schema {
+    /// Of the file's schema this was read from. Where it is another by now, the table may be, too.
+    pub version: i64,
     pub table: Table,
     /// Exposed columns in table order. The key is always among them: without it nobody could resume.
     pub exposed: Vec<Exposed>,
@@ -315,6 +319,8 @@ pub struct Exposed {
 impl Schema {
     /// Introspects the feed's table and applies the feed's choice of columns.
     pub fn of_feed(connection: &Connection, feed: &FeedConfig) -> Result<Schema, TableError> {
+        // Asked first: what is read after it is no older.
+        let version = schema_version(connection)?;
         let table = Table::introspect(connection, &feed.table, feed.key.as_deref())?;
         check_columns(&table, feed)?;
         let exposed = exposed_columns(&table, feed);
@@ -328,6 +334,7 @@ impl Schema {
                 ))
             })?;
         Ok(Schema {
+            version,
             table,
             exposed,
             key_place,

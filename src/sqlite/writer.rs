@@ -351,6 +351,7 @@ mod tests {
             })
             .collect();
         Schema {
+            version: 1,
             table,
             exposed,
             key_place: 0,

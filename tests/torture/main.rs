@@ -9,5 +9,6 @@ mod common;
 mod companions;
 mod faults;
 mod scale;
+mod schemas;
 mod soak;
 mod talkers;

@@ -10,7 +10,7 @@ use super::feeds;
 use super::report::{Report, quoted, size};
 use crate::accounts::{Owned, User};
 use crate::config::{Config, JournalMode};
-use crate::sqlite::open::{FileId, Unavailable, open_reading, tidy_on_close};
+use crate::sqlite::open::{FileId, Unavailable, names_are_names, open_reading, tidy_on_close};
 
 /// How long a look waits for locks.
 const BUSY: Duration = Duration::from_secs(2);
@@ -153,6 +153,7 @@ fn open_uri(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
         flags,
     )?;
     connection.busy_timeout(BUSY)?;
+    names_are_names(&connection)?;
     Ok(connection)
 }
 

@@ -375,11 +375,14 @@ impl<'a> Tail<'a> {
                 opening,
             });
         }
-        let result = read(self.reader.as_mut()?);
-        if result.is_err() {
+        let reader = self.reader.as_mut()?;
+        let result = read(reader);
+        // The feed loop soon has the table as it is now.
+        let is_good = result.is_ok() && reader.rows.is_current(&reader.connection).ok()?;
+        if !is_good {
             self.reader = None;
         }
-        result.ok()
+        result.ok().filter(|_| is_good)
     }
 }
 
