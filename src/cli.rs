@@ -153,6 +153,32 @@ pub struct ServeArgs {
     )]
     pub origin: Vec<String>,
 
+    /// Name this daemon is reached by, besides IP addresses, localhost and the hosts of the origins; may be repeated
+    /// [default: none]
+    ///
+    /// Requests for any other name are refused (421): a page whose own name was pointed at this address gets nothing.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "WALCAST_ALLOW_HOST",
+        hide_env_values = true,
+        value_delimiter = ',',
+        help_heading = ACCESS
+    )]
+    pub allow_host: Vec<String>,
+
+    /// Address or network of proxies whose X-Forwarded-For or Forwarded tells the client's address, or `unix`; may be
+    /// repeated [default: none]
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        env = "WALCAST_TRUSTED_PROXY",
+        hide_env_values = true,
+        value_delimiter = ',',
+        help_heading = ACCESS
+    )]
+    pub trusted_proxy: Vec<String>,
+
     /// Serve anyone who can connect, also beyond loopback [default: false]
     #[arg(
         long,
@@ -176,7 +202,7 @@ pub struct ServeArgs {
     )]
     pub max_connections: Option<String>,
 
-    /// Connections from one address; loopback is exempt [default: 1000]
+    /// Connections from one IPv4 address or IPv6 /64; loopback is exempt [default: 1000]
     #[arg(
         long,
         value_name = "N",

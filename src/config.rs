@@ -1,5 +1,6 @@
 //! The resolved configuration: what flags, environment and file come to. The only validator.
 
+mod access;
 mod describe;
 mod feeds;
 mod layers;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::ServeArgs;
+pub use access::{AccessRules, TrustedProxy};
 use layers::{Layers, Node, Place};
 pub use reload::Reload;
 
@@ -34,8 +36,8 @@ pub struct Config {
     pub feeds: Vec<FeedConfig>,
     /// Serve anyone although the address is not loopback (`auth.anonymous`).
     pub anonymous: bool,
-    /// Browser origins allowed besides same origin and loopback, e.g. `https://console.example.com`; `*` allows all.
-    pub origins: Vec<String>,
+    /// Who may come in otherwise.
+    pub access: AccessRules,
     pub limits: Limits,
     /// `tracing` filter directives, e.g. `info` or `walcast=debug`.
     pub log_level: String,
@@ -102,7 +104,7 @@ pub struct FeedConfig {
 pub struct Limits {
     /// Connections served at once, WebSocket and HTTP together; `None`: the descriptor limit less 64.
     pub max_connections: Option<usize>,
-    /// Connections from one address; loopback is exempt.
+    /// Connections from one IPv4 address or IPv6 /64; loopback is exempt.
     pub max_connections_per_ip: usize,
     /// How long a client may accept no byte before it is closed with 4008.
     pub write_timeout: Duration,
@@ -167,6 +169,9 @@ const SECTIONS: [(&str, &[&str]); 6] = [
             "journal_mode",
             "state_dir",
             "origins",
+            "hosts",
+            "trusted_proxies",
+            "frame_ancestors",
             "max_connections",
             "max_connections_per_ip",
             "write_timeout",
@@ -287,7 +292,7 @@ fn resolve(layers: &mut Layers<'_>, args: &ServeArgs, environment: Environment<'
         ),
         state_dir: state_dir(layers, args, environment),
         anonymous: layers.setting("auth.anonymous", &args.anonymous, meaning::boolean, false),
-        origins: layers.list_setting("origins", &args.origin, meaning::origins, Vec::new()),
+        access: access::resolve(layers, args),
         limits: limits(layers, args),
         log_level: layers.setting("log.level", &args.log_level, meaning::log_level, info),
         log_format: layers.setting("log.format", &args.log_format, meaning::log_format, auto),

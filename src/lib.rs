@@ -11,6 +11,7 @@
 
 pub mod accounts;
 pub mod activation;
+pub mod address;
 pub mod catchup;
 pub mod change;
 mod chase;
@@ -51,7 +52,7 @@ use fanout::Fanout;
 use feed_loop::FeedLoop;
 use http::limits::{Bounds, Connections, raise_descriptor_limit};
 use http::server::{self, Listener};
-use http::{App, Ingest, Moves};
+use http::{Access, App, Ingest, Moves};
 use hub::Hub;
 use logging::LogLevel;
 use metrics::Metrics;
@@ -198,7 +199,7 @@ fn assemble(
         ),
         connections: Connections::new(bounds(config)),
         moves,
-        origins: config.origins.clone(),
+        access: Access::new(&config.access),
         write_timeout,
         draining,
     }))
@@ -260,7 +261,7 @@ async fn serve_until_stopped(
 fn reload(app: &App, running: &Config, new: &Config, log: &LogLevel) -> Config {
     let reload = running.reloaded_from(new);
     let config = reload.config;
-    *app.origins.lock() = Arc::new(config.origins.clone());
+    *app.access.lock() = Arc::new(Access::new(&config.access));
     *app.write_timeout.lock() = config.limits.write_timeout;
     app.connections.set_bounds(bounds(&config));
     if let Err(e) = log.set(&config.log_level) {

@@ -223,7 +223,7 @@ fn a_body_that_does_not_come_is_refused() {
         "POST",
         STOCK_EVENTS,
         "localhost",
-        &[("Content-Length", "100")],
+        &[http::JSON, ("Content-Length", "100")],
     );
     write!(stream, "{head}{{").expect("walcast reads");
     let answer = http::read_response(&mut stream);
@@ -245,8 +245,8 @@ fn requests_wait_for_a_locked_database_together() {
         .map(|_| {
             let mut stream = connect(walcast.address(), 2 * PATIENCE);
             let row = json!({"ts": "t"}).to_string();
-            let length = [("Content-Length", &*row.len().to_string())];
-            let head = http::head("POST", STOCK_EVENTS, "localhost", &length);
+            let headers = [http::JSON, ("Content-Length", &*row.len().to_string())];
+            let head = http::head("POST", STOCK_EVENTS, "localhost", &headers);
             write!(stream, "{head}{row}").expect("walcast reads");
             stream
         })
@@ -282,7 +282,7 @@ fn an_idle_connection_is_closed_after_its_time() {
 #[test]
 fn what_is_wrong_with_a_request_is_said_in_words() {
     let walcast = Daemon::start_new();
-    let head = b"GET /sse/remediation HTTP/1.1\r\nHost: x\r\nLast-Event-ID: \xff\r\n\r\n";
+    let head = b"GET /sse/remediation HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: \xff\r\n\r\n";
     let answer: Response = http::exchange(walcast.address(), head);
     assert_eq!(answer.status, 400);
     let message = answer.error_message();

@@ -15,7 +15,7 @@ impl Resolved {
             state_dir,
             feeds,
             anonymous,
-            origins,
+            access,
             limits,
             log_level,
             log_format,
@@ -32,7 +32,10 @@ impl Resolved {
             .as_ref()
             .map(|path| quoted(&path.to_string_lossy()));
         out.optional("state_dir", directory, "no place for it was found");
-        out.value("origins", list(origins));
+        out.value("origins", list(texts(&access.origins)));
+        out.value("hosts", list(texts(&access.hosts)));
+        out.value("trusted_proxies", list(texts(&access.trusted_proxies)));
+        out.value("frame_ancestors", list(texts(&access.frame_ancestors)));
         out.optional(
             "max_connections",
             limits.max_connections,
@@ -141,6 +144,10 @@ impl Out<'_> {
         self.value("ingest", feed.ingest);
         self.value("create", feed.create);
     }
+}
+
+fn texts<T: Display>(values: &[T]) -> impl Iterator<Item = String> {
+    values.iter().map(T::to_string)
 }
 
 fn list<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {

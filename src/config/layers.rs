@@ -339,6 +339,8 @@ fn argument(key: &str) -> String {
     match key {
         "database" => "db".to_owned(),
         "origins" => "origin".to_owned(),
+        "hosts" => "allow_host".to_owned(),
+        "trusted_proxies" => "trusted_proxy".to_owned(),
         "auth.anonymous" => "anonymous".to_owned(),
         key => key.replace('.', "_"),
     }

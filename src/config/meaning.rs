@@ -202,48 +202,6 @@ pub(super) fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-pub(super) fn origins(value: &Value) -> Result<Vec<String>, String> {
-    let origins = texts(value)?;
-    match origins.iter().find(|origin| !is_origin(origin)) {
-        None => Ok(origins),
-        Some(origin) => Err(format!(
-            "{origin} is not an origin; write scheme://host or scheme://host:port with nothing after it, e.g. \
-             \"https://console.example.com\", or \"*\" for all"
-        )),
-    }
-}
-
-/// As browsers send them: lower case, no path, no trailing slash.
-fn is_origin(origin: &str) -> bool {
-    if origin == "*" {
-        return true;
-    }
-    let Some((scheme, authority)) = origin.split_once("://") else {
-        return false;
-    };
-    let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_lowercase())
-        && scheme
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c));
-    // A colon inside brackets belongs to an IPv6 address.
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (authority, None),
-    };
-    let host_fits = match host.strip_prefix('[') {
-        Some(v6) => v6
-            .strip_suffix(']')
-            .is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()),
-        None => {
-            !host.is_empty()
-                && host
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._".contains(c))
-        }
-    };
-    scheme_fits && host_fits && port.is_none_or(|port| port.parse::<u16>().is_ok())
-}
-
 /// One URL path at least.
 pub(super) fn url_paths(value: &Value) -> Result<Vec<String>, String> {
     match alias_paths(value)? {
@@ -270,9 +228,10 @@ fn url_path(path: &str) -> Result<(), String> {
     }
     // Clients and proxies rewrite all of these on the way, so such a path would never be asked for.
     let odd = |c: char| !c.is_ascii_graphic() || "?#%\"<>\\^`{|}".contains(c);
-    if path.contains(odd) || path.split('/').any(|part| part == "." || part == "..") {
+    let parted = path.split('/').any(|part| part == "." || part == "..") || path.contains("//");
+    if path.contains(odd) || parted {
         return Err(
-            "is not a plain path; leave out blanks, ?, #, %, quotes, braces and dot segments"
+            "is not a plain path; leave out blanks, ?, #, %, quotes, braces, doubled slashes and dot segments"
                 .to_owned(),
         );
     }

@@ -14,13 +14,27 @@ pub struct Reload {
 }
 
 impl Config {
-    /// Takes over from `new` what can change while running: origins, connection limits, time limits of clients and log level.
+    /// Takes over from `new` what can change while running: who may come in, connection limits, time limits of clients and log level.
     /// Everything else is built into sockets, threads and memory at start.
     pub fn reloaded_from(&self, new: &Self) -> Reload {
         let mut config = self.clone();
         let mut applied = Vec::new();
+        let (access, next) = (&mut config.access, &new.access);
+        apply("origins", &mut access.origins, &next.origins, &mut applied);
+        apply("hosts", &mut access.hosts, &next.hosts, &mut applied);
+        apply(
+            "trusted_proxies",
+            &mut access.trusted_proxies,
+            &next.trusted_proxies,
+            &mut applied,
+        );
+        apply(
+            "frame_ancestors",
+            &mut access.frame_ancestors,
+            &next.frame_ancestors,
+            &mut applied,
+        );
         let (limits, next) = (&mut config.limits, &new.limits);
-        apply("origins", &mut config.origins, &new.origins, &mut applied);
         apply(
             "max_connections",
             &mut limits.max_connections,

@@ -1,6 +1,7 @@
 use std::fs;
 
 use super::*;
+use crate::address::AllowedOrigin;
 
 const EXAMPLE: &str = include_str!("../../systemd/walcast.example.toml");
 
@@ -309,6 +310,24 @@ fn wrong_types_and_values_are_refused_with_line_value_and_remedy() {
             "https://a:99999",
             "scheme://host",
         ),
+        (
+            "hosts = [\"http://a.example\"]",
+            "http://a.example",
+            "name of a host",
+        ),
+        ("hosts = [\"a:80\"]", "a:80", "without scheme, port"),
+        ("hosts = \"*\"", "*", "console.example.com"),
+        (
+            "trusted_proxies = [\"10.0.0.0/33\"]",
+            "10.0.0.0/33",
+            "\"10.0.0.0/8\"",
+        ),
+        ("trusted_proxies = \"proxy\"", "proxy", "\"127.0.0.1\""),
+        (
+            "frame_ancestors = [\"a.example; script-src *\"]",
+            "a.example; script-src *",
+            "scheme://host",
+        ),
         ("listen = []", "listen = []", "leave it out"),
         ("listen = [\"127.0.0.1\"]", "127.0.0.1", "IP:PORT"),
         ("listen = \"example.com:80\"", "example.com:80", "IP:PORT"),
@@ -381,7 +400,34 @@ fn origins_are_as_browsers_send_them() {
         "http://[::1]:3000",
         "chrome-extension://abcdef",
     ];
-    assert_eq!(ok(&format!("origins = {origins:?}")).origins, origins);
+    let access = ok(&format!(
+        "origins = {origins:?}\nframe_ancestors = \"HTTPS://A.example:443\""
+    ))
+    .access;
+    assert_eq!(access.origins, origins.map(origin));
+    assert_eq!(access.frame_ancestors, [origin("https://a.example")]);
+}
+
+fn origin(text: &str) -> AllowedOrigin {
+    AllowedOrigin::parse(text).expect("an origin")
+}
+
+#[test]
+fn hosts_and_proxies_are_named() {
+    let access = ok(
+        "hosts = [\"Console.example.com\", \"walcast\"]\ntrusted_proxies = [\"127.0.0.1\", \"fd00::/8\", \"unix\"]",
+    )
+    .access;
+    let hosts: Vec<String> = access.hosts.iter().map(|host| host.to_string()).collect();
+    assert_eq!(hosts, ["console.example.com", "walcast"]);
+    let is_proxy = |address: Option<&str>| {
+        let address = address.map(|text| text.parse().expect("an address"));
+        access.trusted_proxies.iter().any(|proxy| proxy.is(address))
+    };
+    assert!(is_proxy(None) && is_proxy(Some("127.0.0.1")) && is_proxy(Some("fd12::1")));
+    assert!(!is_proxy(Some("127.0.0.2")));
+    let only_tcp = ok("trusted_proxies = \"0.0.0.0/0\"").access;
+    assert!(!only_tcp.trusted_proxies.iter().any(|proxy| proxy.is(None)));
 }
 
 #[test]
@@ -540,7 +586,8 @@ fn feeds_that_would_not_work_are_refused() {
 
 #[test]
 fn what_is_described_loads_to_the_same() {
-    let file = "database = \"/a \\\"b\\\".db\"\nlisten = [\"unix:/s\", \"[::1]:1\"]\nstate_dir = \"/s\"\nmax_connections = 7\norigins = \"*\"\n\
+    let file = "database = \"/a \\\"b\\\".db\"\nlisten = [\"unix:/s\", \"[::1]:1\"]\nstate_dir = \"/s\"\nmax_connections = 7\norigins = \"*\"\nhosts = \"a\"\n\
+                trusted_proxies = [\"unix\", \"10.0.0.0/8\"]\nframe_ancestors = \"https://a.example\"\n\
                 [feeds.a]\nkey = \"k\"\ncolumns = [\"x\", \"y z\"]\njson = \"x\"\ntruncate = { \"y z\" = 3 }\n[feeds.remediation]\n";
     for file in ["", file] {
         let first = load_with(file, ServeArgs::default()).expect("valid");
@@ -556,13 +603,16 @@ fn a_reload_applies_what_can_change_and_names_the_rest() {
     assert!(same.applied.is_empty() && same.refused.is_empty());
 
     let live = ok(
-        "origins = \"*\"\nmax_connections = 5\nmax_connections_per_ip = 5\nwrite_timeout = 5\ndrain_timeout = 5\nlog.level = \"debug\"",
+        "origins = \"*\"\nhosts = \"a\"\ntrusted_proxies = \"unix\"\nframe_ancestors = \"*\"\nmax_connections = 5\nmax_connections_per_ip = 5\nwrite_timeout = 5\ndrain_timeout = 5\nlog.level = \"debug\"",
     );
     let reload = running.reloaded_from(&live);
     assert_eq!(
         reload.applied,
         [
             "origins",
+            "hosts",
+            "trusted_proxies",
+            "frame_ancestors",
             "max_connections",
             "max_connections_per_ip",
             "write_timeout",

@@ -1,14 +1,18 @@
 //! The dashboard at `/`, embedded in the binary.
 
+use std::sync::Arc;
+
 use warp::filters::BoxedFilter;
 use warp::http::{HeaderValue, header};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
+use crate::http::App;
+
 /// Scripts and styles only from here, connections only to here, nothing inline: a row that holds HTML stays text even
-/// if a bug should ever put it into the page.
+/// if a bug should ever put it into the page. Who may frame it is configured.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-    connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors ";
 
 /// Name, media type and text.
 type File = (&'static str, &'static str, &'static str);
@@ -44,8 +48,15 @@ const FILES: &[File] = &[
     file!("favicon.svg", SVG),
 ];
 
+/// Whether one of the files is at this path.
+pub fn is_file(path: &str) -> bool {
+    path.strip_prefix("/dashboard/")
+        .is_some_and(|name| FILES.iter().any(|(file, _, _)| *file == name))
+}
+
 /// `/` and `/dashboard/<file>`.
-pub fn files() -> BoxedFilter<(Response,)> {
+pub fn files(app: &Arc<App>) -> BoxedFilter<(Response,)> {
+    let app = Arc::clone(app);
     let index = warp::path::end().map(|| "index.html".to_owned());
     let file = warp::path!("dashboard" / String);
     let get = warp::get().or(warp::head()).unify();
@@ -54,7 +65,7 @@ pub fn files() -> BoxedFilter<(Response,)> {
         .unify()
         .and_then(find)
         .and(get)
-        .map(serve)
+        .map(move |file| serve(file, &app.access.lock().frame_ancestors))
         .boxed()
 }
 
@@ -65,14 +76,14 @@ async fn find(name: String) -> Result<&'static File, Rejection> {
         .ok_or_else(warp::reject::not_found)
 }
 
-fn serve((_, kind, text): &'static File) -> Response {
+fn serve((_, kind, text): &'static File, frame_ancestors: &str) -> Response {
     let mut response = Response::new((*text).into());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(POLICY),
-    );
+    // Origins of the configuration are ASCII, and so always a valid header.
+    if let Ok(policy) = HeaderValue::from_str(&format!("{POLICY}{frame_ancestors}")) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),

@@ -42,6 +42,20 @@ impl HttpError {
         }
     }
 
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Seconds after which trying again makes sense.
+    pub fn retry_after(&self) -> Option<u32> {
+        self.retry_after
+    }
+
+    /// As clients read it.
+    pub fn body(&self) -> String {
+        json!({ "error": { "code": self.code, "message": self.message } }).to_string()
+    }
+
     /// Too many connections.
     pub fn at_capacity(message: impl Into<String>) -> HttpError {
         let error = HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "at_capacity", message);
@@ -54,8 +68,7 @@ impl HttpError {
 
 impl Reply for HttpError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": { "code": self.code, "message": self.message } });
-        let mut response = json_response(self.status, body.to_string());
+        let mut response = json_response(self.status, self.body());
         if let Some(seconds) = self.retry_after {
             response
                 .headers_mut()
@@ -75,5 +88,9 @@ pub fn json_response(status: StatusCode, body: String) -> Response {
         HeaderValue::from_static("application/json"),
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }

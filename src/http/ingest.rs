@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Semaphore;
-use warp::http::StatusCode;
+use warp::http::{HeaderMap, StatusCode, header};
 use warp::reply::{Reply, Response};
 
 use crate::change::Cursor;
@@ -95,10 +95,11 @@ fn invalid(message: String) -> HttpError {
 
 pub async fn post(
     name: String,
+    headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
     app: Arc<App>,
 ) -> Response {
-    match ingest(&name, body, &app).await {
+    match ingest(&name, &headers, body, &app).await {
         Ok(ids) => {
             let ids: Vec<Cursor> = ids.into_iter().map(Cursor).collect();
             json_response(StatusCode::CREATED, json!({ "ids": ids }).to_string())
@@ -109,6 +110,7 @@ pub async fn post(
 
 async fn ingest(
     name: &str,
+    headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
     app: &App,
 ) -> Result<Vec<i64>, HttpError> {
@@ -119,6 +121,12 @@ async fn ingest(
         );
         return Err(HttpError::new(StatusCode::FORBIDDEN, "ingest_off", message));
     }
+    if !is_json(headers) {
+        let message =
+            "rows are taken as JSON only; send them with `Content-Type: application/json`";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Err(HttpError::new(status, "not_json", message));
+    }
     let body = tokio::time::timeout(BODY_PATIENCE, collect(body))
         .await
         .unwrap_or_else(|_| Err(body_too_slow()))?;
@@ -127,6 +135,16 @@ async fn ingest(
         .ok_or_else(|| HttpError::unavailable(why_closed(&feed)))?;
     let rows = parse_rows(&schema, &body).map_err(invalid)?;
     app.ingest.insert(schema, rows).await
+}
+
+/// Whether the body is said to be JSON. A form of any web page can post the types that need no preflight.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(only), None) = (types.next(), types.next()) else {
+        return false;
+    };
+    let essence = only.to_str().ok().and_then(|text| text.split(';').next());
+    essence.is_some_and(|text| text.trim().eq_ignore_ascii_case("application/json"))
 }
 
 fn body_too_slow() -> HttpError {

@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
+use crate::address::client_network;
+
 /// Descriptors kept free of connections: database, WAL and shm of each reader, log, listeners, epolls.
 const RESERVED_DESCRIPTORS: u64 = 64;
 /// Connections beyond a limit that are still answered, with 503 or with health and metrics. A further one takes the
@@ -31,7 +33,8 @@ pub struct Bounds {
 pub struct Connections {
     bounds: Mutex<Bounds>,
     total: AtomicUsize,
-    by_ip: Mutex<HashMap<IpAddr, usize>>,
+    /// By [`client_network`].
+    by_client: Mutex<HashMap<IpAddr, usize>>,
     refused: AtomicUsize,
     /// Ends those refused, oldest first. Some may have ended already.
     evictions: Mutex<VecDeque<Arc<Notify>>>,
@@ -55,20 +58,37 @@ pub struct Refusal {
     pub evicted: Arc<Notify>,
 }
 
-/// A counted connection; dropping it undoes the count.
+/// A counted connection, or a counted request of one of the clients that share a proxy's connection; dropping it undoes
+/// the count.
 #[derive(Debug)]
 pub struct Ticket {
     connections: Arc<Connections>,
-    ip: Option<IpAddr>,
-    refused: bool,
+    client: Option<IpAddr>,
+    counted: Counted,
 }
+
+#[derive(Debug)]
+enum Counted {
+    Connection {
+        refused: bool,
+    },
+    /// Keeps the connection counted that it came in on.
+    Request {
+        _on: Arc<Ticket>,
+    },
+}
+
+/// Why there is no room, and the key that makes some.
+const NO_ROOM: &str = "the server has as many connections as it may have (`max_connections`)";
+const NO_ROOM_FOR_CLIENT: &str = "this address has as many connections as it may have (`max_connections_per_ip`; where \
+    it is a proxy's, name it in `trusted_proxies`)";
 
 impl Connections {
     pub fn new(bounds: Bounds) -> Arc<Connections> {
         Arc::new(Connections {
             bounds: Mutex::new(bounds),
             total: AtomicUsize::new(0),
-            by_ip: Mutex::default(),
+            by_client: Mutex::default(),
             refused: AtomicUsize::new(0),
             evictions: Mutex::default(),
             released: Notify::new(),
@@ -84,36 +104,71 @@ impl Connections {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Counts a connection in. `ip` is `None` for Unix sockets.
-    pub fn admit(self: &Arc<Self>, ip: Option<IpAddr>) -> Admission {
+    /// Counts a connection in. `client` is `None` where many may share it: on Unix sockets, and from trusted proxies.
+    pub fn admit(self: &Arc<Self>, client: Option<IpAddr>) -> Admission {
         let bounds = *self.bounds.lock();
-        // Loopback is where proxies connect from, for everybody.
-        let ip = ip
-            .map(|ip| ip.to_canonical())
-            .filter(|ip| !ip.is_loopback());
         let before = self.total.fetch_add(1, Ordering::Relaxed);
-        let from_ip = ip.map_or(0, |ip| {
-            let mut by_ip = self.by_ip.lock();
-            let count = by_ip.entry(ip).or_default();
-            *count += 1;
-            *count
-        });
+        let client = client.and_then(counted_as);
+        let of_client = client.map_or(0, |client| self.count_client(client));
         let limit = if before >= bounds.total {
-            Some("the server has as many connections as it may have (`max_connections`)")
-        } else if from_ip > bounds.per_ip {
-            Some("this address has as many connections as it may have (`max_connections_per_ip`)")
+            Some(NO_ROOM)
+        } else if of_client > bounds.per_ip {
+            Some(NO_ROOM_FOR_CLIENT)
         } else {
             None
         };
+        let refused = limit.is_some();
         let ticket = Arc::new(Ticket {
             connections: Arc::clone(self),
-            ip,
-            refused: limit.is_some(),
+            client,
+            counted: Counted::Connection { refused },
         });
         match limit {
             None => Admission::Welcome(ticket),
             Some(limit) => Admission::Refused(ticket, self.refuse(limit)),
         }
+    }
+
+    /// Counts a connection in for which there is not even a descriptor of its own.
+    pub fn admit_without_room(self: &Arc<Self>) -> (Arc<Ticket>, Refusal) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+        let ticket = Arc::new(Ticket {
+            connections: Arc::clone(self),
+            client: None,
+            counted: Counted::Connection { refused: true },
+        });
+        (ticket, self.refuse(NO_ROOM))
+    }
+
+    /// Counts a client in whose request came on a connection that it shares with others.
+    ///
+    /// # Errors
+    /// It has as many connections as it may have; the error says so in words.
+    pub fn admit_request(
+        self: &Arc<Self>,
+        client: IpAddr,
+        on: &Arc<Ticket>,
+    ) -> Result<Arc<Ticket>, &'static str> {
+        let client = counted_as(client);
+        let of_client = client.map_or(0, |client| self.count_client(client));
+        let ticket = Arc::new(Ticket {
+            connections: Arc::clone(self),
+            client,
+            counted: Counted::Request {
+                _on: Arc::clone(on),
+            },
+        });
+        match of_client > self.bounds.lock().per_ip {
+            true => Err(NO_ROOM_FOR_CLIENT),
+            false => Ok(ticket),
+        }
+    }
+
+    fn count_client(&self, client: IpAddr) -> usize {
+        let mut by_client = self.by_client.lock();
+        let count = by_client.entry(client).or_default();
+        *count += 1;
+        *count
     }
 
     fn refuse(&self, limit: &'static str) -> Refusal {
@@ -138,20 +193,29 @@ impl Connections {
     }
 }
 
+/// What a client is counted as; `None` for loopback, which is where proxies connect from, for everybody.
+fn counted_as(client: IpAddr) -> Option<IpAddr> {
+    let client = client.to_canonical();
+    (!client.is_loopback()).then(|| client_network(client))
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.connections.total.fetch_sub(1, Ordering::Relaxed);
-        if self.refused {
-            self.connections.refused.fetch_sub(1, Ordering::Relaxed);
-            self.connections.released.notify_one();
-        }
-        if let Some(ip) = self.ip {
-            let mut by_ip = self.connections.by_ip.lock();
-            if let Some(count) = by_ip.get_mut(&ip) {
+        let connections = &self.connections;
+        if let Some(client) = self.client {
+            let mut by_client = connections.by_client.lock();
+            if let Some(count) = by_client.get_mut(&client) {
                 *count -= 1;
                 if *count == 0 {
-                    by_ip.remove(&ip);
+                    by_client.remove(&client);
                 }
+            }
+        }
+        if let Counted::Connection { refused } = self.counted {
+            connections.total.fetch_sub(1, Ordering::Relaxed);
+            if refused {
+                connections.refused.fetch_sub(1, Ordering::Relaxed);
+                connections.released.notify_one();
             }
         }
     }
@@ -197,6 +261,48 @@ mod tests {
         assert!(matches!(connections.admit(None), Admission::Refused(..)));
         drop(loopback);
         assert!(matches!(connections.admit(Some(ip)), Admission::Welcome(_)));
-        assert!(connections.by_ip.lock().is_empty());
+        assert!(connections.by_client.lock().is_empty());
+    }
+
+    #[test]
+    fn a_slash_64_is_one_client() {
+        let bounds = Bounds {
+            total: 100,
+            per_ip: 1,
+        };
+        let connections = Connections::new(bounds);
+        let admit = |text: &str| connections.admit(Some(text.parse().unwrap()));
+        let _first = admit("2001:db8::1");
+        assert!(matches!(admit("2001:db8::ffff:2"), Admission::Refused(..)));
+        assert!(matches!(admit("2001:db8:0:1::1"), Admission::Welcome(_)));
+    }
+
+    #[test]
+    fn clients_of_one_proxy_are_counted_apart() {
+        let bounds = Bounds {
+            total: 100,
+            per_ip: 2,
+        };
+        let connections = Connections::new(bounds);
+        let Admission::Welcome(proxy) = connections.admit(None) else {
+            panic!("there is room")
+        };
+        let [one, other]: [IpAddr; 2] =
+            ["198.51.100.1", "198.51.100.2"].map(|ip| ip.parse().unwrap());
+        let tickets: Vec<_> = (0..2)
+            .map(|_| connections.admit_request(one, &proxy).unwrap())
+            .collect();
+        assert!(connections.admit_request(one, &proxy).is_err());
+        assert!(connections.admit_request(other, &proxy).is_ok());
+        assert!(
+            connections
+                .admit_request([127, 0, 0, 1].into(), &proxy)
+                .is_ok()
+        );
+        drop(proxy);
+        assert_eq!(connections.open(), 1, "the requests keep it counted");
+        drop(tickets);
+        assert_eq!(connections.open(), 0);
+        assert!(connections.by_client.lock().is_empty());
     }
 }

@@ -5,10 +5,14 @@ mod clock;
 mod dashboard;
 mod error;
 mod feeds;
+mod forwarded;
 mod history;
 mod ingest;
 pub mod limits;
 mod query;
+mod refused;
+mod request_line;
+mod routes;
 pub mod server;
 mod sse;
 mod status;
@@ -21,11 +25,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
-use warp::filters::BoxedFilter;
-use warp::http::StatusCode;
+use warp::Rejection;
 use warp::path::FullPath;
-use warp::reply::{Reply, Response};
-use warp::{Filter, Rejection};
 
 use crate::catchup::CatchUp;
 use crate::fanout::Fanout;
@@ -43,8 +44,8 @@ pub struct App {
     pub ingest: ingest::Ingest,
     pub connections: Arc<Connections>,
     pub moves: Arc<Moves>,
-    /// Browser origins allowed besides same origin and loopback.
-    pub origins: Mutex<Arc<Vec<String>>>,
+    /// Who may come in.
+    pub access: Mutex<Arc<Access>>,
     pub write_timeout: Arc<Mutex<Duration>>,
     /// Turns true when the daemon drains; streams end then.
     pub draining: watch::Receiver<bool>,
@@ -64,12 +65,14 @@ pub struct Parts {
     pub ingest: ingest::Ingest,
     pub connections: Arc<Connections>,
     pub moves: Arc<Moves>,
-    pub origins: Vec<String>,
+    pub access: Access,
     pub write_timeout: Arc<Mutex<Duration>>,
     pub draining: watch::Receiver<bool>,
 }
 
+pub use access::Access;
 pub use ingest::Ingest;
+pub use routes::routes;
 
 impl App {
     pub fn new(parts: Parts) -> Arc<App> {
@@ -82,7 +85,7 @@ impl App {
             ingest: parts.ingest,
             connections: parts.connections,
             moves: parts.moves,
-            origins: Mutex::new(Arc::new(parts.origins)),
+            access: Mutex::new(Arc::new(parts.access)),
             write_timeout: parts.write_timeout,
             draining: parts.draining,
             history_reads: Arc::new(Semaphore::new(history::CONCURRENT_READS)),
@@ -157,116 +160,9 @@ impl Moves {
     }
 }
 
-/// The connection a request came in on; a request extension.
+/// Who asks; a request extension.
 #[derive(Clone)]
 pub struct Peer {
-    /// Keeps the connection counted for as long as what it became lives.
+    /// Keeps the client counted for as long as what its request became lives.
     ticket: Arc<Ticket>,
-}
-
-/// Adds the state to a filter's extracts.
-fn with(
-    app: &Arc<App>,
-) -> impl Filter<Extract = (Arc<App>,), Error = std::convert::Infallible> + Clone + use<> {
-    let app = Arc::clone(app);
-    warp::any().map(move || Arc::clone(&app))
-}
-
-/// The raw query string, empty where there is none.
-fn raw_query() -> impl Filter<Extract = (String,), Error = std::convert::Infallible> + Clone {
-    warp::query::raw().or(warp::any().map(String::new)).unify()
-}
-
-/// Every route. Answers own their bodies, and the filter is boxed: borrowing replies make the spawned service's
-/// lifetimes unprovable.
-pub fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
-    let get = warp::get().or(warp::head()).unify();
-    let api = warp::path!("api" / "feeds" / ..);
-    let list = api
-        .and(warp::path::end())
-        .and(get)
-        .and(with(app))
-        .then(feeds::list);
-    let events = api.and(warp::path!(String / "events"));
-    let read = events
-        .and(get)
-        .and(raw_query())
-        .and(with(app))
-        .then(history::of_feed);
-    let write = events
-        .and(warp::post())
-        .and(warp::body::stream())
-        .and(with(app))
-        .then(ingest::post);
-    let sse = warp::path!("sse" / String)
-        .and(warp::get())
-        .and(raw_query())
-        .and(warp::header::optional::<String>("last-event-id"))
-        .and(warp::ext::get::<Peer>())
-        .and(with(app))
-        .then(sse::stream);
-    let healthz = warp::path!("healthz").and(get).then(status::healthz);
-    let readyz = warp::path!("readyz")
-        .and(get)
-        .and(with(app))
-        .then(status::readyz);
-    let metrics = warp::path!("metrics")
-        .and(get)
-        .and(with(app))
-        .then(status::metrics);
-    let by_path = warp::path::full().and(with(app));
-    // Paths go before methods: a path that is not there is not found, whatever the method.
-    let alias = by_path
-        .clone()
-        .and_then(history::alias_of)
-        .and(get)
-        .and(raw_query())
-        .and(with(app))
-        .then(history::read);
-    let upgrade = by_path
-        .and_then(ws::feed_of)
-        .and(warp::get())
-        .and(raw_query())
-        .and(warp::header::headers_cloned())
-        .and(warp::ext::optional::<hyper::upgrade::OnUpgrade>())
-        .and(warp::ext::get::<Peer>())
-        .and(with(app))
-        .then(ws::upgrade);
-    let fixed = healthz.or(readyz).unify().or(metrics).unify();
-    let feeds = list.or(read).unify().or(write).unify().or(sse).unify();
-    let configured = upgrade.or(alias).unify();
-    let all = configured
-        .or(feeds)
-        .unify()
-        .or(fixed)
-        .unify()
-        .or(dashboard::files())
-        .unify();
-    all.recover(refused).unify().boxed()
-}
-
-/// A request that no route took.
-async fn refused(rejection: Rejection) -> Result<Response, std::convert::Infallible> {
-    let bad = |message| HttpError::new(StatusCode::BAD_REQUEST, "bad_request", message);
-    let error = if let Some(header) = rejection.find::<warp::reject::InvalidHeader>() {
-        bad(format!(
-            "header \"{}\" is not plain text; send it in ASCII or leave it out",
-            header.name()
-        ))
-    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
-        let message = "this path does not take that method";
-        HttpError::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            message,
-        )
-    } else if rejection.is_not_found() {
-        HttpError::not_found(
-            "there is nothing at this path; `/api/feeds` lists the feeds and their paths",
-        )
-    } else {
-        tracing::debug!("a request was rejected: {rejection:?}");
-        bad("the request is malformed; check its path, query and headers".to_owned())
-    };
-    Ok(error.into_response())
 }

@@ -15,22 +15,28 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tower_service::Service;
 use warp::filters::BoxedFilter;
-use warp::http::Request;
+use warp::http::{HeaderMap, Method, Request};
 use warp::reply::{Reply, Response};
 
-use crate::http::access::{self, Verdict};
+use crate::http::access::{Admitted, Denied};
 use crate::http::clock::{Answering, Clock, Lapse, Watched};
 use crate::http::error::HttpError;
-use crate::http::limits::{Admission, Refusal};
-use crate::http::{App, Peer};
+use crate::http::limits::{Admission, Refusal, Ticket};
+use crate::http::{App, Peer, forwarded, refused, request_line, routes};
 
 /// Largest request head; browsers send about 1 KiB, with cookies and tokens some more.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// How long a connection above a limit may take to say what it wants.
+const REFUSED_PATIENCE: Duration = Duration::from_secs(10);
+/// The same where there is one descriptor for all of them, and for all of what follows.
+const RESERVE_PATIENCE: Duration = Duration::from_millis(100);
+const RESERVE_SERVICE: Duration = Duration::from_secs(1);
 /// Bytes the kernel may hold for a client that does not read. Without a bound it is up to 2.8 MB each; this is
 /// several hundred rows, enough to keep a client on another continent busy between two writes.
 const SEND_BUFFER: usize = 128 * 1024;
@@ -85,7 +91,7 @@ impl Listener {
                     "there is a file that is no socket; remove it or choose another path",
                 ));
             }
-            match tokio::net::UnixStream::connect(path).await {
+            match UnixStream::connect(path).await {
                 Ok(_) => {
                     return Err(io::Error::new(
                         io::ErrorKind::AddrInUse,
@@ -107,96 +113,219 @@ impl Listener {
 
 /// Serves one listener until the daemon drains.
 pub async fn serve(listener: Listener, app: Arc<App>, routes: BoxedFilter<(Response,)>) {
+    let mut reserve = Reserve::default();
+    // What keeps connections from being accepted is said once, until one was accepted again.
+    let mut failing = false;
     loop {
+        reserve.fill();
         let accepted = tokio::select! {
-            accepted = accept(&listener, &app, &routes) => accepted,
+            accepted = accept(&listener, &app) => accepted,
             () = drains(&app) => return,
         };
-        if let Err(e) = accepted {
-            tracing::warn!("a connection can't be accepted: {e}");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+        match accepted {
+            Ok(accepted) => {
+                failing = false;
+                accepted.admit(&app, &routes);
+            }
+            Err(e) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!("a connection can't be accepted: {e}");
+                }
+                if !(is_out_of_descriptors(&e) && reserve.release()) {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                } else if let Ok(Ok(accepted)) =
+                    tokio::time::timeout(RESERVE_PATIENCE, accept(&listener, &app)).await
+                {
+                    accepted.serve_without_room(&app, &routes).await;
+                }
+            }
         }
     }
 }
 
-async fn accept(
-    listener: &Listener,
-    app: &Arc<App>,
-    routes: &BoxedFilter<(Response,)>,
-) -> io::Result<()> {
+/// A descriptor to be given up when there are no others, so that those who come then are not left without an answer.
+#[derive(Default)]
+struct Reserve(Option<std::fs::File>);
+
+impl Reserve {
+    fn fill(&mut self) {
+        if self.0.is_none() {
+            // Where there is none to be had it is tried again.
+            self.0 = std::fs::File::open("/dev/null").ok();
+        }
+    }
+
+    /// Gives it up; says whether there was one.
+    fn release(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// A connection that was made.
+enum Accepted {
+    Tcp(TcpStream, IpAddr),
+    Unix(UnixStream),
+}
+
+async fn accept(listener: &Listener, app: &App) -> io::Result<Accepted> {
     app.connections.room().await;
     match listener {
         Listener::Tcp(listener) => {
             let (stream, peer) = listener.accept().await?;
             stream.set_nodelay(true)?;
             bound_send_buffer(&stream)?;
-            admit(stream, Some(peer.ip()), app, routes);
+            Ok(Accepted::Tcp(stream, peer.ip()))
         }
         Listener::Unix(listener, _) => {
             let (stream, _) = listener.accept().await?;
             bound_send_buffer(&stream)?;
-            admit(stream, None, app, routes);
+            Ok(Accepted::Unix(stream))
         }
     }
-    Ok(())
+}
+
+impl Accepted {
+    /// Counts it in and serves it, as a task of its own.
+    fn admit(self, app: &Arc<App>, routes: &BoxedFilter<(Response,)>) {
+        let address = match &self {
+            Accepted::Tcp(_, address) => Some(*address),
+            Accepted::Unix(_) => None,
+        };
+        // Behind a proxy many share an address; there each request is counted for its own.
+        let proxied = is_proxy(app, address);
+        let admission = app.connections.admit(address.filter(|_| !proxied));
+        match self {
+            Accepted::Tcp(stream, _) => admit(stream, address, admission, app, routes),
+            Accepted::Unix(stream) => admit(stream, address, admission, app, routes),
+        }
+    }
+
+    /// Serves it here and now, with the reserve's descriptor: told that there is no room, or of the daemon's health.
+    async fn serve_without_room(self, app: &Arc<App>, routes: &BoxedFilter<(Response,)>) {
+        let (ticket, refusal) = app.connections.admit_without_room();
+        let served = async {
+            match self {
+                Accepted::Tcp(stream, address) => {
+                    Connection::new(&stream, Some(address), ticket, app, routes)
+                        .refuse(stream, refusal, RESERVE_PATIENCE)
+                        .await;
+                }
+                Accepted::Unix(stream) => {
+                    Connection::new(&stream, None, ticket, app, routes)
+                        .refuse(stream, refusal, RESERVE_PATIENCE)
+                        .await;
+                }
+            }
+        };
+        // Whoever takes longer has had as much as there is for one.
+        let _ = tokio::time::timeout(RESERVE_SERVICE, served).await;
+    }
+}
+
+fn is_proxy(app: &App, address: Option<IpAddr>) -> bool {
+    let access = Arc::clone(&app.access.lock());
+    access
+        .trusted_proxies()
+        .iter()
+        .any(|proxy| proxy.is(address))
 }
 
 fn bound_send_buffer(socket: &impl AsFd) -> io::Result<()> {
     socket2::SockRef::from(socket).set_send_buffer_size(SEND_BUFFER)
 }
 
-fn admit<S>(stream: S, ip: Option<IpAddr>, app: &Arc<App>, routes: &BoxedFilter<(Response,)>)
-where
+fn admit<S>(
+    stream: S,
+    address: Option<IpAddr>,
+    admission: Admission,
+    app: &Arc<App>,
+    routes: &BoxedFilter<(Response,)>,
+) where
     S: AsyncRead + AsyncWrite + AsRawFd + Unpin + Send + 'static,
 {
-    let (ticket, over) = match app.connections.admit(ip) {
-        Admission::Welcome(ticket) => (ticket, None),
-        Admission::Refused(ticket, refusal) => (ticket, Some(refusal)),
-    };
-    let clock = Clock::start(&stream, Arc::clone(&app.write_timeout));
-    let connection = Connection {
-        app: Arc::clone(app),
-        routes: routes.clone(),
-        peer: Peer { ticket },
-        over,
-        clock,
-        fresh: AtomicBool::new(true),
-    };
-    tokio::spawn(connection.run(stream));
+    match admission {
+        Admission::Welcome(ticket) => {
+            let connection = Connection::new(&stream, address, ticket, app, routes);
+            tokio::spawn(connection.welcome(stream));
+        }
+        Admission::Refused(ticket, refusal) => {
+            let connection = Connection::new(&stream, address, ticket, app, routes);
+            tokio::spawn(connection.refuse(stream, refusal, REFUSED_PATIENCE));
+        }
+    }
 }
 
 /// One connection while it speaks HTTP.
 struct Connection {
     app: Arc<App>,
     routes: BoxedFilter<(Response,)>,
-    peer: Peer,
+    /// The other end; `None` on a Unix socket.
+    address: Option<IpAddr>,
+    ticket: Arc<Ticket>,
     /// Why it is only told so.
-    over: Option<Refusal>,
+    over: Option<&'static str>,
     clock: Arc<Clock>,
     /// No request has come yet.
     fresh: AtomicBool,
 }
 
 impl Connection {
+    fn new(
+        stream: &impl AsRawFd,
+        address: Option<IpAddr>,
+        ticket: Arc<Ticket>,
+        app: &Arc<App>,
+        routes: &BoxedFilter<(Response,)>,
+    ) -> Connection {
+        Connection {
+            app: Arc::clone(app),
+            routes: routes.clone(),
+            address,
+            ticket,
+            over: None,
+            clock: Clock::start(stream, Arc::clone(&app.write_timeout)),
+            fresh: AtomicBool::new(true),
+        }
+    }
+
+    /// Serves a connection for which there is room.
+    async fn welcome<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = Watched::new(stream, Arc::clone(&self.clock));
+        self.run(stream).await;
+    }
+
+    /// Tells one above a limit so, or of the daemon's health.
+    async fn refuse<S>(mut self, stream: S, refusal: Refusal, patience: Duration)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.over = Some(refusal.limit);
+        let app = Arc::clone(&self.app);
+        let stream = Watched::new(stream, Arc::clone(&self.clock));
+        let Some(stream) = refused::first_request(stream, &refusal, patience).await else {
+            return app.metrics.connection_error("capacity");
+        };
+        tokio::select! {
+            () = self.run(stream) => {}
+            () = refusal.evicted.notified() => app.metrics.connection_error("capacity"),
+        }
+    }
+
     async fn run<S>(self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (app, clock) = (Arc::clone(&self.app), Arc::clone(&self.clock));
-        let evicted = self
-            .over
-            .as_ref()
-            .map(|refusal| Arc::clone(&refusal.evicted));
-        let evicted = async {
-            match evicted {
-                Some(evicted) => evicted.notified().await,
-                None => std::future::pending().await,
-            }
-        };
         let this = Arc::new(self);
         let connection = Arc::clone(&this);
         let service = service_fn(move |request| Arc::clone(&this).answer(request));
-        let stream = Watched::new(stream, Arc::clone(&clock));
         let mut builder = http1::Builder::new();
         builder.max_buf_size(MAX_HEAD_BYTES);
         let serving = builder
@@ -206,7 +335,6 @@ impl Connection {
         let lapse = tokio::select! {
             lapse = clock.run(serving.as_mut()) => Some(lapse),
             () = connection.may_end() => None,
-            () = evicted => return app.metrics.connection_error("capacity"),
         };
         let lapse = match lapse {
             Some(lapse) => lapse,
@@ -244,32 +372,72 @@ impl Connection {
     }
 
     async fn respond(&self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
-        if let Some(Refusal { limit, .. }) = self.over
-            && !matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics")
-        {
-            self.app.metrics.connection_error("capacity");
-            let mut response = HttpError::at_capacity(limit).into_response();
-            let close = warp::http::HeaderValue::from_static("close");
-            response
-                .headers_mut()
-                .insert(warp::http::header::CONNECTION, close);
-            return Ok(response);
-        }
-        let origins = Arc::clone(&self.app.origins.lock());
-        let origin = match access::check(&request, &origins) {
-            Verdict::Pass(origin) => origin,
-            Verdict::Answer(response) => {
-                if response.status() == warp::http::StatusCode::FORBIDDEN {
-                    self.app.metrics.connection_error("origin");
+        let admitted = match self.admit(&mut request) {
+            Ok(admitted) => admitted,
+            Err(Denied { reason, error }) => {
+                if let Some(reason) = reason {
+                    self.app.metrics.connection_error(reason);
                 }
-                return Ok(*response);
+                return Ok(error.into_response());
             }
         };
         tracing::debug!(method = %request.method(), path = request.uri().path(), "request");
-        request.extensions_mut().insert(self.peer.clone());
-        let mut response = warp::service(self.routes.clone()).call(request).await?;
-        access::name_origin(&mut response, origin);
+        let mut response = match admitted.preflight(&request) {
+            Some(response) => response,
+            None => self.route(request).await?,
+        };
+        admitted.sign(&mut response);
         Ok(response)
+    }
+
+    /// Whether a request may come in at all: by what its request line, its host and its origin say.
+    fn admit(&self, request: &mut Request<Incoming>) -> Result<Admitted, Denied> {
+        let target = request_line::origin_form(request)?;
+        let access = Arc::clone(&self.app.access.lock());
+        access.check(request, target.as_deref())
+    }
+
+    /// Has a request answered that may come in.
+    async fn route(&self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
+        let path = request.uri().path();
+        if let Some(limit) = self.over
+            && !refused::is_exempt(path)
+        {
+            self.app.metrics.connection_error("capacity");
+            return Ok(refused::at_capacity(limit));
+        }
+        if let Some(answer) = routes::answer_early(&self.app, request.method(), path) {
+            return Ok(answer);
+        }
+        let ticket = match self.ticket_for(request.headers()) {
+            Ok(ticket) => ticket,
+            Err(_) if refused::is_exempt(path) => Arc::clone(&self.ticket),
+            Err(limit) => {
+                self.app.metrics.connection_error("capacity");
+                return Ok(HttpError::at_capacity(limit).into_response());
+            }
+        };
+        if request.method() == Method::HEAD {
+            // Only a GET may become something else.
+            request.extensions_mut().remove::<OnUpgrade>();
+        }
+        let peer = Peer { ticket };
+        request.extensions_mut().insert(peer);
+        warp::service(self.routes.clone()).call(request).await
+    }
+
+    /// What a request is counted by: the connection it came on, or, where a proxy made that, the client it came from.
+    fn ticket_for(&self, headers: &HeaderMap) -> Result<Arc<Ticket>, &'static str> {
+        let access = Arc::clone(&self.app.access.lock());
+        let proxies = access.trusted_proxies();
+        if !proxies.iter().any(|proxy| proxy.is(self.address)) {
+            return Ok(Arc::clone(&self.ticket));
+        }
+        // A proxy that does not say whom it asks for asks for itself.
+        match forwarded::client(headers, proxies).or(self.address) {
+            Some(client) => self.app.connections.admit_request(client, &self.ticket),
+            None => Ok(Arc::clone(&self.ticket)),
+        }
     }
 }
 

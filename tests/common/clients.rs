@@ -71,8 +71,13 @@ impl Daemon {
 
     #[track_caller]
     pub fn post(&self, path: &str, body: &Value) -> Response {
-        let headers = [("Content-Type", "application/json")];
-        self.request("POST", path, &headers, body.to_string().as_bytes())
+        self.post_text(path, &body.to_string())
+    }
+
+    /// Posts what may be no JSON as if it were.
+    #[track_caller]
+    pub fn post_text(&self, path: &str, body: &str) -> Response {
+        self.request("POST", path, &[http::JSON], body.as_bytes())
     }
 
     #[track_caller]

@@ -92,6 +92,9 @@ pub fn ask(stream: &mut impl Write, path: &str) {
     stream.write_all(head.as_bytes()).expect("walcast reads");
 }
 
+/// What a client sends with rows.
+pub const JSON: (&str, &str) = ("Content-Type", "application/json");
+
 /// What a client sends that asks for an upgrade to WebSocket.
 pub const UPGRADE: [(&str, &str); 4] = [
     ("Connection", "keep-alive, Upgrade"),
@@ -124,6 +127,12 @@ pub fn exchange(address: SocketAddr, bytes: &[u8]) -> Response {
     // A server that refuses a request early may close before it is read to its end: the answer counts.
     let _ = stream.write_all(bytes);
     read_response(&mut stream)
+}
+
+/// Asks for a path under this name of the daemon, with these headers, and reads the answer.
+#[track_caller]
+pub fn get_as(address: SocketAddr, host: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+    exchange(address, head("GET", path, host, headers).as_bytes())
 }
 
 /// Reads one answer; what it has for a body ends by length, by chunks or with the connection.

@@ -74,8 +74,7 @@ fn rows_that_do_not_fit_the_table_are_refused_naming_the_field() {
         assert!(message.contains(field), "{body}: {message}");
     }
     for body in ["", "{", "{\"name\":\"a\"} trailing", "\u{0}"] {
-        let response = walcast.request("POST", path, &[], body.as_bytes());
-        assert_eq!(response.status, 400, "{body:?}");
+        assert_eq!(walcast.post_text(path, body).status, 400, "{body:?}");
     }
     assert_eq!(database.number("SELECT count(*) FROM jobs"), 1);
 }
@@ -88,7 +87,7 @@ fn a_body_over_one_mebibyte_is_refused_whole() {
         let text = "x".repeat(bytes - r#"{"ts":""}"#.len());
         format!(r#"{{"ts":"{text}"}}"#)
     };
-    let post = |body: &str| walcast.request("POST", STOCK_EVENTS, &[], body.as_bytes());
+    let post = |body: &str| walcast.post_text(STOCK_EVENTS, body);
     assert_eq!(post(&body(MAX)).status, 201);
     for size in [MAX + 1, 4 * MAX] {
         let response = post(&body(size));
@@ -96,7 +95,8 @@ fn a_body_over_one_mebibyte_is_refused_whole() {
         assert_eq!(response.error_code(), "too_large");
     }
     let chunked = format!(
-        "POST {STOCK_EVENTS} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+        "POST {STOCK_EVENTS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
         MAX + 1,
         body(MAX + 1)
     );
@@ -116,6 +116,32 @@ fn ingest_is_off_unless_allowed() {
         404
     );
     assert!(walcast.database().rows().is_empty());
+}
+
+/// A form of any page can post what needs no preflight.
+#[test]
+fn only_what_is_said_to_be_json_is_taken() {
+    let walcast = ingesting();
+    let post = |types: &[&str]| {
+        let headers: Vec<_> = types.iter().map(|kind| ("Content-Type", *kind)).collect();
+        walcast.request("POST", STOCK_EVENTS, &headers, br#"{"ts":"a"}"#)
+    };
+    for types in [
+        &[][..],
+        &["text/plain"],
+        &["application/x-www-form-urlencoded"],
+        &["multipart/form-data"],
+        &["text/plain; application/json"],
+        &["application/jsonp"],
+        &["text/plain", "application/json"],
+    ] {
+        let response = post(types);
+        assert_eq!(response.status, 415, "{types:?}");
+        let message = response.error_message();
+        assert!(message.contains("application/json"), "{message}");
+    }
+    assert!(walcast.database().rows().is_empty());
+    assert_eq!(post(&["Application/JSON; charset=utf-8"]).status, 201);
 }
 
 /// Takes five seconds: the patience with others' locks.

@@ -147,6 +147,9 @@ fn browsers_come_in_from_the_same_origin_from_loopback_and_from_listed_origins()
         "http://localhost.evil.example",
         "http://127.0.0.1.evil.example",
         "file://",
+        "http://localhost:x@evil.example",
+        "http://127.0.0.1:80@evil.example",
+        "http://[::1].evil.example",
     ];
     for origin in refused {
         let response = walcast.upgrade(STOCK_FEED, &[("Origin", origin)]);
@@ -158,7 +161,9 @@ fn browsers_come_in_from_the_same_origin_from_loopback_and_from_listed_origins()
 
 #[test]
 fn a_site_behind_a_proxy_is_of_the_same_origin_as_its_host() {
-    let walcast = Daemon::start_new();
+    let walcast = Daemon::on_new_file()
+        .option("--allow-host", "walcast.example.com")
+        .start();
     let ask = |host: &str, origin: &str| {
         let headers = [&http::UPGRADE[..], &[("Origin", origin)]].concat();
         let head = http::head("GET", STOCK_FEED, host, &headers);

@@ -15,7 +15,7 @@ use crate::catchup::{Bounds, PAGE};
 use crate::change::Cursor;
 use crate::cli::{Since as Asked, TailArgs};
 use crate::commands::interrupt::on_interrupt;
-use crate::config::{Config, FeedConfig, JournalMode, Limits, LogFormat};
+use crate::config::{AccessRules, Config, FeedConfig, JournalMode, Limits, LogFormat};
 use crate::feed_loop::FeedLoop;
 use crate::filter::Filter;
 use crate::hub::{Feed, Hub, Presence, View};
@@ -113,7 +113,7 @@ fn config(path: &Path, feed: &str) -> Config {
             ..FeedConfig::named(feed)
         }],
         anonymous: false,
-        origins: Vec::new(),
+        access: AccessRules::default(),
         limits: Limits::default(),
         log_level: String::new(),
         log_format: LogFormat::Auto,

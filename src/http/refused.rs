@@ -1,0 +1,197 @@
+//! Connections above a limit: told so at once, unless they ask for the daemon's health.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, sleep_until, timeout};
+use warp::reply::{Reply, Response};
+
+use crate::http::error::HttpError;
+use crate::http::limits::Refusal;
+
+/// What is answered above the limits.
+const EXEMPT: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+/// Bytes in which the path that is asked for must be seen.
+const LOOKED_AT: usize = 4096;
+/// A connection whose place others need is kept for so long after it was made: its request may be on its way.
+const GRACE: Duration = Duration::from_millis(20);
+/// How long a client that was told may take to close its side. Who closes first, with bytes of the other unread, takes
+/// the answer away from it.
+const LINGER: Duration = Duration::from_millis(100);
+/// The same for one that has sent nothing so far, while others need the place.
+const HURRY: Duration = Duration::from_millis(1);
+
+/// Whether a request for this path is answered above the limits.
+pub fn is_exempt(path: &str) -> bool {
+    EXEMPT.contains(&path)
+}
+
+/// The answer to everything else.
+pub fn at_capacity(limit: &'static str) -> Response {
+    let mut response = HttpError::at_capacity(limit).into_response();
+    let close = warp::http::HeaderValue::from_static("close");
+    let headers = response.headers_mut();
+    headers.insert(warp::http::header::CONNECTION, close);
+    response
+}
+
+/// Reads the first request line of a connection above a limit. Gives the connection back, with what was read of it,
+/// where it asks for the daemon's health; any other is answered and closed, here. `patience` is how long the request
+/// line may take.
+pub async fn first_request<S>(
+    mut stream: S,
+    refusal: &Refusal,
+    patience: Duration,
+) -> Option<Rewound<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let made = Instant::now();
+    let mut read = BytesMut::with_capacity(1024);
+    let asked = tokio::select! {
+        asked = timeout(patience, request_line(&mut stream, &mut read)) => match asked {
+            Ok(Ok(true)) => Asked::Health,
+            Ok(Ok(false)) => Asked::Otherwise,
+            Ok(Err(_)) | Err(_) => Asked::Nothing,
+        },
+        () = evicted(refusal, made) => Asked::Nothing,
+    };
+    match asked {
+        Asked::Health => return Some(Rewound { read, stream }),
+        Asked::Otherwise => tokio::select! {
+            () = tell(&mut stream, refusal.limit, LINGER) => {}
+            () = evicted(refusal, made) => {}
+        },
+        Asked::Nothing => tell(&mut stream, refusal.limit, HURRY).await,
+    }
+    None
+}
+
+/// What the first request line of a connection was.
+enum Asked {
+    Health,
+    Otherwise,
+    /// It did not come in time.
+    Nothing,
+}
+
+/// Resolves when others need the place, and the connection has had the time that each gets.
+async fn evicted(refusal: &Refusal, made: Instant) {
+    refusal.evicted.notified().await;
+    sleep_until(made + GRACE).await;
+}
+
+/// Reads up to the end of the request line. Says whether it asks for the daemon's health.
+async fn request_line<S>(stream: &mut S, read: &mut BytesMut) -> io::Result<bool>
+where
+    S: AsyncRead + Unpin,
+{
+    while read.len() < LOOKED_AT {
+        if stream.read_buf(read).await? == 0 {
+            return Ok(false);
+        }
+        if let Some(end) = read.iter().position(|byte| *byte == b'\n') {
+            return Ok(target_of(&read[..end]).is_some_and(is_exempt));
+        }
+    }
+    Ok(false)
+}
+
+/// The path that a request line asks for, without its query.
+fn target_of(line: &[u8]) -> Option<&str> {
+    let target = std::str::from_utf8(line).ok()?.split(' ').nth(1)?;
+    target.split('?').next()
+}
+
+/// Answers, and waits for a moment that the client closes, taking what it still sends.
+async fn tell<S>(stream: &mut S, limit: &'static str, linger: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let answer = written(HttpError::at_capacity(limit));
+    // A client that is gone needs no answer.
+    let _ = timeout(linger, async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        while stream.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    })
+    .await;
+}
+
+/// An error as bytes of HTTP: at a limit there is nothing but the socket.
+fn written(error: HttpError) -> String {
+    let (status, body) = (error.status(), error.body());
+    let retry_after = error.retry_after().unwrap_or_default();
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
+         x-content-type-options: nosniff\r\nretry-after: {retry_after}\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// A connection of which the beginning was read already.
+#[derive(Debug)]
+pub struct Rewound<S> {
+    read: BytesMut,
+    stream: S,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let taken = self.read.len().min(buffer.remaining());
+        buffer.put_slice(&self.read[..taken]);
+        self.read.advance(taken);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_request_line_is_found() {
+        for (line, exempt) in [
+            ("GET /healthz HTTP/1.1\r", true),
+            ("HEAD /metrics?x=1 HTTP/1.1\r", true),
+            ("GET /metrics/ HTTP/1.1\r", false),
+            ("GET /api/feeds HTTP/1.1\r", false),
+            ("nonsense", false),
+        ] {
+            let found = target_of(line.as_bytes()).is_some_and(is_exempt);
+            assert_eq!(found, exempt, "{line}");
+        }
+    }
+}
