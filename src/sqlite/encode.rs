@@ -27,6 +27,8 @@ struct ColumnEncoder {
     label: Vec<u8>,
     name: String,
     json: bool,
+    /// Where the row has the text of a value that is JSONB.
+    jsonb: Option<usize>,
     truncate: Option<usize>,
 }
 
@@ -42,9 +44,15 @@ impl Encoder {
             .iter()
             .enumerate()
             .map(|(place, e)| ColumnEncoder::new(place, e));
+        let mut columns: Vec<ColumnEncoder> = columns.collect();
+        // As `Schema::select_list` has them.
+        let embedded = columns.iter_mut().filter(|column| column.json);
+        for (n, column) in embedded.enumerate() {
+            column.jsonb = Some(schema.exposed.len() + n);
+        }
         Encoder {
             prefix,
-            columns: columns.collect(),
+            columns,
             max_row_bytes,
         }
     }
@@ -88,7 +96,7 @@ impl Encoder {
         let start = out.len();
         for (place, column) in self.columns.iter().enumerate() {
             out.extend_from_slice(&column.label);
-            let value = row(place);
+            let value = column.value(place, &row);
             // A value that can't fit is not encoded first: it may be a thousand times the limit.
             if out.len() - start + column.least_size(value, limit) >= limit {
                 out.truncate(start);
@@ -121,7 +129,7 @@ impl Encoder {
             marker.len() + 2
         };
         for (place, column) in self.columns.iter().enumerate() {
-            let value = row(place);
+            let value = column.value(place, &row);
             let size = column.size(out, value, limit);
             fixed += column.label.len();
             match value {
@@ -145,10 +153,10 @@ impl Encoder {
         for (place, column) in self.columns.iter().enumerate() {
             out.extend_from_slice(&column.label);
             if sizes.iter().any(|&(p, size)| p == place && size > longest) {
-                push_cut(out, row(place), longest);
+                push_cut(out, column.value(place, &row), longest);
                 cut.push(column.name.clone());
             } else {
-                column.push_value(out, row(place), limit);
+                column.push_value(out, column.value(place, &row), limit);
             }
         }
         out.push(b'}');
@@ -179,7 +187,19 @@ impl ColumnEncoder {
             label,
             name: exposed.name.clone(),
             json: exposed.json,
+            jsonb: None,
             truncate: exposed.truncate,
+        }
+    }
+
+    /// The value to encode: the column's own, or its text where it is JSONB.
+    fn value<'r>(&self, place: usize, row: &impl Fn(usize) -> ValueRef<'r>) -> ValueRef<'r> {
+        match (row(place), self.jsonb) {
+            (blob @ ValueRef::Blob(_), Some(jsonb)) => match row(jsonb) {
+                text @ ValueRef::Text(_) => text,
+                _ => blob,
+            },
+            (value, _) => value,
         }
     }
 

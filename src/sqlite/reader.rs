@@ -59,7 +59,7 @@ pub struct HeadPage {
 
 impl RowReader {
     pub fn new(feed: &FeedConfig, schema: Arc<Schema>, max_row_bytes: usize) -> RowReader {
-        let columns = schema.select_list();
+        let columns = schema.select_list(max_row_bytes);
         let table = quote_identifier(&schema.table.name);
         let key = quote_identifier(schema.table.key_name());
         let positioned = schema.table.has_position();

@@ -353,13 +353,18 @@ impl Schema {
         self.exposed.iter().map(|e| e.name.as_str()).collect()
     }
 
-    /// `"a", "b"`: the exposed columns for a SELECT.
-    pub fn select_list(&self) -> String {
-        self.exposed
-            .iter()
-            .map(|e| quote_identifier(&e.name))
-            .collect::<Vec<_>>()
-            .join(", ")
+    /// SQL that lists the exposed columns and then, for each that is embedded as JSON, a text where its value is JSONB (a
+    /// blob, since SQLite 3.45) of at most `longest` bytes; else NULL.
+    pub fn select_list(&self, longest: usize) -> String {
+        let names = self.exposed.iter().map(|e| quote_identifier(&e.name));
+        let embedded = self.exposed.iter().filter(|e| e.json).map(|e| {
+            let name = quote_identifier(&e.name);
+            // 8: strictly JSONB (json_valid in SQLite's documentation); json() would fail for other blobs.
+            format!(
+                "CASE WHEN typeof({name}) = 'blob' AND length({name}) <= {longest} AND json_valid({name}, 8) THEN json({name}) END"
+            )
+        });
+        names.chain(embedded).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -106,6 +106,49 @@ fn columns_are_chosen_embedded_and_cut_as_configured() {
 }
 
 #[test]
+fn jsonb_is_embedded_where_it_is_valid_and_stays_a_blob_elsewhere() {
+    let walcast = Daemon::on_new_file()
+        .with_tables("CREATE TABLE things(id INTEGER PRIMARY KEY, doc JSONB, other BLOB)")
+        .toml("[feeds.things]\njson = [\"doc\"]\n")
+        .start();
+    let values = [
+        (
+            r#"jsonb('{"a":[1,2.5,"x\n",null]}')"#,
+            r#"{"a":[1,2.5,"x\n",null]}"#,
+        ),
+        (r#"'{"a": 1}'"#, r#"{"a": 1}"#),
+        ("jsonb('7')", "7"),
+        ("jsonb('{a:0x1f}')", r#"{"a":31}"#),
+        ("x'00ff'", r#""AP8=""#),
+        ("x'ffffffff'", r#""/////w==""#),
+        ("x'cb37'", r#""yzc=""#),
+        ("x''", r#""""#),
+        ("NULL", "null"),
+        ("5", "5"),
+    ];
+    let mut live = walcast.subscribe_to("/ws/things", "");
+    for (index, (sql, expected)) in values.iter().enumerate() {
+        let id = index + 1;
+        walcast.database().execute(&format!(
+            "INSERT INTO things VALUES ({id}, {sql}, jsonb('[1]'))"
+        ));
+        let row = format!(r#"{{"id":{id},"doc":{expected},"other":"KxMx"}}"#);
+        let frame = format!(r#"{{"type":"things_event","event":{row}}}"#);
+        assert_eq!(live.next_text(), frame, "{sql}");
+    }
+    let mut replay = walcast.subscribe_to("/ws/things", "since=0");
+    replay.expect("hello");
+    let items = walcast.get("/api/feeds/things/events").json()["items"].take();
+    let items = items.as_array().expect("items").iter().rev();
+    let rows = replay.next_rows(values.len());
+    assert_eq!(rows, items.cloned().collect::<Vec<_>>());
+    for (row, (sql, expected)) in rows.iter().zip(values) {
+        let expected: serde_json::Value = serde_json::from_str(expected).expect("JSON");
+        assert_eq!(row["doc"], expected, "{sql}");
+    }
+}
+
+#[test]
 fn details_are_cut_to_500_code_points() {
     let walcast = Daemon::start_new();
     let mut plain = walcast.subscribe("");
