@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
@@ -186,6 +186,16 @@ impl Conn {
 
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// The daemon stood still for `time` until `now`: it could neither ping nor hear, so this does not count against the
+    /// client.
+    pub fn forgive(&mut self, time: Duration, now: Instant) {
+        let heard = std::iter::once(&mut self.last_heard);
+        let others = [&mut self.stalled_since, &mut self.closing_since];
+        for since in heard.chain(others.into_iter().flatten()) {
+            *since = (*since + time).min(now);
+        }
     }
 
     pub fn push_text(&mut self, text: &str) {

@@ -21,6 +21,10 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// A kept-alive connection without a request is closed after this.
 const IDLE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// A deadline noticed so much later than it came tells that the process did not run meanwhile: it or its machine was
+/// stopped. That time does not count.
+const STANDSTILL: Duration = Duration::from_secs(2);
+
 /// Why a connection was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lapse {
@@ -106,13 +110,19 @@ impl Clock {
     /// The deadline has come: does the connection end, or has the client taken something after all?
     fn lapse(&self) -> Option<Lapse> {
         let mut state = self.state.lock();
+        let now = Instant::now();
+        let stood_still = |deadline: Instant| now - deadline >= STANDSTILL;
         let Some(stall) = state.stall else {
+            if stood_still(state.idle_until) {
+                state.idle_until = now + HEAD_PATIENCE;
+                return None;
+            }
             return Some(Lapse::Idle);
         };
         // The kernel says that a socket can be written only when a third of its buffer is free, which with a slow
         // client takes longer than a byte does.
         let held = unsent(self.socket);
-        if held >= stall.held {
+        if held >= stall.held && !stood_still(stall.until) {
             return Some(Lapse::Stalled);
         }
         state.stall = Some(self.stall(held));

@@ -11,4 +11,5 @@ mod faults;
 mod scale;
 mod schemas;
 mod soak;
+mod standstill;
 mod talkers;

@@ -10,9 +10,20 @@ use crate::protocol::{CloseCode, Control, HEARTBEAT_SECS, PONG_TIMEOUT_SECS, opc
 /// How long a peer has for its own close frame.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// A tick that comes so much later than it should tells that the process did not run meanwhile: it or its machine was
+/// stopped. A busy machine delays ticks by far less.
+const STANDSTILL: Duration = Duration::from_secs(2);
+
 impl Shard {
     pub(super) fn tick(&mut self) {
         let now = Instant::now();
+        // Without connections ticks may be far apart; those that came since have nothing to be forgiven.
+        let late = now.saturating_duration_since(self.next_tick);
+        if late >= STANDSTILL {
+            for (_, conn) in &mut self.conns {
+                conn.forgive(late, now);
+            }
+        }
         self.next_tick = now + TICK;
         for id in std::mem::take(&mut self.retry) {
             if self.is(id) && self.conns[id.slot].place == Place::Retry {
