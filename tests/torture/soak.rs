@@ -99,10 +99,12 @@ impl World {
             self.eras += 1;
             self.era();
             self.settle();
-            if self.random.one_in(2) {
-                self.another_history();
-                self.settle();
+            match self.random.below(4) {
+                0 => self.remove_companions(),
+                1 | 2 => self.another_history(),
+                _ => continue,
             }
+            self.settle();
         }
         let rows: usize = self.clients.iter().map(Client::received).sum();
         eprintln!(

@@ -88,6 +88,26 @@ impl World {
         self.daemon = Some(settings.start());
     }
 
+    /// Somebody tidies up beside a database in use, while all is quiet and nothing is in the WAL alone.
+    pub fn remove_companions(&mut self) {
+        self.run("PRAGMA wal_checkpoint(TRUNCATE)");
+        let which = self
+            .random
+            .pick(&[&["-wal"][..], &["-shm"], &["-wal", "-shm"]]);
+        let daemon = self.daemon();
+        let noticed = || daemon.log().matches("it is opened anew").count();
+        let before = noticed();
+        for suffix in which {
+            let mut path = self.database.path().as_os_str().to_owned();
+            path.push(suffix);
+            // The daemon has the file open, so they are there, but in the moment in which it was just started.
+            let _ = std::fs::remove_file(path);
+        }
+        wait_until("the removal is noticed", || noticed() > before);
+        self.say(format!("{which:?} were removed"));
+        self.database.insert_many(3);
+    }
+
     /// The history becomes another one, while all is quiet. Half the time the daemon is away meanwhile.
     pub fn another_history(&mut self) {
         let how = self.random.below(4);
