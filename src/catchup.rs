@@ -13,7 +13,6 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::change::{Block, Cursor};
 use crate::filter::FilterId;
-use crate::hub::Presence;
 use crate::metrics::Metrics;
 use crate::session::Session;
 use crate::sqlite::open::Unavailable;
@@ -244,16 +243,18 @@ impl CatchUp {
         );
         self.pool.submit(move |reader| {
             let standing = feed.standing();
-            let away = standing.presence != Presence::Open;
             let mut bounds = Bounds::of(&feed, standing);
-            if away && bounds.need_table(last) {
-                return done(Err(table_is_away()));
-            }
             let read = reader.with_feed(&feed, |open| match open {
-                Some((connection, rows)) => bounds.read(connection, rows, last, &filter),
-                None => Ok(()),
+                Some((connection, rows)) => {
+                    let read = bounds.read(connection, rows, last, &filter);
+                    read.map(|()| true)
+                }
+                None => Ok(false),
             });
-            done(read.map(|()| bounds));
+            done(read.and_then(|is_there| match is_there {
+                true => Ok(bounds),
+                false => Err(table_is_away()),
+            }));
         });
     }
 

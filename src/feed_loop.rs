@@ -465,7 +465,7 @@ impl FeedLoop {
                 .database_errors
                 .with_label_values(&[kind])
                 .inc();
-            self.hub.beat(Some(reason.to_string()));
+            self.hub.beat(Some(reason.public_message()));
         } else {
             self.hub.beat(None);
         }
@@ -481,8 +481,10 @@ impl FeedLoop {
     }
 
     fn close_feeds(&mut self, reason: &Unavailable) {
-        for feed in &mut self.feeds {
-            feed.close(reason);
+        for (index, feed) in self.feeds.iter_mut().enumerate() {
+            if feed.close(reason) {
+                self.hub.announce(index);
+            }
         }
     }
 

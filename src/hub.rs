@@ -3,6 +3,7 @@
 
 mod feed;
 mod filters;
+mod presence;
 mod view;
 
 use std::sync::{Arc, OnceLock};
@@ -13,8 +14,9 @@ use tokio::sync::oneshot;
 
 use crate::config::{FeedConfig, Limits};
 use crate::wake::{Wake, Wakes};
-pub use feed::{Feed, Presence, Standing, Subscription};
+pub use feed::{Feed, Standing, Subscription};
 pub use filters::FilterChanges;
+pub use presence::{Absence, Cause, Presence};
 pub use view::{Refreshed, View};
 
 /// How long a subscription waits for the feed loop to have seen everything committed before it. Only a feed loop that
@@ -129,11 +131,8 @@ impl Hub {
     /// Why rows can't be served right now; `None` when they can.
     pub fn not_ready(&self) -> Option<String> {
         for feed in &self.feeds {
-            match feed.presence() {
-                Presence::Open => {}
-                Presence::Waiting(reason) | Presence::Broken(reason) => {
-                    return Some(format!("feed {}: {reason}", feed.config.name));
-                }
+            if let Presence::Away(absence) = feed.presence() {
+                return Some(format!("feed {}: {}", feed.config.name, absence.message));
             }
         }
         let health = self.health.lock();

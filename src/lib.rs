@@ -343,8 +343,10 @@ fn announce(config: &Config, hub: &Hub, listeners: &[Listener]) {
         .map(|feed| {
             let state = match feed.presence() {
                 hub::Presence::Open => format!("head {}", feed.head()),
-                hub::Presence::Waiting(_) => "waiting for its table".to_owned(),
-                hub::Presence::Broken(_) => "not readable yet".to_owned(),
+                hub::Presence::Away(absence) if absence.cause.is_unmade() => {
+                    "waiting for its table".to_owned()
+                }
+                hub::Presence::Away(_) => "not readable yet".to_owned(),
             };
             let first = feed
                 .config

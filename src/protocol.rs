@@ -96,6 +96,11 @@ pub enum Control {
     Goodbye {
         reconnect_after_ms: u64,
     },
+    /// There is nothing to read.
+    Waiting {
+        reason: &'static str,
+        message: String,
+    },
 }
 
 impl Control {
@@ -112,6 +117,7 @@ impl Control {
             Control::Heartbeat { .. } => "heartbeat",
             Control::Reset { .. } => "reset",
             Control::Goodbye { .. } => "goodbye",
+            Control::Waiting { .. } => "waiting",
         }
     }
 }
@@ -238,6 +244,14 @@ mod tests {
             }
             .json(),
             r#"{"type":"goodbye","reconnect_after_ms":1234}"#
+        );
+        let waiting = Control::Waiting {
+            reason: "no_table",
+            message: "not yet".into(),
+        };
+        assert_eq!(
+            waiting.json(),
+            r#"{"type":"waiting","reason":"no_table","message":"not yet"}"#
         );
     }
 }

@@ -1,4 +1,4 @@
-//! One subscriber's life as a state machine: hello, replay, live, reset. It decides what comes next and does no input
+//! One subscriber's life as a state machine: waiting, hello, replay, live, reset. It decides what comes next and does no input
 //! or output, so WebSocket and SSE share it whole. A subscriber is a position in the table, never a queue.
 
 mod batch;
@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::catchup::Bounds;
 use crate::change::{Block, Cursor};
 use crate::filter::{Filter, FilterId};
-use crate::hub::{Feed, Presence, Standing, Subscription, View};
+use crate::hub::{Absence, Cause, Feed, Presence, Standing, Subscription, View};
 use crate::protocol::{CloseCode, Control};
 pub use batch::{Batch, BatchLimits, Run};
 
@@ -47,15 +47,15 @@ pub enum Step {
     AskBounds,
     /// Everything there is was taken.
     Wait,
+    /// There is no table to go on with: look again when that changes.
+    WaitForTable,
     Close(CloseCode),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Hello (or reset, when something was sent before) waits for the table's bounds.
-    Opening {
-        reset: bool,
-    },
+    /// Hello (or reset) waits for the table's bounds.
+    Opening,
     CatchUp,
     Live,
 }
@@ -68,6 +68,12 @@ pub struct Session {
     generation: u64,
     position: Cursor,
     phase: Phase,
+    /// A hello went out.
+    greeted: bool,
+    /// The history it came to is gone: what it asked for counts from the beginning of the next.
+    starts_over: bool,
+    /// It was told that there is nothing to read, for this cause.
+    waiting: Option<Cause>,
     /// There was no table to have a position in when this subscriber came: whatever appears is new to it.
     from_nothing: bool,
     /// Rows up to here were there when the stream began: they come from the table as it is, for what the log holds of
@@ -88,7 +94,7 @@ impl Session {
             ..
         } = standing;
         let phase = match request.since {
-            Some(_) => Phase::Opening { reset: false },
+            Some(_) => Phase::Opening,
             None => Phase::Live,
         };
         Session {
@@ -97,15 +103,20 @@ impl Session {
             generation,
             position: head,
             phase,
-            from_nothing: matches!(presence, Presence::Waiting(_)),
+            greeted: false,
+            starts_over: false,
+            waiting: None,
+            from_nothing: presence
+                .absence()
+                .is_some_and(|absence| absence.cause.is_unmade()),
             replayed_to: Cursor::MIN,
             started: Instant::now(),
         }
     }
 
-    /// Whether no frame may go out yet.
+    /// Whether no frame may go out yet: neither hello nor word that there is nothing to read.
     pub fn awaits_hello(&self) -> bool {
-        self.phase == (Phase::Opening { reset: false })
+        self.phase == Phase::Opening && !self.greeted && self.waiting.is_none()
     }
 
     pub fn feed(&self) -> &Arc<Feed> {
@@ -161,8 +172,13 @@ impl Session {
         if self.filter_is_gone(view) {
             return Step::Close(CloseCode::Restart);
         }
+        if let Presence::Away(absence) = &view.presence
+            && let Some(step) = self.without_table(view, absence)
+        {
+            return step;
+        }
         match self.phase {
-            Phase::Opening { .. } => Step::AskBounds,
+            Phase::Opening => Step::AskBounds,
             _ if self.position < self.table_until(view) => Step::ReadPage,
             _ if self.position < view.head => self.rows(view),
             Phase::CatchUp => {
@@ -174,6 +190,24 @@ impl Session {
             }
             Phase::Live => Step::Wait,
         }
+    }
+
+    /// What is to be done while there is no table to read; `None`: the same as with one.
+    fn without_table(&mut self, view: &View, absence: &Absence) -> Option<Step> {
+        let behind = self.position < view.head;
+        let opened = self.phase != Phase::Opening;
+        if opened && behind && self.position >= self.table_until(view) && self.is_in_log(view) {
+            return None;
+        }
+        if !self.is_resumable() {
+            return behind.then_some(Step::WaitForTable);
+        }
+        if self.waiting.map(Cause::reason) == Some(absence.cause.reason()) {
+            return Some(Step::WaitForTable);
+        }
+        self.waiting = Some(absence.cause);
+        self.phase = Phase::Opening;
+        Some(Step::Say(absence.control()))
     }
 
     /// Rows up to here are read from the table, those above it are in the log.
@@ -192,20 +226,25 @@ impl Session {
     }
 
     fn rows(&self, view: &View) -> Step {
-        match view.after(self.position).next() {
-            Some(block) if block.knows(self.filter_id()) => Step::TakeRows,
-            _ => Step::ReadPage,
+        match self.is_in_log(view) {
+            true => Step::TakeRows,
+            false => Step::ReadPage,
         }
+    }
+
+    /// Whether the log can say what comes next.
+    fn is_in_log(&self, view: &View) -> bool {
+        let next = view.after(self.position).next();
+        next.is_some_and(|block| block.knows(self.filter_id()))
     }
 
     /// The history changed under the subscriber.
     fn replaced(&mut self, view: &View) -> Step {
         if self.is_resumable() {
-            // A hello that was not sent yet can tell of the new history itself.
-            let reset = self.phase != Phase::Opening { reset: false };
             self.generation = view.generation;
-            self.phase = Phase::Opening { reset };
-            return Step::AskBounds;
+            self.phase = Phase::Opening;
+            self.starts_over = true;
+            return self.next(view);
         }
         if self.from_nothing {
             self.generation = view.generation;
@@ -219,13 +258,13 @@ impl Session {
     /// The answer to [`Step::AskBounds`]: fixes where the stream begins and words the hello or reset.
     /// `None` where the answer is about a history that is gone again.
     pub fn opened(&mut self, bounds: &Bounds) -> Option<Control> {
-        let Phase::Opening { reset } = self.phase else {
-            return None;
-        };
-        if bounds.generation != self.generation {
+        if self.phase != Phase::Opening || bounds.generation != self.generation {
             return None;
         }
-        let (start, recovered) = self.start(bounds, reset);
+        let (start, recovered) = self.start(bounds);
+        // A hello that was not sent yet can tell of another history itself.
+        let reset = self.greeted && self.starts_over;
+        (self.greeted, self.starts_over, self.waiting) = (true, false, None);
         self.position = start;
         self.phase = Phase::CatchUp;
         self.started = bounds.read_at;
@@ -258,25 +297,31 @@ impl Session {
     }
 
     /// The position the stream begins from, and whether that is where the client wanted to be.
-    fn start(&self, bounds: &Bounds, reset: bool) -> (Cursor, bool) {
-        let from_earliest = match bounds.earliest {
-            Some(earliest) => Cursor::before(earliest),
-            None if bounds.table_is_there => bounds.head,
-            // The table is away, with rows or without: begin at its beginning, wherever that will be.
-            None => Cursor::MIN,
+    fn start(&self, bounds: &Bounds) -> (Cursor, bool) {
+        let from_earliest = bounds.earliest.map_or(bounds.head, Cursor::before);
+        let honoured = |id: Cursor| match id <= bounds.head && id >= from_earliest {
+            true => (id, true),
+            false => (from_earliest, false),
         };
         match self.since.as_deref() {
-            Some(Since::Now) | None => (bounds.head, true),
-            Some(Since::Earliest) => (from_earliest, true),
-            Some(Since::Last(_)) => (bounds.start_of_last.unwrap_or(bounds.head), true),
-            Some(Since::Id { .. }) if reset => (from_earliest, true),
-            Some(Since::Id { id, epoch }) => {
-                let same_epoch = epoch
-                    .as_deref()
-                    .is_none_or(|epoch| epoch == &*bounds.epoch.0);
-                let recovered = same_epoch && *id <= bounds.head && *id >= from_earliest;
-                (if recovered { *id } else { from_earliest }, recovered)
+            Some(Since::Last(_)) if !self.greeted || self.starts_over => {
+                (bounds.start_of_last.unwrap_or(bounds.head), true)
             }
+            _ if self.greeted && self.starts_over => (from_earliest, true),
+            // The table was away for a while.
+            _ if self.greeted => honoured(self.position),
+            Some(Since::Earliest) => (from_earliest, true),
+            // All of a history that began since is new.
+            Some(Since::Now) if self.starts_over => (from_earliest, true),
+            Some(Since::Id { id, epoch }) => {
+                let epoch = epoch.as_deref();
+                match epoch.is_none_or(|epoch| epoch == &*bounds.epoch.0) {
+                    true => honoured(*id),
+                    false => (from_earliest, false),
+                }
+            }
+            // The head as it was when the subscriber came.
+            _ => (self.position, true),
         }
     }
 
@@ -314,7 +359,6 @@ mod tests {
             generation: 0,
             key: "id".into(),
             head: Cursor(100),
-            table_is_there: true,
             earliest,
             start_of_last: Some(Cursor(90)),
             read_at: Instant::now(),
@@ -379,37 +423,8 @@ mod tests {
         assert_eq!(hello(Since::Last(10), Some(1)), (90, true));
     }
 
-    #[test]
-    fn who_comes_while_the_table_is_away_gets_its_rows_when_it_is_back() {
-        let away = Bounds {
-            table_is_there: false,
-            ..bounds(None)
-        };
-        for (since, position, shown, recovered) in [
-            (Since::Earliest, Cursor::MIN, 0, true),
-            (id(50, None), Cursor(50), 50, true),
-            (id(50, Some("e0")), Cursor::MIN, 0, false),
-        ] {
-            let mut session = resumable(&feed(), since);
-            let Some(Control::Hello {
-                since,
-                recovered: told,
-                ..
-            }) = session.opened(&away)
-            else {
-                panic!()
-            };
-            assert_eq!(
-                (session.position(), since.0, told),
-                (position, shown, recovered)
-            );
-        }
-    }
-
-    #[test]
-    fn a_replaced_history_closes_plain_subscribers_and_resets_resumable_ones() {
-        let feed = feed();
-        feed.opened(Arc::new(crate::sqlite::table::Schema {
+    fn schema() -> Arc<crate::sqlite::table::Schema> {
+        Arc::new(crate::sqlite::table::Schema {
             version: 1,
             table: crate::sqlite::table::Table {
                 name: "t".into(),
@@ -419,7 +434,124 @@ mod tests {
             },
             exposed: vec![],
             key_place: 0,
-        }));
+        })
+    }
+
+    fn away(feed: &Feed, cause: Cause) {
+        feed.closed(Presence::away(cause, cause.reason()));
+    }
+
+    fn told(step: Step) -> &'static str {
+        match step {
+            Step::Say(Control::Waiting { reason, .. }) => reason,
+            Step::Say(Control::Live { .. }) => "live",
+            Step::WaitForTable => "nothing",
+            Step::AskBounds => "the table",
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_waits_is_told_why_once_and_greeted_when_there_is_a_table() {
+        let feed = feed();
+        away(&feed, Cause::NoDatabase);
+        let mut session = resumable(&feed, id(50, None));
+        assert!(session.awaits_hello());
+        assert_eq!(told(session.next(&feed.view())), "no_database");
+        assert!(!session.awaits_hello());
+        assert_eq!(told(session.next(&feed.view())), "nothing");
+        away(&feed, Cause::NoTable);
+        assert_eq!(told(session.next(&feed.view())), "no_table");
+        away(&feed, Cause::Unreadable);
+        assert_eq!(told(session.next(&feed.view())), "unreadable");
+        away(&feed, Cause::Unfit);
+        assert_eq!(told(session.next(&feed.view())), "nothing", "the same word");
+        feed.opened(schema());
+        assert_eq!(told(session.next(&feed.view())), "the table");
+        let hello = session.opened(&bounds(Some(1)));
+        assert!(matches!(
+            hello,
+            Some(Control::Hello {
+                since: Cursor(50),
+                recovered: true,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn after_a_table_was_away_the_stream_goes_on_from_its_position() {
+        for (earliest, since, recovered) in [(1, 100, true), (105, 104, false)] {
+            let feed = feed();
+            feed.opened(schema());
+            let mut session = resumable(&feed, Since::Last(10));
+            session.opened(&bounds(Some(1)));
+            session.advance(Cursor(100));
+            assert_eq!(told(session.next(&feed.view())), "live");
+            away(&feed, Cause::NoTable);
+            assert_eq!(told(session.next(&feed.view())), "no_table");
+            feed.opened(schema());
+            assert_eq!(told(session.next(&feed.view())), "the table");
+            let head = Cursor(110);
+            let bounds = Bounds {
+                head,
+                ..bounds(Some(earliest))
+            };
+            let Some(Control::Hello {
+                since: told,
+                recovered: is,
+                ..
+            }) = session.opened(&bounds)
+            else {
+                panic!()
+            };
+            assert_eq!((told, is), (Cursor(since), recovered));
+        }
+    }
+
+    #[test]
+    fn a_plain_subscriber_is_told_nothing_of_a_table_that_is_away() {
+        let feed = feed();
+        away(&feed, Cause::Unreadable);
+        let mut plain = Session::begin(&feed, Request::default());
+        assert!(matches!(plain.next(&feed.view()), Step::Wait));
+    }
+
+    #[test]
+    fn another_history_while_waiting_is_told_by_a_reset_only_where_one_was_known() {
+        for (since, greeted_before) in [(Since::Now, false), (Since::Now, true)] {
+            let feed = feed();
+            let mut session = resumable(&feed, since);
+            if greeted_before {
+                feed.opened(schema());
+                session.opened(&bounds(Some(1)));
+            }
+            away(&feed, Cause::NoTable);
+            assert_eq!(told(session.next(&feed.view())), "no_table");
+            feed.replace(Epoch::new("e2"), Cursor(5));
+            feed.opened(schema());
+            assert_eq!(told(session.next(&feed.view())), "the table");
+            let new = Bounds {
+                generation: 1,
+                head: Cursor(5),
+                epoch: Epoch::new("e2"),
+                ..bounds(Some(1))
+            };
+            match session.opened(&new) {
+                Some(Control::Hello { since, .. }) => {
+                    assert_eq!((since, greeted_before), (Cursor(0), false))
+                }
+                Some(Control::Reset { .. }) => assert!(greeted_before),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(session.position(), Cursor(0), "all of it is new");
+        }
+    }
+
+    #[test]
+    fn a_replaced_history_closes_plain_subscribers_and_resets_resumable_ones() {
+        let feed = feed();
+        feed.opened(schema());
         let mut plain = Session::begin(&feed, Request::default());
         let mut resumable = resumable(&feed, Since::Now);
         resumable.opened(&bounds(Some(1)));
@@ -444,18 +576,19 @@ mod tests {
                 ..
             })
         ));
-        assert!(matches!(
-            resumable.next(&view),
-            Step::Say(Control::Live { id: Cursor(5) })
-        ));
+        assert!(
+            matches!(resumable.next(&view), Step::ReadPage),
+            "all of it is new to who asked for now, too"
+        );
     }
 
     #[test]
     fn who_came_before_there_was_a_table_gets_all_of_it() {
         let feed = feed();
-        feed.closed(Presence::Waiting("no file".into()));
+        away(&feed, Cause::NoDatabase);
         let mut early = Session::begin(&feed, Request::default());
         feed.replace(Epoch::new("e2"), Cursor(5));
+        feed.opened(schema());
         assert!(matches!(early.next(&feed.view()), Step::ReadPage));
     }
 }

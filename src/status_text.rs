@@ -38,7 +38,7 @@ pub fn status_text(hub: &Hub) -> String {
         let standing = feed.standing();
         let state = match standing.presence {
             Presence::Open => format!("head {}", standing.head),
-            Presence::Waiting(reason) | Presence::Broken(reason) => reason,
+            Presence::Away(absence) => absence.message.to_string(),
         };
         let subscribers = feed.subscribers();
         let plural = if subscribers == 1 { "" } else { "s" };

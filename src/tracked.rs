@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use crate::change::{Block, Cursor, Epoch};
 use crate::config::Config;
-use crate::hub::{Feed, Hub, Presence};
+use crate::hub::{Cause, Feed, Hub, Presence};
 use crate::metrics::Metrics;
 use crate::sqlite::identity::{Sample, Suspicion, derived_epoch, new_epoch, same_history};
 use crate::sqlite::open::{FileId, Snapshot, Unavailable};
@@ -169,15 +169,17 @@ impl Tracked {
         self.reader = None;
         (self.fetched, self.more) = (None, false);
         self.head_row = HeadRow::Unknown;
-        let presence = match reason {
-            Unavailable::NoFile(_) | Unavailable::NoTable(_) => {
-                self.was_missing = true;
-                Presence::Waiting(reason.to_string())
-            }
-            Unavailable::Busy(_) | Unavailable::Broken { .. } => {
-                Presence::Broken(reason.to_string())
-            }
+        let cause = match reason {
+            Unavailable::NoFile(_) => Cause::NoDatabase,
+            Unavailable::NoTable(_) => Cause::NoTable,
+            Unavailable::Broken {
+                kind: "unfit_table",
+                ..
+            } => Cause::Unfit,
+            Unavailable::Busy(_) | Unavailable::Broken { .. } => Cause::Unreadable,
         };
+        self.was_missing |= cause.is_unmade();
+        let presence = Presence::away(cause, reason.public_message());
         let news = self.presence.as_ref() != Some(&presence);
         if news {
             self.feed.closed(presence.clone());

@@ -17,8 +17,6 @@ pub struct Bounds {
     /// Name of the cursor column.
     pub key: String,
     pub head: Cursor,
-    /// Whether the rest could be asked of the table; it may be away for a moment.
-    pub table_is_there: bool,
     /// The lowest id there is.
     pub earliest: Option<i64>,
     /// Where the last n rows begin, for who asked for them; `None` where nothing matches.
@@ -34,17 +32,10 @@ impl Bounds {
             generation: standing.generation,
             key: feed.config.key.clone().unwrap_or_else(|| "id".to_owned()),
             head: standing.head,
-            table_is_there: false,
             earliest: None,
             start_of_last: None,
             read_at: Instant::now(),
         }
-    }
-
-    /// Whether nothing can be said without the table: where the last rows begin only it can tell. An empty history has
-    /// none in any case.
-    pub fn need_table(&self, last: Option<u32>) -> bool {
-        last.is_some() && self.head > Cursor(0)
     }
 
     /// Asks the table for the rest.
@@ -62,7 +53,6 @@ impl Bounds {
         if let Some(n) = last {
             self.start_of_last = rows.start_of_last(connection, n, self.head, filter)?;
         }
-        self.table_is_there = true;
         Ok(())
     }
 }

@@ -103,6 +103,8 @@ pub enum Place {
     Reading,
     /// A read failed; it is tried again at the next tick.
     Retry,
+    /// There is no table to go on with.
+    Away,
     /// The close frame was sent; waits for the peer's.
     Closing,
 }

@@ -25,8 +25,10 @@ async fn describe(app: &App, feed: &Arc<Feed>) -> Value {
     let schema = feed.schema();
     let (status, reason) = match standing.presence {
         Presence::Open => ("open", None),
-        Presence::Waiting(reason) => ("waiting", Some(reason)),
-        Presence::Broken(reason) => ("error", Some(reason)),
+        Presence::Away(absence) => match absence.cause.is_unmade() {
+            true => ("waiting", Some(absence.message)),
+            false => ("error", Some(absence.message)),
+        },
     };
     let config = &feed.config;
     let columns: Vec<String> = schema
@@ -48,7 +50,7 @@ async fn describe(app: &App, feed: &Arc<Feed>) -> Value {
         "earliest": earliest(app, feed).await,
         "subscribers": feed.subscribers(),
         "status": status,
-        "reason": reason,
+        "reason": reason.as_deref(),
         "ws": config.ws,
         "sse": format!("/sse/{}", config.name),
         "events": format!("/api/feeds/{}/events", config.name),

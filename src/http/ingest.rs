@@ -157,7 +157,7 @@ fn body_too_slow() -> HttpError {
 
 fn why_closed(feed: &Feed) -> String {
     match feed.presence() {
-        Presence::Waiting(reason) | Presence::Broken(reason) => reason,
+        Presence::Away(absence) => absence.message.to_string(),
         Presence::Open => "the table is being opened".to_owned(),
     }
 }

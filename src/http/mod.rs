@@ -30,7 +30,7 @@ use warp::path::FullPath;
 
 use crate::catchup::CatchUp;
 use crate::fanout::Fanout;
-use crate::hub::{Feed, Hub, Listener};
+use crate::hub::{Absence, Cause, Feed, Hub, Listener, Presence};
 use crate::metrics::Metrics;
 use error::HttpError;
 use limits::{Connections, Ticket};
@@ -138,6 +138,18 @@ impl Paths {
 fn feed_at(path: &FullPath, feeds: &HashMap<String, Arc<Feed>>) -> Result<Arc<Feed>, Rejection> {
     let feed = feeds.get(path.as_str()).cloned();
     feed.ok_or_else(warp::reject::not_found)
+}
+
+/// Refuses subscriptions of a table that can't be a feed as it is, naming the remedy. One that is only not there yet is
+/// waited for.
+fn refuse_unfit(feed: &Feed) -> Result<(), HttpError> {
+    match feed.presence() {
+        Presence::Away(Absence {
+            cause: Cause::Unfit,
+            message,
+        }) => Err(HttpError::unavailable(&*message)),
+        _ => Ok(()),
+    }
 }
 
 /// Lets async code wait for a feed's log to move.

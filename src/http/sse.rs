@@ -17,7 +17,7 @@ use crate::catchup::{Bounds, PageError};
 use crate::change::{Block, Cursor, Epoch};
 use crate::http::error::HttpError;
 use crate::http::limits::Ticket;
-use crate::http::{App, Peer, query};
+use crate::http::{App, Peer, query, refuse_unfit};
 use crate::metrics::Counted;
 use crate::protocol::{Control, HEARTBEAT_SECS, payload, reconnect_after};
 use crate::session::{Batch, BatchLimits, Session, Step};
@@ -59,6 +59,7 @@ async fn open(
     app: Arc<App>,
 ) -> Result<Response, HttpError> {
     let feed = app.feed(name)?;
+    refuse_unfit(&feed)?;
     let request = query::stream(raw, feed.schema().as_deref(), last_id)?;
     if *app.draining.borrow() {
         return Err(HttpError::unavailable("the daemon is shutting down"));
@@ -174,7 +175,7 @@ impl SseStream {
             },
             Step::ReadPage => self.send_page().await,
             Step::AskBounds => self.open_session().await,
-            Step::Wait => self.wait().await,
+            Step::Wait | Step::WaitForTable => self.wait().await,
             Step::Close(_) => Err(Ended),
         }
     }
@@ -304,7 +305,9 @@ impl SseStream {
     async fn say(&mut self, control: &Control) -> Result<(), Ended> {
         let id = match control {
             Control::Hello { .. } | Control::Live { .. } | Control::Reset { .. } => self.id_line(),
-            Control::Heartbeat { .. } | Control::Goodbye { .. } => String::new(),
+            Control::Heartbeat { .. } | Control::Goodbye { .. } | Control::Waiting { .. } => {
+                String::new()
+            }
         };
         self.send(event(control, &id)).await
     }

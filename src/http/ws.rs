@@ -17,7 +17,7 @@ use warp::reply::{Reply, Response};
 use crate::fanout::Stream;
 use crate::http::clock::Watched;
 use crate::http::error::HttpError;
-use crate::http::{App, Peer, feed_at, query};
+use crate::http::{App, Peer, feed_at, query, refuse_unfit};
 use crate::hub::Feed;
 use crate::metrics::Counted;
 use crate::session::Session;
@@ -58,6 +58,7 @@ async fn accept(
     peer: Peer,
     app: &Arc<App>,
 ) -> Result<Response, HttpError> {
+    refuse_unfit(&feed)?;
     let request = query::subscription(raw, feed.schema().as_deref())?;
     if !asks_for_websocket(headers) {
         return Ok(upgrade_required());

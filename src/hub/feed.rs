@@ -7,21 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::filters::{FilterChanges, Filters};
+use super::presence::{Cause, Presence};
 use super::view::{Refreshed, View, same_schema};
 use crate::change::{Block, Cursor, Epoch};
 use crate::config::{FeedConfig, Limits};
 use crate::filter::{Filter, FilterId};
 use crate::sqlite::table::Schema;
-
-/// Whether a feed's table can be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Presence {
-    Open,
-    /// File or table are not there yet.
-    Waiting(String),
-    /// Something has to be mended.
-    Broken(String),
-}
 
 /// One feed: its log, and what subscribers share.
 pub struct Feed {
@@ -67,12 +58,11 @@ pub struct Standing {
 
 impl Feed {
     pub(super) fn new(index: usize, config: FeedConfig, limits: &Limits) -> Feed {
-        let reason = "the database has not been opened yet".to_owned();
         let log = Log {
             epoch: Epoch::new(""),
             generation: 0,
             head: Cursor(0),
-            presence: Presence::Waiting(reason),
+            presence: Presence::away(Cause::Unreadable, "the database has not been opened yet"),
             schema: None,
             blocks: VecDeque::new(),
             evicted: 0,
@@ -209,9 +199,14 @@ impl Feed {
         if view.epoch != log.epoch {
             view.epoch = log.epoch.clone();
         }
+        let presence_changed = view.presence != log.presence;
+        if presence_changed {
+            view.presence = log.presence.clone();
+        }
         Refreshed {
             replaced,
             reshaped,
+            presence_changed,
             fresh_from,
         }
     }
@@ -228,6 +223,7 @@ impl Feed {
             floor: log.floor(),
             blocks: log.blocks.range(from..).take(blocks).cloned().collect(),
             schema: log.schema.clone(),
+            presence: log.presence.clone(),
             first: 0,
         }
     }

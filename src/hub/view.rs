@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::presence::Presence;
 use crate::change::{Block, Cursor, Epoch};
 use crate::sqlite::table::Schema;
 
@@ -13,6 +14,8 @@ pub struct Refreshed {
     pub replaced: bool,
     /// The table has other columns, or is not there any more.
     pub reshaped: bool,
+    /// The table can be read now, or can't be any more, or for another reason.
+    pub presence_changed: bool,
     /// Index of the first block that was not in the view before.
     pub fresh_from: usize,
 }
@@ -28,6 +31,7 @@ pub struct View {
     pub blocks: VecDeque<Arc<Block>>,
     /// The table's shape; `None` while there is none.
     pub schema: Option<Arc<Schema>>,
+    pub presence: Presence,
     /// Serial number of the first block.
     pub(super) first: u64,
 }
@@ -41,6 +45,7 @@ impl Default for View {
             floor: Cursor(0),
             blocks: VecDeque::new(),
             schema: None,
+            presence: Presence::Open,
             first: 0,
         }
     }

@@ -69,6 +69,28 @@ impl Unavailable {
         }
     }
 
+    /// What is said of it to clients. It names no path of this machine; the log has the rest.
+    pub fn public_message(&self) -> String {
+        let message = match self {
+            Unavailable::NoFile(_) => {
+                "the database does not exist yet; it is served as soon as a writer creates it"
+            }
+            Unavailable::NoTable(_) => return self.to_string(),
+            Unavailable::Busy(_) => "the database is locked by another process",
+            Unavailable::Broken { kind, reason } => match *kind {
+                "unfit_table" => return reason.clone(),
+                "not_a_database" => "the database file is not a SQLite database",
+                "corrupt" => "the database is corrupt",
+                "permission" => "the daemon has no right to open the database",
+                _ => "the database can't be read",
+            },
+        };
+        match self {
+            Unavailable::Broken { .. } => format!("{message}; the daemon's log says more"),
+            _ => message.to_owned(),
+        }
+    }
+
     /// Puts what SQLite said into words an operator can act on.
     pub fn from_sqlite(error: &rusqlite::Error, path: &Path) -> Unavailable {
         let code = error.sqlite_error_code();

@@ -236,9 +236,9 @@ impl PooledReader {
         let path = self.path.clone();
         let Some(schema) = feed.schema() else {
             return match feed.presence() {
-                Presence::Broken(reason) => Err(Unavailable::Broken {
+                Presence::Away(absence) if !absence.cause.is_unmade() => Err(Unavailable::Broken {
                     kind: "unreadable",
-                    reason,
+                    reason: absence.message.to_string(),
                 }),
                 // Nothing is read, so nothing can fail.
                 _ => read(None).map_err(|e| Unavailable::from_sqlite(&e, &path)),
@@ -312,6 +312,7 @@ fn current_reader<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::Cause;
 
     #[test]
     fn who_waits_for_a_read_that_panics_gets_an_error() {
@@ -320,7 +321,9 @@ mod tests {
             openings: Arc::default(),
             open: None,
         };
-        let read = reader.with_feed::<()>(&Feed::stock(), |_| panic!("a fault of ours"));
+        let feed = Feed::stock();
+        feed.closed(Presence::away(Cause::NoTable, "no table"));
+        let read = reader.with_feed::<()>(&feed, |_| panic!("a fault of ours"));
         assert!(matches!(read, Err(Unavailable::Busy(_))), "{read:?}");
     }
 }

@@ -204,10 +204,14 @@ impl Subscriber {
         }
     }
 
-    /// The next frame, which must be of this type: `hello`, `live`, `reset`, `goodbye`.
+    /// The next frame, which must be of this type: `hello`, `live`, `reset`, `goodbye`, `waiting`. Before a `reset` it is
+    /// waited for as long as it takes to put another file in the place of the one that went.
     #[track_caller]
     pub fn expect(&mut self, kind: &str) -> Value {
-        let frame = self.next_frame();
+        let mut frame = self.next_frame();
+        while kind == "reset" && frame["type"] == "waiting" {
+            frame = self.next_frame();
+        }
         assert_eq!(
             frame["type"],
             kind,

@@ -51,7 +51,7 @@ fn a_missing_directory_is_waited_for() {
     let walcast = Daemon::on(dir.path())
         .database(inner.join("events.db"))
         .start();
-    wait_for_reason(&walcast, PATIENCE, "events.db");
+    wait_for_reason(&walcast, PATIENCE, "does not exist yet");
     fs::create_dir_all(&inner).expect("a directory can be made");
     walcast.database().execute(STOCK_SCHEMA);
     walcast.wait_until_ready();

@@ -14,7 +14,7 @@ fn a_replaced_history_closes_plain_subscribers_and_resets_resumable_ones() {
     let queries = [
         ("since=8", vec![1, 2, 3]),
         ("since=earliest", vec![1, 2, 3]),
-        ("since=now", vec![]),
+        ("since=now", vec![1, 2, 3]),
         ("last=2", vec![2, 3]),
         ("last=2&tenant=globex", vec![1, 3]),
         ("since=8&tenant=nobody", vec![]),
@@ -32,7 +32,10 @@ fn a_replaced_history_closes_plain_subscribers_and_resets_resumable_ones() {
     plain.expect_close(1012);
     filtered.expect_close(1012);
     for (query, subscriber, rows) in &mut resumable {
-        let text = subscriber.next_text();
+        let mut text = subscriber.next_text();
+        while text.starts_with(r#"{"type":"waiting""#) {
+            text = subscriber.next_text();
+        }
         let new = walcast.epoch();
         assert_ne!(new, old);
         assert_eq!(

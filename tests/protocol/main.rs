@@ -14,3 +14,4 @@ mod plain;
 mod raw;
 mod resumable;
 mod timeouts;
+mod waiting;

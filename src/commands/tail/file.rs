@@ -128,7 +128,6 @@ fn request(args: &TailArgs) -> Request {
         }),
         (Some(Asked::Earliest), _) => Some(Since::Earliest),
         (None, Some(n)) => Some(Since::Last(n)),
-        // A plain subscription gets all of a table that did not exist yet, one "since now" would not.
         (Some(Asked::Now) | None, _) => None,
     };
     let mut filter = Filter::default();
@@ -218,7 +217,7 @@ impl<'a> Tail<'a> {
                 Step::TakeRows => self.take_rows()?,
                 Step::ReadPage => self.read_page()?,
                 Step::AskBounds => self.ask_bounds()?,
-                Step::Wait => {
+                Step::Wait | Step::WaitForTable => {
                     // An idle connection would only keep a writer from being the last to close.
                     self.reader = None;
                     Some(LOOK)
@@ -243,7 +242,7 @@ impl<'a> Tail<'a> {
         self.output.flush()?;
         match &presence {
             Presence::Open => notice(format_args!("{} is open", self.path.display())),
-            Presence::Waiting(reason) | Presence::Broken(reason) => notice(reason),
+            Presence::Away(absence) => notice(&absence.message),
         }
         self.presence = presence;
         self.refuse_unknown_columns()
@@ -339,16 +338,9 @@ impl<'a> Tail<'a> {
     /// Where the table begins; `None` where it can't be read right now.
     fn bounds(&mut self) -> Option<Bounds> {
         let standing = self.feed.standing();
-        let presence = standing.presence.clone();
         let (filter, last) = (Arc::clone(self.session.filter()), self.session.last());
         let mut bounds = Bounds::of(self.feed, standing);
-        match presence {
-            Presence::Open => self.with_reader(|reader| {
-                bounds.read(&reader.connection, &reader.rows, last, &filter)
-            })?,
-            Presence::Waiting(_) if !bounds.need_table(last) => {}
-            Presence::Waiting(_) | Presence::Broken(_) => return None,
-        }
+        self.with_reader(|reader| bounds.read(&reader.connection, &reader.rows, last, &filter))?;
         Some(bounds)
     }
 

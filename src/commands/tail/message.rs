@@ -85,6 +85,9 @@ pub enum Control {
     Goodbye {
         reconnect_after_ms: u64,
     },
+    Waiting {
+        message: String,
+    },
     #[serde(other)]
     Unknown,
 }

@@ -42,6 +42,7 @@ pub fn follow(url: &str, args: &TailArgs, output: Output) -> anyhow::Result<()> 
         start,
         key: String::new(),
         position: None,
+        waits_for: String::new(),
         events: sender,
     };
     std::thread::Builder::new()
@@ -92,6 +93,8 @@ struct Subscriber {
     key: String,
     /// `None` until the first hello.
     position: Option<Position>,
+    /// What the daemon waits for, as it said last; empty while there is something to read.
+    waits_for: String,
     events: SyncSender<Event>,
 }
 
@@ -104,8 +107,6 @@ enum End {
     },
     /// Trying again would change nothing.
     Refused(anyhow::Error),
-    /// The subscription starts over at once, from [`Subscriber::start`].
-    StartOver,
     /// Nobody prints any more.
     Unwanted,
 }
@@ -128,7 +129,6 @@ impl Subscriber {
             let (why, after) = match self.connection(&mut backoff, &mut told) {
                 End::Lost { why, after } => (why, after),
                 End::Refused(error) => return drop(self.events.send(Event::Failed(error))),
-                End::StartOver => continue,
                 End::Unwanted => return,
             };
             if !told && self.tell(format!("{why}; reconnecting")).is_err() {
@@ -157,8 +157,6 @@ impl Subscriber {
                 };
             }
         };
-        // What this connection asked for; the answers change where the next one starts.
-        let from_now = matches!(self.start, Start::Asked { from_now: true, .. });
         let mut goodbye = None;
         loop {
             let frame = match socket.read() {
@@ -171,7 +169,7 @@ impl Subscriber {
                 }
             };
             let taken = match &frame {
-                tungstenite::Message::Text(text) => self.take(text, from_now),
+                tungstenite::Message::Text(text) => self.take(text),
                 tungstenite::Message::Close(frame) => return closed(frame.as_ref(), goodbye),
                 _ => continue,
             };
@@ -187,10 +185,10 @@ impl Subscriber {
         }
     }
 
-    fn take(&mut self, text: &str, from_now: bool) -> Result<Heard, End> {
+    fn take(&mut self, text: &str) -> Result<Heard, End> {
         match Message::parse(text) {
             Ok(Message::Row { row, truncated }) => self.row(row, &truncated)?,
-            Ok(Message::Control(control)) => return self.control(control, from_now),
+            Ok(Message::Control(control)) => return self.control(control),
             Err(e) => {
                 let target = self.target.shown();
                 return Err(End::Refused(anyhow!(
@@ -238,7 +236,7 @@ impl Subscriber {
         self.follow_on();
     }
 
-    fn control(&mut self, control: Control, from_now: bool) -> Result<Heard, End> {
+    fn control(&mut self, control: Control) -> Result<Heard, End> {
         match control {
             Control::Hello {
                 feed,
@@ -259,12 +257,6 @@ impl Subscriber {
                 earliest,
             } => {
                 self.tell("the history was replaced; starting over with its first row".to_owned())?;
-                if from_now {
-                    // The daemon would go on from now, and what the new history has already would be missed.
-                    self.position = None;
-                    self.start = Start::Earliest;
-                    return Err(End::StartOver);
-                }
                 let id = earliest.map_or(head.0, |earliest| earliest.0.saturating_sub(1));
                 self.position = Some(Position { epoch, id });
                 self.follow_on();
@@ -272,9 +264,19 @@ impl Subscriber {
             Control::Goodbye { reconnect_after_ms } => {
                 return Ok(Heard::Goodbye(Duration::from_millis(reconnect_after_ms)));
             }
+            Control::Waiting { message } => return self.waits(message),
             Control::Unknown => {}
         }
         Ok(Heard::Nothing)
+    }
+
+    /// There is nothing to read; said once, however often the daemon says so.
+    fn waits(&mut self, message: String) -> Result<Heard, End> {
+        if self.waits_for != message {
+            self.tell(format!("{}: {message}", self.target.shown()))?;
+            self.waits_for = message;
+        }
+        Ok(Heard::Hello)
     }
 
     fn hello(
@@ -285,6 +287,7 @@ impl Subscriber {
         recovered: bool,
     ) -> Result<(), Unwanted> {
         let target = self.target.shown();
+        self.waits_for.clear();
         let before = self.position.take().filter(|before| before.epoch == epoch);
         self.tell(match (recovered, &before) {
             (true, _) => format!("connected to {target}, feed {feed} after id {}", since.0),
@@ -307,6 +310,7 @@ impl Subscriber {
 /// What a message meant to the connection it came on.
 enum Heard {
     Nothing,
+    /// The subscription is established, whether or not there is something to read.
     Hello,
     Goodbye(Duration),
 }
@@ -354,16 +358,14 @@ mod tests {
     fn subscriber() -> (Subscriber, Receiver<Event>) {
         let (events, received) = sync_channel(100);
         let target = Target::default();
-        let start = Start::Asked {
-            query: "since=now".into(),
-            from_now: true,
-        };
+        let start = Start::Asked("since=now".into());
         (
             Subscriber {
                 target,
                 start,
                 key: String::new(),
                 position: None,
+                waits_for: String::new(),
                 events,
             },
             received,
@@ -388,14 +390,14 @@ mod tests {
         received.try_iter().filter_map(row).collect()
     }
 
-    fn take(subscriber: &mut Subscriber, text: &str, from_now: bool) -> bool {
-        subscriber.take(text, from_now).is_ok()
+    fn take(subscriber: &mut Subscriber, text: &str) -> bool {
+        subscriber.take(text).is_ok()
     }
 
     #[test]
     fn the_next_connection_starts_after_the_last_row() {
         let (mut subscriber, received) = subscriber();
-        assert!(take(&mut subscriber, &hello("e", 5, true), true));
+        assert!(take(&mut subscriber, &hello("e", 5, true)));
         assert_eq!(
             subscriber.start,
             Start::After {
@@ -403,12 +405,8 @@ mod tests {
                 epoch: "e".into()
             }
         );
-        assert!(take(&mut subscriber, &row(7), true));
-        assert!(take(
-            &mut subscriber,
-            r#"{"type":"heartbeat","head":9}"#,
-            true
-        ));
+        assert!(take(&mut subscriber, &row(7)));
+        assert!(take(&mut subscriber, r#"{"type":"heartbeat","head":9}"#));
         assert_eq!(
             subscriber.start,
             Start::After {
@@ -417,36 +415,42 @@ mod tests {
             }
         );
         // On the next connection nothing is printed twice, even if the daemon sends it twice.
-        assert!(take(&mut subscriber, &hello("e", 6, true), false));
-        assert!(take(&mut subscriber, &row(7), false) && take(&mut subscriber, &row(10), false));
+        assert!(take(&mut subscriber, &hello("e", 6, true)));
+        assert!(take(&mut subscriber, &row(7)) && take(&mut subscriber, &row(10)));
         assert_eq!(rows(&received), [r#"{"id":7}"#, r#"{"id":10}"#]);
     }
 
     #[test]
     fn a_new_history_is_printed_from_its_first_row() {
         let (mut subscriber, received) = subscriber();
-        assert!(take(&mut subscriber, &hello("e", 50, true), false));
-        assert!(take(&mut subscriber, &hello("e2", 0, false), false));
-        assert!(take(&mut subscriber, &row(1), false));
+        assert!(take(&mut subscriber, &hello("e", 50, true)));
+        assert!(take(&mut subscriber, &hello("e2", 0, false)));
+        assert!(take(&mut subscriber, &row(1)));
         assert!(take(
             &mut subscriber,
-            r#"{"type":"reset","epoch":"e3","reason":"r","head":8,"earliest":1}"#,
-            false
+            r#"{"type":"reset","epoch":"e3","reason":"r","head":8,"earliest":1}"#
         ));
-        assert!(take(&mut subscriber, &row(1), false));
+        assert!(take(&mut subscriber, &row(1)));
         assert_eq!(rows(&received).len(), 2);
     }
 
     #[test]
-    fn who_asked_for_now_gets_all_of_a_new_history_too() {
-        let (mut subscriber, _received) = subscriber();
-        assert!(take(&mut subscriber, &hello("e", 50, true), true));
-        let reset = r#"{"type":"reset","epoch":"e2","reason":"r","head":8,"earliest":1}"#;
-        assert!(matches!(subscriber.take(reset, true), Err(End::StartOver)));
-        assert_eq!(
-            (subscriber.start, subscriber.position),
-            (Start::Earliest, None)
-        );
+    fn what_the_daemon_waits_for_is_said_once() {
+        let (mut subscriber, received) = subscriber();
+        let waiting = r#"{"type":"waiting","reason":"no_table","message":"no table yet"}"#;
+        let said = |received: &Receiver<Event>| {
+            let notices = received.try_iter();
+            notices
+                .filter(
+                    |event| matches!(event, Event::Notice(text) if text.ends_with("no table yet")),
+                )
+                .count()
+        };
+        assert!(take(&mut subscriber, waiting) && take(&mut subscriber, waiting));
+        assert_eq!(said(&received), 1);
+        assert!(take(&mut subscriber, &hello("e", 0, true)));
+        assert!(take(&mut subscriber, waiting));
+        assert_eq!(said(&received), 1, "it came about again");
     }
 
     #[test]

@@ -12,9 +12,7 @@ const STARTS: [&str; 3] = ["since", "last", "epoch"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
     /// As it was asked for, in the words of the query.
-    Asked { query: String, from_now: bool },
-    /// With the first row there is.
-    Earliest,
+    Asked(String),
     /// After this id of this history.
     After { id: i64, epoch: String },
 }
@@ -72,16 +70,14 @@ fn start(args: &TailArgs, given: &[&str]) -> Start {
     if let Some(epoch) = &args.epoch {
         query.push_str(&format!("&epoch={}", encoded(epoch)));
     }
-    let from_now = query.split('&').any(|pair| pair == "since=now");
-    Start::Asked { query, from_now }
+    Start::Asked(query)
 }
 
 impl Target {
     /// The URL of a connection that starts there.
     pub fn url(&self, start: &Start) -> String {
         let start = match start {
-            Start::Asked { query, .. } => query.clone(),
-            Start::Earliest => "since=earliest".to_owned(),
+            Start::Asked(query) => query.clone(),
             // Ids below zero can't be asked for; rows that were printed are left out when they come.
             Start::After { id, .. } if *id < 0 => "since=earliest".to_owned(),
             Start::After { id, epoch } => format!("since={id}&epoch={}", encoded(epoch)),

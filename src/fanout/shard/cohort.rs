@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::Shard;
 use crate::change::{Block, Cursor};
 use crate::fanout::ConnId;
-use crate::fanout::conn::{Place, Sent};
+use crate::fanout::conn::{Conn, Place, Sent};
 use crate::filter::FilterId;
 use crate::session::{Batch, BatchLimits};
 
@@ -34,13 +34,21 @@ impl Shard {
             .range(refreshed.fresh_from..)
             .cloned()
             .collect();
+        self.take_fresh(feed, head, &fresh);
+        if refreshed.presence_changed {
+            self.tell_presence(feed);
+        }
+    }
+
+    /// Gives everyone who had everything up to `head` what is new.
+    fn take_fresh(&mut self, feed: usize, head: Cursor, fresh: &[Arc<Block>]) {
         if fresh.is_empty() {
             return;
         }
-        for filter in self.concerned(feed, &fresh) {
-            self.broadcast(feed, filter, head, &fresh);
+        for filter in self.concerned(feed, fresh) {
+            self.broadcast(feed, filter, head, fresh);
         }
-        self.observe_broadcast(&fresh);
+        self.observe_broadcast(fresh);
     }
 
     pub(super) fn observe_broadcast(&self, fresh: &[Arc<Block>]) {
@@ -141,17 +149,31 @@ impl Shard {
 
     /// The history changed, or the log ran ahead of this shard: everyone goes on from its own position.
     pub(super) fn disband(&mut self, feed: usize, head: Cursor) {
+        self.recall(feed, head, |_| true);
+    }
+
+    /// The table went away or came back: who waits for it goes on, and who may be told of it is told.
+    fn tell_presence(&mut self, feed: usize) {
+        let head = self.feeds[feed].view.head;
+        self.recall(feed, head, |conn| {
+            conn.place == Place::Away || conn.session.is_resumable()
+        });
+    }
+
+    /// Has subscribers that had everything up to `head`, or wait for a table, go on from their own positions.
+    fn recall(&mut self, feed: usize, head: Cursor, which: impl Fn(&Conn) -> bool) {
         let slots: Vec<usize> = self
             .conns
             .iter()
-            .filter(|(_, conn)| conn.session.feed().index == feed && conn.place != Place::Closing)
+            .filter(|(_, conn)| conn.session.feed().index == feed && which(conn))
             .map(|(slot, _)| slot)
             .collect();
         for slot in slots {
-            if matches!(self.conns[slot].place, Place::CaughtUp { .. }) {
-                self.leave_cohort(slot, head);
+            self.leave_cohort(slot, head);
+            let conn = &mut self.conns[slot];
+            if conn.place == Place::Away {
+                conn.place = Place::Behind;
             }
-            let conn = &self.conns[slot];
             if conn.place == Place::Behind {
                 self.ready.push(ConnId {
                     slot,

@@ -85,6 +85,10 @@ impl Shard {
                 self.join_cohort(slot);
                 false
             }
+            Step::WaitForTable => {
+                conn.place = Place::Away;
+                false
+            }
             Step::Close(code) => {
                 self.close(slot, code);
                 false

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Shard, TICK};
 use crate::fanout::ConnId;
 use crate::fanout::conn::Place;
+use crate::hub::Absence;
 use crate::protocol::{CloseCode, Control, HEARTBEAT_SECS, PONG_TIMEOUT_SECS, opcode};
 
 /// How long a peer has for its own close frame.
@@ -89,10 +90,15 @@ impl Shard {
         }
         let mut next = conn.last_ping + beat;
         if conn.session.is_resumable() {
-            let idle = matches!(conn.place, Place::CaughtUp { .. });
-            if idle && now - conn.last_text >= beat {
-                let head = self.feeds[conn.session.feed().index].view.head;
-                conn.push_text(&Control::Heartbeat { head }.json());
+            let view = &self.feeds[conn.session.feed().index].view;
+            let sign = match conn.place {
+                Place::CaughtUp { .. } => Some(Control::Heartbeat { head: view.head }),
+                // A head would be taken for a position reached.
+                Place::Away => view.presence.absence().map(Absence::control),
+                _ => None,
+            };
+            if let Some(sign) = sign.filter(|_| now - conn.last_text >= beat) {
+                conn.push_text(&sign.json());
             }
             next = next.min(conn.last_text + beat).max(now);
         }

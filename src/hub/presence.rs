@@ -1,0 +1,75 @@
+//! Whether a feed's table can be read, and what is said to clients where it can't.
+
+use std::sync::Arc;
+
+use crate::protocol::Control;
+
+/// Whether a feed's table can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    Open,
+    Away(Absence),
+}
+
+/// Why a feed's table can't be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absence {
+    pub cause: Cause,
+    /// For whoever asks, wherever they are: names no path of this machine.
+    pub message: Arc<str>,
+}
+
+/// What keeps a table from being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The file is not there (yet).
+    NoDatabase,
+    /// The file is there, the table is not (yet).
+    NoTable,
+    /// The file can't be read for now.
+    Unreadable,
+    /// The table can't be a feed as it is.
+    Unfit,
+}
+
+impl Presence {
+    /// Away for this reason.
+    pub fn away(cause: Cause, message: impl Into<Arc<str>>) -> Presence {
+        let message = message.into();
+        Presence::Away(Absence { cause, message })
+    }
+
+    /// Why the table can't be read; `None` where it can.
+    pub fn absence(&self) -> Option<&Absence> {
+        match self {
+            Presence::Open => None,
+            Presence::Away(absence) => Some(absence),
+        }
+    }
+}
+
+impl Absence {
+    /// What a resumable subscription is told while it lasts.
+    pub fn control(&self) -> Control {
+        Control::Waiting {
+            reason: self.cause.reason(),
+            message: self.message.to_string(),
+        }
+    }
+}
+
+impl Cause {
+    /// The word for it in control frames.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Cause::NoDatabase => "no_database",
+            Cause::NoTable => "no_table",
+            Cause::Unreadable | Cause::Unfit => "unreadable",
+        }
+    }
+
+    /// Whether it is only that nobody has made the table yet: nothing is wrong, and all that appears is new.
+    pub fn is_unmade(self) -> bool {
+        matches!(self, Cause::NoDatabase | Cause::NoTable)
+    }
+}
