@@ -260,6 +260,7 @@ test('a database that is not there yet is said so, and its first row shows by it
   const daemon = await Daemon.start(t, dir, ['--config', config]);
   const page = await openPage(t, daemon.url);
   await page.getByText('is not there yet').waitFor();
+  await page.locator('#dot[title="Waiting"]').waitFor();
   await Writer.start(t, daemon.db).event({ alertname: 'FirstEver' });
   await row(page, 1).getByText('FirstEver').waitFor();
   await live(page);

@@ -356,8 +356,11 @@ function renderStatus(changed) {
   // Connecting and leaving change who is subscribed, this page included.
   if (live !== $('dot').classList.contains('live')) setTimeout(refreshFeeds, 300);
   $('dot').classList.toggle('live', live);
-  $('dot').title = live ? 'Live' : 'Polling';
-  $('mode').textContent = live ? 'Live' : view.loading ? 'Connecting' : 'Polling';
+  const waiting = view.stream?.waiting;
+  const idle = waiting ? 'Waiting' : 'Polling';
+  if (waiting) setTimeout(refreshFeeds, 300);
+  $('dot').title = live ? 'Live' : idle;
+  $('mode').textContent = live ? 'Live' : view.loading ? 'Connecting' : idle;
   notice('stream', view.loading ? null : view.problem);
   const bad = view.stream?.malformed ?? 0;
   notice('malformed', bad === 0 ? null : {

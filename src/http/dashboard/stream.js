@@ -28,6 +28,8 @@ const NO_SOCKET = {
  */
 export class Stream {
   live = false;
+  /** Connected, but the daemon has no table to read. */
+  waiting = false;
   /** The highest id known to exist, wherever it was heard of. */
   head = null;
   /** The highest id known to be covered: rows, handovers and heartbeats; for display, not to resume from. */
@@ -129,6 +131,8 @@ export class Stream {
       case 'goodbye':
         this.#reconnectAfter = Number(message.reconnect_after_ms) || 0;
         break;
+      case 'waiting':
+        return this.#waits();
       case 'heartbeat':
         this.reached = maxId(this.reached, this.head);
         break;
@@ -143,7 +147,17 @@ export class Stream {
     this.#greeted = true;
     this.epoch = message.epoch;
     clearTimeout(this.#pollTimer);
+    this.waiting = false;
     this.#report(true, null);
+  }
+
+  /** There is nothing to read for now; what is missing, the list of feeds says. */
+  #waits() {
+    this.#failures = 0;
+    clearTimeout(this.#pollTimer);
+    this.#problem = null;
+    this.waiting = true;
+    this.#report(false, null);
   }
 
   /**
@@ -183,6 +197,7 @@ export class Stream {
 
   #closed({ code, reason }) {
     this.#socket = null;
+    this.waiting = false;
     clearTimeout(this.#retryTimer);
     const wasLive = this.live;
     this.#failures += 1;
@@ -218,10 +233,10 @@ export class Stream {
       this.#polling = false;
     }
     // The socket may have come back while the answer was on its way: then there is nothing to tell.
-    if (this.live || this.#stopped.signal.aborted) return;
+    if (this.live || this.waiting || this.#stopped.signal.aborted) return;
     this.#report(false, problem);
     clearTimeout(this.#pollTimer);
-    this.#pollTimer = setTimeout(() => this.live || this.#polling || this.#poll(), POLL_MS);
+    this.#pollTimer = setTimeout(() => this.live || this.waiting || this.#polling || this.#poll(), POLL_MS);
   }
 
   async #diagnose() {

@@ -6,7 +6,7 @@ export interface ConnectionEnd {
   /** The close code; 1006 where the connection ended without one. */
   readonly code: number;
   readonly reason: string;
-  /** Whether the server had said hello. */
+  /** Whether the server had said hello, or that it waits. */
   readonly greeted: boolean;
   /** Why this side ended it, where it did. */
   readonly cause?: "stopped" | "dead_link" | "connect_timeout" | MalformedFrame;
@@ -36,6 +36,7 @@ export function converse(target: Target, query: URLSearchParams, token: string |
     // An empty list is passed as none: a server that picks no subprotocol must not be offered any.
     const socket = protocols.length > 0 ? new target.WebSocket(url.href, protocols) : new target.WebSocket(url.href);
     let key: string | null = null;
+    let greeted = false;
     let reconnectAfterMs: number | undefined;
     let lastFrameAt = 0;
     let pingedAt = 0;
@@ -48,7 +49,7 @@ export function converse(target: Target, query: URLSearchParams, token: string |
       // Stays, because the ws package throws an error that nobody listens to.
       socket.onerror = () => {};
       socket.close(1000);
-      resolve({ ...how, greeted: key !== null, ...(reconnectAfterMs === undefined ? {} : { reconnectAfterMs }) });
+      resolve({ ...how, greeted, ...(reconnectAfterMs === undefined ? {} : { reconnectAfterMs }) });
     }
 
     function stop(): void {
@@ -80,8 +81,9 @@ export function converse(target: Target, query: URLSearchParams, token: string |
         const frame = parseFrame(data, key);
         if (frame.kind === "goodbye") reconnectAfterMs = frame.reconnectAfterMs;
         if (frame.kind === "goodbye" || frame.kind === "sign-of-life") return;
-        if (frame.kind === "hello") {
-          key = frame.key;
+        if (frame.kind === "hello") key = frame.key;
+        if (frame.kind === "hello" || frame.kind === "waiting") {
+          greeted = true;
           watchIn(heartbeatMs);
         }
         if (!hooks.onFrame(frame, (data as string).length)) stop();

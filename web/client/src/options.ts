@@ -20,11 +20,12 @@ export interface Position {
  * - `connecting`: before the first connection.
  * - `replaying`: connected, older rows are arriving.
  * - `live`: connected, rows arrive as they are committed.
+ * - `waiting`: connected, but there is no table to read; rows come by themselves once there is.
  * - `polling`: not connected; the history is read instead while the connection is retried.
  * - `paused`: not connected, because the iterator's consumer has a full buffer to work off.
  * - `closed`: over, by `close()`, the signal or a final close code.
  */
-export type FeedState = "connecting" | "replaying" | "live" | "polling" | "paused" | "closed";
+export type FeedState = "connecting" | "replaying" | "live" | "waiting" | "polling" | "paused" | "closed";
 
 export interface FeedStatus {
   readonly state: FeedState;

@@ -9,6 +9,7 @@ export type Frame =
   | { kind: "live"; id: Id }
   | { kind: "reset"; epoch: string; reason: string; head: Id; earliest: Id | null }
   | { kind: "goodbye"; reconnectAfterMs: number }
+  | { kind: "waiting"; reason: string; message: string }
   | { kind: "row"; id: Id; row: Row; truncated: readonly string[] }
   /** Heartbeats, pongs and kinds that a later server may add: they only prove that the link is alive. */
   | { kind: "sign-of-life" };
@@ -45,6 +46,8 @@ export function parseFrame(data: unknown, key: string | null): Frame {
       };
     case "goodbye":
       return { kind: "goodbye", reconnectAfterMs: milliseconds(frame.reconnect_after_ms) };
+    case "waiting":
+      return { kind: "waiting", reason: text(frame, "reason"), message: text(frame, "message") };
     case "heartbeat":
     case "pong":
       return { kind: "sign-of-life" };

@@ -153,6 +153,9 @@ class FeedSubscription<R extends object> implements Subscription<R> {
         delivery.reset({ reason: frame.reason, epoch: frame.epoch, head: frame.head, earliest: frame.earliest }, 0);
         this.#setStatus("replaying", "The history changed; reading the new one.");
         break;
+      case "waiting":
+        this.#setStatus("waiting", sentence(frame.message));
+        break;
       case "row":
         delivery.accept({ ...frame, via: "socket", size });
     }
@@ -295,6 +298,11 @@ class FeedSubscription<R extends object> implements Subscription<R> {
 // The browser refuses to try, e.g. ws: from a page of https:.
 function forbidden(cause: unknown): FeedError {
   return new FeedError("socket_refused", `No WebSocket can be opened: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+}
+
+// The server's words begin in lower case, as a part of a log line does.
+function sentence(words: string): string {
+  return `${words.charAt(0).toUpperCase()}${words.slice(1)}${words.endsWith(".") ? "" : "."}`;
 }
 
 function endError(end: ConnectionEnd, target: Target): FeedError | null {

@@ -248,6 +248,26 @@ describe("another history", () => {
     expect(ledger.resets).toEqual([]);
   });
 
+  test("a server that has nothing to read yet is waited for, and its words are shown", async () => {
+    const waiting = { type: "waiting", reason: "no_table", message: "the table t does not exist yet" };
+    feed.script = (socket, query) => {
+      socket.send(JSON.stringify(waiting));
+      setTimeout(() => feed.greet(socket, query), 150);
+      return true;
+    };
+    const ledger = follow({ timing: { connectTimeoutMs: 50 } });
+    await ledger.state("waiting");
+    expect(ledger.subscription.status.message).toBe("The table t does not exist yet.");
+    await ledger.state("live");
+    expect(feed.connections.length).toBe(1);
+    feed.insert(...rows(1, 2));
+    await ledger.count(2);
+    feed.broadcast({ ...waiting, reason: "unreadable", message: "The file can't be read." });
+    await ledger.state("waiting");
+    expect(ledger.subscription.status.message).toBe("The file can't be read.");
+    expect(ledger.errors).toEqual([]);
+  });
+
   test("a gap of deleted rows in the middle is none", async () => {
     feed.rows = rows(1, 3);
     const ledger = follow({ since: "earliest" });
