@@ -23,6 +23,7 @@ pub mod feed_loop;
 pub mod filter;
 pub mod http;
 pub mod hub;
+mod json;
 pub mod logging;
 pub mod metrics;
 mod moderation;

@@ -1,13 +1,13 @@
 //! `POST /api/feeds/<feed>/events`: rows over HTTP, for feeds that allow it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::http::{HeaderMap, StatusCode, header};
 use warp::reply::{Reply, Response};
 
@@ -15,23 +15,32 @@ use crate::change::Cursor;
 use crate::http::App;
 use crate::http::error::{HttpError, json_response};
 use crate::hub::{Feed, Presence};
+use crate::sqlite::new_row::{BadRows, MAX_ROWS, NewRow, parse_rows};
+use crate::sqlite::open::Unavailable;
 use crate::sqlite::openings::Openings;
 use crate::sqlite::table::Schema;
-use crate::sqlite::writer::{IngestError, NewRow, Writer, parse_rows};
+use crate::sqlite::writer::{IngestError, Writer};
 
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// The whole body must be here this soon after the request's head.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
-/// How long an ingest waits for those before it. The first of them waits no longer for other processes, so who waits
-/// in vain here would have waited in vain there.
-const TURN_PATIENCE: Duration = Duration::from_secs(5);
-/// Requests that may wait for the one writing connection. Each holds a body and a thread, so not for ever more.
+/// How long an ingest waits for those before it and for other processes, together.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Requests that may wait to write, each with its rows.
 const MAX_WAITING: usize = 16;
+/// Bytes of all bodies that are on their way.
+const MAX_HELD_BYTES: usize = MAX_WAITING * MAX_BODY_BYTES;
+/// Larger bodies are parsed where it holds up no other request; that takes some milliseconds.
+const PARSED_AT_ONCE: usize = 16 * 1024;
 
 /// The writing connection, one request at a time.
 pub struct Ingest {
     writer: Arc<Mutex<Writer>>,
+    /// Taken in the order of asking.
+    turn: Arc<tokio::sync::Mutex<Pace>>,
     waiting: Arc<Semaphore>,
+    /// A permit for each byte.
+    bodies: Arc<Semaphore>,
 }
 
 impl Ingest {
@@ -49,7 +58,9 @@ impl Ingest {
         }));
         Ingest {
             writer,
+            turn: Arc::new(tokio::sync::Mutex::new(Pace::new(Instant::now()))),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            bodies: Arc::new(Semaphore::new(MAX_HELD_BYTES)),
         }
     }
 
@@ -58,33 +69,115 @@ impl Ingest {
         self.writer.lock().close();
     }
 
-    async fn insert(&self, schema: Arc<Schema>, rows: Vec<NewRow>) -> Result<Vec<i64>, HttpError> {
+    async fn take_in(&self, schema: Arc<Schema>, body: Body) -> Result<Vec<i64>, HttpError> {
+        let deadline = Instant::now() + PATIENCE;
         let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned() else {
             return Err(HttpError::unavailable(
                 "too many requests are waiting to write",
             ));
         };
+        let rows = parsed(&schema, body).await?;
+        let turn = tokio::time::timeout_at(deadline.into(), async {
+            let pace = Arc::clone(&self.turn).lock_owned().await;
+            tokio::time::sleep(pace.owed(Instant::now())).await;
+            pace
+        });
+        let mut pace = turn.await.map_err(|_| {
+            HttpError::unavailable(
+                "the requests before this one wait for the database, which others hold",
+            )
+        })?;
         let writer = Arc::clone(&self.writer);
         let insert = tokio::task::spawn_blocking(move || {
-            // The thread takes the place, and goes on when its client is gone.
+            // The thread takes the place and the turn, and goes on when its client is gone.
             let _place = place;
-            let mut writer = writer.try_lock_for(TURN_PATIENCE)?;
-            Some(writer.insert(&schema, &rows))
+            let mut writer = writer.lock();
+            pace.begins(Instant::now());
+            let result = writer.insert(&schema, &rows, deadline);
+            pace.ends(writer.held(), Instant::now());
+            result
         });
         match insert.await {
-            Ok(Some(Ok(ids))) => Ok(ids),
-            Ok(Some(Err(IngestError::Invalid(message)))) => Err(invalid(message)),
-            Ok(Some(Err(IngestError::Unavailable(reason)))) => {
-                Err(HttpError::unavailable(reason.to_string()))
+            Ok(Ok(ids)) => Ok(ids),
+            Ok(Err(IngestError::Invalid(message))) => Err(invalid(message)),
+            Ok(Err(IngestError::Unavailable(reason))) => {
+                Err(HttpError::unavailable(public(&reason)))
             }
-            Ok(None) => Err(HttpError::unavailable(
-                "the requests before this one wait for the database, which others hold",
-            )),
-            Err(_) => Err(HttpError::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "the write was aborted",
-            )),
+            Err(_) => Err(aborted()),
+        }
+    }
+}
+
+/// Leaves the database's lock to other writers for as long as ingests held it. SQLite's waiting writers look every 25 ms
+/// or so, and would hardly ever find it free between short ingests in close succession: so a few of those go together,
+/// and what is left to others after them is long enough.
+#[derive(Debug)]
+struct Pace {
+    /// Time that others are still to have.
+    owed: Duration,
+    /// Since when the lock has been theirs.
+    left_at: Instant,
+}
+
+/// Held together for less than this, the lock is not left on purpose yet.
+const BOUT: Duration = Duration::from_millis(20);
+
+impl Pace {
+    fn new(now: Instant) -> Pace {
+        Pace {
+            owed: Duration::ZERO,
+            left_at: now,
+        }
+    }
+
+    /// How long the next ingest has to wait.
+    fn owed(&self, now: Instant) -> Duration {
+        match self.owed.saturating_sub(now - self.left_at) {
+            _ if self.owed < BOUT => Duration::ZERO,
+            left => left,
+        }
+    }
+
+    /// An ingest begins.
+    fn begins(&mut self, now: Instant) {
+        self.owed = self.owed.saturating_sub(now - self.left_at);
+    }
+
+    /// It held the lock for this long.
+    fn ends(&mut self, held: Duration, now: Instant) {
+        self.owed += held;
+        self.left_at = now;
+    }
+}
+
+async fn parsed(schema: &Arc<Schema>, body: Body) -> Result<Vec<NewRow>, HttpError> {
+    let rows = if body.bytes.len() <= PARSED_AT_ONCE {
+        parse_rows(schema, &body.bytes)
+    } else {
+        let schema = Arc::clone(schema);
+        let parse = move || parse_rows(&schema, &body.bytes);
+        tokio::task::spawn_blocking(parse)
+            .await
+            .map_err(|_| aborted())?
+    };
+    rows.map_err(|bad| match bad {
+        BadRows::Invalid(message) => invalid(message),
+        BadRows::TooMany => too_large(format!("there are more than {MAX_ROWS} rows")),
+    })
+}
+
+fn aborted() -> HttpError {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    HttpError::new(status, "internal", "the write was aborted")
+}
+
+/// In words for clients, who need not know where the file is.
+fn public(reason: &Unavailable) -> &'static str {
+    match reason {
+        Unavailable::NoFile(_) | Unavailable::NoTable(_) => "the table does not exist yet",
+        Unavailable::Busy(_) => "the database is locked by another process",
+        Unavailable::Broken { .. } => {
+            "the database can't be written; the daemon's log and /readyz may say more"
         }
     }
 }
@@ -127,14 +220,13 @@ async fn ingest(
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return Err(HttpError::new(status, "not_json", message));
     }
-    let body = tokio::time::timeout(BODY_PATIENCE, collect(body))
+    let body = tokio::time::timeout(BODY_PATIENCE, collect(body, &app.ingest.bodies))
         .await
         .unwrap_or_else(|_| Err(body_too_slow()))?;
     let schema = feed
         .schema()
         .ok_or_else(|| HttpError::unavailable(why_closed(&feed)))?;
-    let rows = parse_rows(&schema, &body).map_err(invalid)?;
-    app.ingest.insert(schema, rows).await
+    app.ingest.take_in(schema, body).await
 }
 
 /// Whether the body is said to be JSON. A form of any web page can post the types that need no preflight.
@@ -162,23 +254,34 @@ fn why_closed(feed: &Feed) -> String {
     }
 }
 
+/// A body, counted for as long as it is held.
+struct Body {
+    bytes: Vec<u8>,
+    _counted: Option<OwnedSemaphorePermit>,
+}
+
 async fn collect(
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
-) -> Result<Vec<u8>, HttpError> {
+    held: &Arc<Semaphore>,
+) -> Result<Body, HttpError> {
     let mut bytes = Vec::new();
+    let mut counted: Option<OwnedSemaphorePermit> = None;
     let mut body = std::pin::pin!(body);
     while let Some(chunk) = body.next().await {
         let mut chunk =
             chunk.map_err(|e| HttpError::bad_parameter(format!("the body broke off: {e}")))?;
         if bytes.len() + chunk.remaining() > MAX_BODY_BYTES {
-            let message = format!(
-                "the body is larger than {MAX_BODY_BYTES} bytes; send fewer rows at a time"
-            );
-            return Err(HttpError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                message,
-            ));
+            return Err(too_large(format!(
+                "the body is larger than {MAX_BODY_BYTES} bytes"
+            )));
+        }
+        let more = u32::try_from(chunk.remaining()).unwrap_or(u32::MAX);
+        let Ok(more) = Arc::clone(held).try_acquire_many_owned(more) else {
+            return Err(HttpError::unavailable("too many requests are sending rows"));
+        };
+        match &mut counted {
+            Some(counted) => counted.merge(more),
+            None => counted = Some(more),
         }
         while chunk.has_remaining() {
             let part = chunk.chunk();
@@ -187,5 +290,43 @@ async fn collect(
             chunk.advance(taken);
         }
     }
-    Ok(bytes)
+    Ok(Body {
+        bytes,
+        _counted: counted,
+    })
+}
+
+fn too_large(what: String) -> HttpError {
+    HttpError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too_large",
+        format!("{what}; send fewer rows at a time"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_is_left_for_as_long_as_it_was_held() {
+        let ms = Duration::from_millis;
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        assert_eq!(pace.owed(start), Duration::ZERO);
+        pace.begins(start);
+        pace.ends(ms(60), start + ms(60));
+        assert_eq!(pace.owed(start + ms(70)), ms(50));
+        assert_eq!(pace.owed(start + ms(200)), Duration::ZERO);
+        pace.begins(start + ms(120));
+        // Short ones go together, until they have held it for a while.
+        for at in [120, 126, 132, 138] {
+            assert_eq!(pace.owed(start + ms(at)), Duration::ZERO, "at {at}");
+            pace.begins(start + ms(at));
+            pace.ends(ms(5), start + ms(at + 5));
+        }
+        pace.begins(start + ms(144));
+        pace.ends(ms(5), start + ms(149));
+        assert_eq!(pace.owed(start + ms(150)), ms(20));
+    }
 }

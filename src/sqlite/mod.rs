@@ -6,6 +6,7 @@ pub mod encode;
 pub mod identity;
 pub mod kept;
 pub mod lockout;
+pub mod new_row;
 pub mod open;
 pub mod openings;
 pub mod pool;

@@ -1,5 +1,7 @@
 //! Rows that come by HTTP.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::common::database::STOCK_SCHEMA;
@@ -79,6 +81,144 @@ fn rows_that_do_not_fit_the_table_are_refused_naming_the_field() {
     assert_eq!(database.number("SELECT count(*) FROM jobs"), 1);
 }
 
+/// Tables that have their own say in what is stored: a refusal names what is wrong, and nothing is written.
+#[test]
+fn tables_with_a_mind_of_their_own_refuse_in_words() {
+    let walcast = Daemon::on_new_file()
+        .with_tables(
+            "CREATE TABLE owner(id INTEGER PRIMARY KEY);
+             CREATE TABLE strict(id INTEGER PRIMARY KEY, n INT, t TEXT, any ANY) STRICT;
+             CREATE TABLE keyless(id INTEGER PRIMARY KEY, t TEXT) WITHOUT ROWID;
+             CREATE TABLE made(id INTEGER PRIMARY KEY, t TEXT, long INT AS (length(t)) STORED, up TEXT AS (upper(t)));
+             CREATE TABLE owned(id INTEGER PRIMARY KEY, owner INTEGER REFERENCES owner(id),
+                later INTEGER REFERENCES owner(id) DEFERRABLE INITIALLY DEFERRED);
+             CREATE TABLE guarded(id INTEGER PRIMARY KEY, t TEXT UNIQUE ON CONFLICT IGNORE);
+             CREATE TRIGGER guard BEFORE INSERT ON guarded BEGIN
+                SELECT RAISE(ABORT, 'no, never') WHERE NEW.t = 'abort';
+                SELECT RAISE(FAIL, 'failed') WHERE NEW.t = 'fail';
+                SELECT RAISE(ROLLBACK, 'rolled back') WHERE NEW.t = 'rollback';
+                SELECT RAISE(IGNORE) WHERE NEW.t = 'ignore';
+             END;",
+        )
+        .toml(
+            "[feeds.strict]\ningest = true\n[feeds.keyless]\ningest = true\n[feeds.made]\ningest = true\n\
+             [feeds.owned]\ningest = true\n[feeds.guarded]\ningest = true\n",
+        )
+        .start();
+    for (table, body, named) in [
+        ("strict", json!({"n": "five"}), "n"),
+        ("strict", json!({"n": 1.5}), "n"),
+        ("strict", json!({"t": 1}), "t"),
+        ("keyless", json!({"t": "a"}), "id"),
+        ("made", json!({"t": "a", "long": 1}), "long"),
+        ("made", json!({"up": "A"}), "up"),
+        ("owned", json!({"owner": 7}), "FOREIGN KEY"),
+        (
+            "owned",
+            json!([{"owner": null}, {"later": 7}]),
+            "FOREIGN KEY",
+        ),
+        (
+            "guarded",
+            json!([{"t": "a"}, {"t": "abort"}]),
+            "row 1: no, never",
+        ),
+        (
+            "guarded",
+            json!([{"t": "a"}, {"t": "fail"}]),
+            "row 1: failed",
+        ),
+        (
+            "guarded",
+            json!([{"t": "a"}, {"t": "rollback"}]),
+            "row 1: rolled back",
+        ),
+        (
+            "guarded",
+            json!([{"t": "a"}, {"t": "ignore"}]),
+            "row 1: the table ignores",
+        ),
+        (
+            "guarded",
+            json!([{"t": "a"}, {"t": "a"}]),
+            "row 1: the table ignores",
+        ),
+    ] {
+        let response = walcast.post(&format!("/api/feeds/{table}/events"), &body);
+        assert_eq!(response.status, 400, "{table} {body}: {}", response.text());
+        let message = response.error_message();
+        assert!(message.contains(named), "{table} {body}: {message}");
+        let rows = walcast
+            .database()
+            .number(&format!("SELECT count(*) FROM {table}"));
+        assert_eq!(rows, 0, "{table} {body}");
+    }
+    // Each goes on as if nothing had been.
+    for table in ["strict", "made", "guarded"] {
+        let mut subscriber = walcast.subscribe_to(&format!("/ws/{table}"), "");
+        let response = walcast.post(&format!("/api/feeds/{table}/events"), &json!({"t": "b"}));
+        assert_eq!(response.json(), json!({"ids": [1]}), "{table}");
+        assert_eq!(subscriber.next_row()["t"], "b");
+    }
+}
+
+#[test]
+fn bodies_that_are_no_plain_rows_are_refused_whole() {
+    let walcast = ingesting();
+    let deep = format!(r#"{{"ts":{}{}}}"#, "[".repeat(200_000), "]".repeat(200_000));
+    let names = format!(
+        r#"{{"ts":"a",{}}}"#,
+        vec![r#""tenant":"b""#; 30_000].join(",")
+    );
+    for (body, named) in [
+        (r#"{"ts":NaN}"#, "JSON"),
+        (r#"{"ts":"a","ts":"b"}"#, "ts"),
+        (
+            r#"[{"ts":"a"},{"ts":"a","tenant":"x","tenant":"x"}]"#,
+            "tenant",
+        ),
+        (r#"{"ts":"\ud800"}"#, "ts"),
+        (r#"{"ts":12345678901234567890123456789}"#, "ts"),
+        (r#"{"ts":{"a":1}}"#, "ts"),
+        (&deep, "ts"),
+        (&names, "tenant"),
+        (r#"[[{"ts":"a"}]]"#, "row 0"),
+        ("null", "object"),
+    ] {
+        let json = [("Content-Type", "application/json")];
+        let response = walcast.request("POST", STOCK_EVENTS, &json, body.as_bytes());
+        let shown = &body[..body.len().min(60)];
+        assert_eq!(response.status, 400, "{shown}");
+        let message = response.error_message();
+        assert!(message.contains(named), "{shown}: {message}");
+        assert!(message.len() < 1000, "{shown}");
+    }
+    let json = [("Content-Type", "application/json")];
+    let response = walcast.request("POST", STOCK_EVENTS, &json, b"{\"ts\":\"\xff\"}");
+    assert_eq!(response.status, 400);
+    assert!(walcast.database().rows().is_empty());
+}
+
+#[test]
+fn more_than_ten_thousand_rows_are_refused_whole() {
+    let walcast = ingesting();
+    let rows = |count: usize| serde_json::Value::from(vec![json!({"ts": "a"}); count]);
+    let response = walcast.post(STOCK_EVENTS, &rows(10_001));
+    assert_eq!(
+        (response.status, response.error_code().as_str()),
+        (413, "too_large")
+    );
+    assert!(
+        response.error_message().contains("10000 rows"),
+        "{}",
+        response.text()
+    );
+    assert!(walcast.database().rows().is_empty());
+    let response = walcast.post(STOCK_EVENTS, &rows(10_000));
+    assert_eq!(response.status, 201);
+    assert_eq!(response.json()["ids"][9_999], 10_000);
+}
+
 #[test]
 fn a_body_over_one_mebibyte_is_refused_whole() {
     const MAX: usize = 1 << 20;
@@ -144,15 +284,38 @@ fn only_what_is_said_to_be_json_is_taken() {
     assert_eq!(post(&["Application/JSON; charset=utf-8"]).status, 201);
 }
 
-/// Takes five seconds: the patience with others' locks.
+/// Takes five seconds: the patience with others' locks, however many wait.
 #[test]
 fn ingest_into_a_database_locked_by_others_is_refused_and_writes_nothing() {
+    const REQUESTS: usize = 24;
     let walcast = ingesting();
     let mut writer = walcast.database().python();
     writer.begin();
-    let response = walcast.post(STOCK_EVENTS, &json!({"ts": "a"}));
-    assert_eq!(response.status, 503);
-    assert!(response.text().contains("locked"), "{}", response.text());
+    let begun = Instant::now();
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let post = || walcast.post(STOCK_EVENTS, &json!({"ts": "a"}));
+        let requests: Vec<_> = (0..REQUESTS).map(|_| scope.spawn(post)).collect();
+        let joined = requests.into_iter().map(|request| request.join());
+        joined.map(|answer| answer.expect("an answer")).collect()
+    });
+    // Waiting for those before and then for the lock would take twice as long.
+    assert!(
+        begun.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        begun.elapsed()
+    );
+    for answer in &answers {
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert!(answer.header("retry-after").is_some());
+    }
+    let locked = answers
+        .iter()
+        .filter(|answer| answer.text().contains("locked"));
+    assert!(locked.count() >= 1);
+    let full = answers
+        .iter()
+        .filter(|answer| answer.text().contains("too many"));
+    assert_eq!(full.count(), REQUESTS - 16);
     writer.rollback();
     assert!(walcast.database().rows().is_empty());
     assert_eq!(walcast.post(STOCK_EVENTS, &json!({"ts": "b"})).status, 201);

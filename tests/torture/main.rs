@@ -8,6 +8,7 @@ mod common;
 
 mod companions;
 mod faults;
+mod ingest;
 mod scale;
 mod schemas;
 mod soak;

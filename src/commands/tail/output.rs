@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::value::RawValue;
 
-use super::message::Object;
+use crate::json::Object;
 
 /// Rows that are laid out together: enough to find good widths, few enough to appear at once.
 const LAID_OUT_AT_ONCE: usize = 200;
