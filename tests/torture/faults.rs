@@ -3,12 +3,12 @@
 
 mod at_start;
 mod commits;
-mod faulty;
+pub mod faulty;
 mod lasting;
 mod running;
 
 // Shared with the daemon under test, whose code they are.
 #[path = "../faulty/places.rs"]
-mod places;
+pub mod places;
 #[path = "../faulty/vfs.rs"]
 mod vfs;

@@ -20,6 +20,7 @@ use crate::common::database::STOCK_SCHEMA;
 use crate::common::random::Random;
 use crate::common::wait::pause;
 use crate::common::{Daemon, Database, Settings, StopAtEnd};
+use crate::faults::faulty::{Control, faulty};
 use crate::scale;
 
 use ledger::Truth;
@@ -35,18 +36,35 @@ const SETTLING: Duration = Duration::from_secs(30);
 
 #[test]
 fn every_ledger_agrees_with_the_table_after_each_era() {
-    let number = |name: &str| {
-        let value = std::env::var(name).ok()?;
-        Some(value.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
-    };
+    World::new(seed(), false).live(time());
+}
+
+#[test]
+fn every_ledger_agrees_although_the_file_system_fails_now_and_then() {
+    World::new(seed(), true).live(time());
+}
+
+fn number(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
+}
+
+fn seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let seed = number("WALCAST_SEED").unwrap_or_else(|| u64::from(now.unwrap().subsec_nanos()));
-    let seconds = number("WALCAST_SOAK_SECONDS").unwrap_or(scale::sized(4, 120));
-    World::new(seed).live(Duration::from_secs(seconds));
+    let nanos = now.map_or(0, |now| u64::from(now.subsec_nanos()));
+    number("WALCAST_SEED").unwrap_or(nanos)
+}
+
+fn time() -> Duration {
+    Duration::from_secs(number("WALCAST_SOAK_SECONDS").unwrap_or(scale::sized(4, 120)))
 }
 
 struct World {
     seed: u64,
+    /// Calls of SQLite fail in the daemon now and then.
+    failing: bool,
+    /// How many did.
+    failed: u64,
     random: Random,
     /// `None` only while it is down; then there are settings.
     daemon: Option<Daemon>,
@@ -72,15 +90,21 @@ impl Drop for World {
 }
 
 impl World {
-    fn new(seed: u64) -> World {
-        let settings = Daemon::on_new_file()
-            .with_tables(STOCK_SCHEMA)
+    fn new(seed: u64, failing: bool) -> World {
+        let settings = Daemon::on_new_file().with_tables(STOCK_SCHEMA);
+        let settings = match failing {
+            true => faulty(settings),
+            false => settings,
+        };
+        let settings = settings
             .option("--ring-rows", "512")
             // Those neighbours who take nothing are not waited for.
             .option("--drain-timeout", "500ms");
         let daemon = settings.start();
         World {
             seed,
+            failing,
+            failed: 0,
             random: Random::new(seed),
             database: daemon.database(),
             daemon: Some(daemon),
@@ -108,8 +132,8 @@ impl World {
         }
         let rows: usize = self.clients.iter().map(Client::received).sum();
         eprintln!(
-            "seed {}: {} eras, {rows} rows to WebSockets",
-            self.seed, self.eras
+            "seed {}: {} eras, {rows} rows to WebSockets, {} failed calls",
+            self.seed, self.eras, self.failed
         );
     }
 
@@ -157,6 +181,9 @@ impl World {
             }
         });
         assert!(over.load(Ordering::Relaxed));
+        if self.failing {
+            self.failed += Control::of(self.daemon()).disarm();
+        }
     }
 
     /// Those who are not slow take what is there; those who were sent away come back.

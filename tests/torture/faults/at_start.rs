@@ -1,6 +1,6 @@
 //! The n-th call at each place fails while the daemon starts: it listens all the same, and serves as soon as it can.
 
-use super::faulty::{Control, Newcomer, ROWS, faulty};
+use super::faulty::{Control, Newcomer, RING, ROWS, faulty};
 use super::places::{Fault, Order, Place};
 use crate::common::database::STOCK_SCHEMA;
 use crate::common::{Daemon, Database, directory};
@@ -33,6 +33,7 @@ fn each_call_fails(places: &[Place], faults: &[Fault]) {
                     failing: 1 + passed % 2,
                 };
                 let daemon = faulty(Daemon::on(directory.path()))
+                    .option("--ring-rows", RING)
                     .variable("FAULTY_PLAN", order.to_string())
                     .start();
                 daemon.wait_until_ready();

@@ -10,7 +10,7 @@ use crate::common::{ids, wait_until};
 
 /// So many rows are there from the start: more than [`RING`], so that who replays them has them read from the table.
 pub const ROWS: i64 = 300;
-const RING: &str = "64";
+pub const RING: &str = "64";
 /// Those of this tenant alone; the Python writer writes of this one.
 const FILTER: &str = "tenant=acme";
 
@@ -21,7 +21,6 @@ pub fn faulty(settings: Settings) -> Settings {
     let control = control_path(&settings);
     settings
         .executable(program)
-        .option("--ring-rows", RING)
         .variable("FAULTY_CONTROL", control)
 }
 

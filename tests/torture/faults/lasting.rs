@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::faulty::{Control, Newcomer, ROWS, Watchers, check_history, faulty, lasting};
+use super::faulty::{Control, Newcomer, RING, ROWS, Watchers, check_history, faulty, lasting};
 use super::places::{Fault, Order, Place};
 use crate::common::database::STOCK_SCHEMA;
 use crate::common::{Daemon, STOCK_EVENTS, wait_until};
@@ -11,7 +11,7 @@ fn daemon() -> Daemon {
     let settings = Daemon::on_new_file()
         .with_tables(STOCK_SCHEMA)
         .stock_feed("ingest = true");
-    let daemon = faulty(settings).start();
+    let daemon = faulty(settings).option("--ring-rows", RING).start();
     daemon.wait_until_ready();
     daemon.fill(usize::try_from(ROWS).expect("it is positive"));
     daemon

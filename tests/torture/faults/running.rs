@@ -1,6 +1,8 @@
 //! The n-th call at each place fails, while rows are written, sent, replayed and asked for.
 
-use super::faulty::{Control, Newcomer, ROWS, Watchers, check_history, faulty, wait_until_ready};
+use super::faulty::{
+    Control, Newcomer, RING, ROWS, Watchers, check_history, faulty, wait_until_ready,
+};
 use super::places::{Fault, Order, Place};
 use crate::common::{Daemon, Database, Settings};
 use crate::scale;
@@ -14,7 +16,7 @@ const FULL: u64 = 80;
 fn each_call_fails(settings: Settings, places: &[Place], faults: &[Fault]) {
     let database = Database::at(settings.database_path());
     database.insert_many(usize::try_from(ROWS).expect("it is positive"));
-    let daemon = faulty(settings).start();
+    let daemon = faulty(settings).option("--ring-rows", RING).start();
     daemon.wait_until_ready();
     let epoch = daemon.epoch();
     let mut control = Control::of(&daemon);

@@ -3,10 +3,18 @@
 use super::World;
 use crate::common::database::STOCK_SCHEMA;
 use crate::common::{Database, wait_until};
+use crate::faults::faulty::Control;
+use crate::faults::places::{Fault, Order, Place};
+
+/// At so many places calls are told to fail with each event.
+const FAILING: usize = 4;
 
 impl World {
     /// Something that changes no history.
     pub fn event(&mut self) {
+        for _ in 0..FAILING * usize::from(self.failing) {
+            self.fail_somewhere();
+        }
         match self.random.below(12) {
             0 => self.run("PRAGMA wal_checkpoint(TRUNCATE)"),
             1 => self.run("PRAGMA wal_checkpoint(PASSIVE)"),
@@ -21,6 +29,26 @@ impl World {
             11 if self.random.one_in(2) => self.restart(true),
             _ => {}
         }
+    }
+
+    /// A few calls at some place fail soon.
+    fn fail_somewhere(&mut self) {
+        let place = self.random.pick(&Place::ALL);
+        let fault = self
+            .random
+            .pick(&[Fault::Io, Fault::ShortRead, Fault::NoMemory]);
+        let order = Order {
+            place,
+            // Only a read can be short.
+            fault: match place {
+                Place::ReadDatabase | Place::ReadWal | Place::ReadJournal => fault,
+                _ => Fault::Io,
+            },
+            passed: self.random.below(10) as u64,
+            failing: 1 + self.random.below(4) as u64,
+        };
+        self.say(format!("fails: {order}"));
+        Control::of(self.daemon()).arm(order);
     }
 
     fn run(&mut self, sql: &str) {
