@@ -24,6 +24,7 @@ pub struct Settings {
     toml: Option<String>,
     listen: String,
     file_events: bool,
+    user: Option<u32>,
     /// What is run; `None`: walcast.
     executable: Option<PathBuf>,
     /// Keeps a directory that was made for this daemon alone.
@@ -41,6 +42,7 @@ impl Settings {
             toml: None,
             listen: "127.0.0.1:0".into(),
             file_events: true,
+            user: None,
             executable: None,
             own_directory: None,
         }
@@ -121,6 +123,12 @@ impl Settings {
         self
     }
 
+    /// Runs as this user, of the group of the same number; only root can.
+    pub fn user(mut self, id: u32) -> Settings {
+        self.user = Some(id);
+        self
+    }
+
     /// Runs another program that takes the arguments of walcast.
     pub fn executable(mut self, path: impl Into<PathBuf>) -> Settings {
         self.executable = Some(path.into());
@@ -185,6 +193,9 @@ impl Settings {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         if !self.file_events {
             // SAFETY: the closure makes two system calls and touches only its own stack.
             unsafe { command.pre_exec(forbid_inotify) };

@@ -9,6 +9,7 @@ mod common;
 mod companions;
 mod faults;
 mod ingest;
+mod outages;
 mod scale;
 mod schemas;
 mod soak;
