@@ -17,6 +17,7 @@ use crate::sqlite::open::{
     Snapshot, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
 };
 use crate::sqlite::openings::Openings;
+use crate::sqlite::other_name;
 use crate::sqlite::watcher::Watcher;
 use crate::tracked::{Attached, Tracked};
 use crate::wake::{Waiter, Wakes};
@@ -514,6 +515,12 @@ impl FeedLoop {
                 self.close_feeds(&reason);
                 self.report(reason);
             }
+            Standing::Renamed => {
+                tracing::info!(
+                    "{path} has other names than it had, or is in another mode: opened anew"
+                );
+                self.stale = true;
+            }
             Standing::Replaced => tracing::info!("{path} was replaced by another file"),
             Standing::Apart(suffixes) => {
                 let lost = match suffixes.contains(&"-wal") {
@@ -580,6 +587,10 @@ impl FeedLoop {
                     Unavailable::NoFile(_) => self.next_open = self.next_poll,
                     // A writer that creates the file, most likely; done in a moment.
                     Unavailable::Busy(_) => self.next_open = Instant::now() + BUSY,
+                    // Looking costs a few system calls, and no file event tells of a link that is gone.
+                    Unavailable::Broken { kind, .. } if kind == other_name::KIND => {
+                        self.next_open = Instant::now() + WATCH_EVERY;
+                    }
                     _ => self.back_off(),
                 }
                 self.report(reason);
@@ -630,7 +641,7 @@ impl FeedLoop {
             return;
         }
         database.next_wal_attempt = now + WAL_RETRY;
-        if self.config.journal_mode == JournalMode::Wal {
+        if self.config.journal_mode == JournalMode::Wal && database.other_name.is_none() {
             match switch_to_wal(&self.config.database) {
                 Ok(true) => tracing::info!("{} is in WAL mode now", self.config.database.display()),
                 Ok(false) => database.next_wal_attempt = now + FRESH_READ_EVERY,

@@ -12,6 +12,7 @@ use crate::sqlite::open::{
     FileId, Unavailable, companion, journal_mode, open_reading, schema_version, switch_to_wal,
     tidy_on_close,
 };
+use crate::sqlite::other_name::OtherName;
 use crate::tracked::Tracked;
 
 /// Statements of the connection, and as many of each feed, kept prepared: preparing one takes longer than running it.
@@ -27,6 +28,8 @@ pub struct Database {
     path: PathBuf,
     /// The same without symbolic links.
     real: PathBuf,
+    /// Why it is only read, and stays in its journal mode.
+    pub other_name: Option<OtherName>,
     /// What the connection has open beside the file; `None` while that is not in WAL mode.
     companions: Option<Companions>,
     /// `None`: look whatever the version says.
@@ -49,6 +52,8 @@ pub enum Standing {
     Gone,
     /// It names another file.
     Replaced,
+    /// The file got another name, lost it, or was put in WAL mode although it has one.
+    Renamed,
     /// These files beside it were removed or replaced: commits are written elsewhere now, and not seen.
     Apart(Vec<&'static str>),
 }
@@ -74,6 +79,7 @@ impl Database {
             file,
             path: path.clone(),
             real: real_path(path),
+            other_name: OtherName::of(path),
             companions: None,
             data_version: None,
             schema_version,
@@ -83,7 +89,13 @@ impl Database {
             next_wal_attempt: Instant::now(),
             probe: None,
         };
-        if !database.wal && config.journal_mode == JournalMode::Wal {
+        if let Some(other) = &database.other_name {
+            tracing::warn!(
+                "{} {other}: it is served in journal mode {}, never written, and not switched to WAL",
+                path.display(),
+                database.mode
+            );
+        } else if !database.wal && config.journal_mode == JournalMode::Wal {
             match switch_to_wal(path) {
                 Ok(true) => (database.wal, database.mode) = (true, "wal".to_owned()),
                 Ok(false) => {}
@@ -114,6 +126,12 @@ impl Database {
             Some(now) if now != self.file => return Standing::Replaced,
             Some(_) => {}
         }
+        // Where it has more names than one system call tells, that is looked into when it is opened.
+        let other_name = OtherName::of_file(&self.path);
+        let known = self.other_name.as_ref().filter(|other| other.is_of_file());
+        if other_name.as_ref() != known || self.other_name.is_some() && self.wal {
+            return Standing::Renamed;
+        }
         let companions = self.companions.filter(|_| self.wal);
         let changed =
             companions.map_or_else(Vec::new, |open| open.changed(&Companions::of(&self.real)));
@@ -126,7 +144,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        if self.standing() == Standing::Same {
+        if self.other_name.is_none() && self.standing() == Standing::Same {
             // Where that fails the files stay, which SQLite does not mind.
             let _ = tidy_on_close(&self.connection);
         }

@@ -9,6 +9,7 @@ pub mod lockout;
 pub mod new_row;
 pub mod open;
 pub mod openings;
+pub mod other_name;
 pub mod pool;
 pub mod reader;
 pub mod table;

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::config::DbConfig;
+use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::sqlite::lockout;
+use crate::sqlite::other_name::OtherName;
 
 /// Which file a path names at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,6 +97,7 @@ impl Unavailable {
     pub fn from_sqlite(error: &rusqlite::Error, path: &Path) -> Unavailable {
         let code = error.sqlite_error_code();
         let shown = path.display();
+        let extended = error.sqlite_error().map(|error| error.extended_code);
         let broken = |kind, reason| Unavailable::Broken { kind, reason };
         match code {
             _ if FileId::of(path).is_none() && code != Some(ErrorCode::PermissionDenied) => {
@@ -111,6 +114,12 @@ impl Unavailable {
                 "corrupt",
                 format!(
                     "{shown} is corrupt ({error}); restore it from a backup or run `sqlite3 {shown} .recover`"
+                ),
+            ),
+            _ if extended == Some(SQLITE_READONLY_ROLLBACK) => broken(
+                "half_done",
+                format!(
+                    "{shown} holds a transaction that a crash left half done; the next writer that opens it undoes it"
                 ),
             ),
             Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
@@ -178,11 +187,14 @@ pub fn open_reading(path: &Path, busy: Duration) -> Result<Connection, Unavailab
         Err(_) => return Err(missing(path)),
     }
     lockout::check_opening(path)?;
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )
-    .map_err(unavailable)?;
+    let access = match OtherName::of(path) {
+        None => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        Some(other) if lockout::is_wal(path) => return Err(other.unreadable(path)),
+        // Nothing is rolled back either: the journal of this name may not be the one that belongs to the file.
+        Some(_) => OpenFlags::SQLITE_OPEN_READ_ONLY,
+    };
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(unavailable)?;
     connection.busy_timeout(busy).map_err(unavailable)?;
     names_are_names(&connection).map_err(unavailable)?;
     connection
@@ -222,12 +234,16 @@ pub fn leave_on_close(connection: &Connection, leave: bool) -> rusqlite::Result<
         .map(drop)
 }
 
-/// Opens a connection that writes, creating the file when `create`. It closes as SQLite's usually do.
+/// Opens a connection that writes, creating the file when `create`. It closes as SQLite's usually do. A file that goes
+/// by two names is not written to.
 pub fn open_writing(path: &Path, busy: Duration, create: bool) -> Result<Connection, Unavailable> {
     let unavailable = |e: rusqlite::Error| Unavailable::from_sqlite(&e, path);
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if create {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
+    }
+    if let Some(other) = OtherName::of(path) {
+        return Err(other.unwritable(path));
     }
     lockout::check_opening(path)?;
     let connection = Connection::open_with_flags(path, flags).map_err(unavailable)?;

@@ -9,6 +9,7 @@ mod common;
 mod companions;
 mod faults;
 mod ingest;
+mod other_names;
 mod outages;
 mod scale;
 mod schemas;

@@ -10,7 +10,9 @@ use super::feeds;
 use super::report::{Report, quoted, size};
 use crate::accounts::{Owned, User};
 use crate::config::{Config, JournalMode};
+use crate::sqlite::lockout;
 use crate::sqlite::open::{FileId, Unavailable, names_are_names, open_reading, tidy_on_close};
+use crate::sqlite::other_name::OtherName;
 
 /// How long a look waits for locks.
 const BUSY: Duration = Duration::from_secs(2);
@@ -36,6 +38,11 @@ pub fn look(config: &Config, place: &Place, report: &mut Report) -> Option<bool>
         feeds::expect(config, report);
         return None;
     }
+    let other_name = OtherName::of(&place.real);
+    if let Some(other) = other_name.as_ref().filter(|_| lockout::is_wal(&place.real)) {
+        report.problem("names", other.unreadable(&place.given).to_string(), &[]);
+        return Some(true);
+    }
     let (before, wal_before) = (version(&place.real), FileId::of(&place.companion("-wal")));
     let opened = match open(place) {
         Ok(opened) => opened,
@@ -48,7 +55,10 @@ pub fn look(config: &Config, place: &Place, report: &mut Report) -> Option<bool>
         connection, wal, ..
     } = &opened;
     let wal = *wal;
-    journal_mode(config, place, wal, report);
+    match other_name {
+        Some(other) => names(&other, place, report),
+        None => journal_mode(config, place, wal, report),
+    }
     pages(place, &opened, before, report);
     feeds::look(config, place, connection, report);
     drop(opened);
@@ -169,6 +179,15 @@ fn uri_path(path: &Path) -> String {
         }
     }
     uri
+}
+
+/// What it means for a file with a rollback journal that it goes by two names.
+fn names(other: &OtherName, place: &Place, report: &mut Report) {
+    let text = format!(
+        "the database {other}: it is served as long as it has a rollback journal; nothing is written to it, and it is never \
+         switched to WAL"
+    );
+    report.warn("names", text, &[other.remedy(&place.given)]);
 }
 
 fn journal_mode(config: &Config, place: &Place, wal: bool, report: &mut Report) {
