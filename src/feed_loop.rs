@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::moderation::{self, Moderation};
 use crate::sqlite::identity::Suspicion;
 use crate::sqlite::open::{
-    Snapshot, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
+    FileId, Snapshot, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
 };
 use crate::sqlite::openings::Openings;
 use crate::sqlite::other_name;
@@ -36,6 +36,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether the path still names the open file while no file event would tell; that it does not
 /// is to be noticed within a second.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// From the removal of a database's companions until another file is in its place, where that is being moved there.
+const REPLACING: Duration = Duration::from_millis(200);
 /// How long all other connections of the process may take to close. Reads are short; where one is not, it is waited for
 /// again.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(100);
@@ -59,6 +61,8 @@ pub struct FeedLoop {
     database: Option<Database>,
     /// Connections of this process may still use files that are no longer those beside the database.
     stale: bool,
+    /// What went away beside this file; told once it is clear whether the file goes, too.
+    apart: Option<(FileId, Vec<&'static str>)>,
     watcher: Option<Watcher>,
     /// Whether the last attempt to watch failed, so that it is said once.
     unwatched: bool,
@@ -114,6 +118,7 @@ impl FeedLoop {
             openings,
             database: None,
             stale: false,
+            apart: None,
             watcher: None,
             unwatched: false,
             chase: Chase::default(),
@@ -501,7 +506,7 @@ impl FeedLoop {
         let Some(database) = &self.database else {
             return;
         };
-        let standing = database.standing();
+        let (standing, file) = (database.standing(), database.file);
         if standing == Standing::Same {
             return;
         }
@@ -523,21 +528,33 @@ impl FeedLoop {
             }
             Standing::Replaced => tracing::info!("{path} was replaced by another file"),
             Standing::Apart(suffixes) => {
-                let lost = match suffixes.contains(&"-wal") {
-                    true => format!(
-                        "commits that were in it alone are lost (sent so far: {}); ",
-                        self.positions()
-                    ),
-                    false => String::new(),
-                };
-                tracing::warn!(
-                    "{} of {path} went away while the database was in use: it is opened anew; {lost}other programs that have \
-                     it open go on writing to files that nobody else sees: restart them",
-                    suffixes.join(" and "),
-                );
+                // Who moves another file into place removes these first: give him the time.
+                self.next_open += REPLACING;
+                self.may_open = self.next_open;
+                self.apart = Some((file, suffixes));
                 self.stale = true;
             }
         }
+    }
+
+    /// Says what it means that these files beside the database went away while `old` was open, which now `file` is.
+    fn tell_apart(&self, suffixes: &[&str], old: FileId, file: FileId) {
+        let path = self.config.database.display();
+        if file != old {
+            return tracing::info!("{path} was replaced by another file");
+        }
+        let lost = match suffixes.contains(&"-wal") {
+            true => format!(
+                "commits that were in it alone are lost (sent so far: {}); ",
+                self.positions()
+            ),
+            false => String::new(),
+        };
+        tracing::warn!(
+            "{} of {path} went away while the database was in use: it is opened anew; {lost}other programs that have it open \
+             go on writing to files that nobody else sees: restart them",
+            suffixes.join(" and "),
+        );
     }
 
     /// How far each feed was sent, for the log.
@@ -558,6 +575,9 @@ impl FeedLoop {
         }
         match Database::open(&self.config) {
             Ok(database) => {
+                if let Some((old, suffixes)) = self.apart.take() {
+                    self.tell_apart(&suffixes, old, database.file);
+                }
                 let (connection, file) = (&database.connection, database.file);
                 let mut waiting = None;
                 for feed in &mut self.feeds {
