@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::moderation::{self, Moderation};
 use crate::sqlite::identity::Suspicion;
 use crate::sqlite::open::{
-    FileId, Snapshot, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
+    Snapshot, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
 };
 use crate::sqlite::openings::Openings;
 use crate::sqlite::other_name;
@@ -24,7 +24,7 @@ use crate::wake::{Waiter, Wakes};
 
 mod database;
 
-use database::{BUSY, Database, Standing, data_version, journal_is_hot, tops};
+use database::{Apart, BUSY, Database, Standing, data_version, journal_is_hot, tops};
 
 /// From so many feeds on, it is asked first which of them moved.
 const PROBED: usize = 3;
@@ -61,8 +61,8 @@ pub struct FeedLoop {
     database: Option<Database>,
     /// Connections of this process may still use files that are no longer those beside the database.
     stale: bool,
-    /// What went away beside this file; told once it is clear whether the file goes, too.
-    apart: Option<(FileId, Vec<&'static str>)>,
+    /// What was open when something beside the file went away; told once it is clear whether the file goes, too.
+    apart: Option<Apart>,
     watcher: Option<Watcher>,
     /// Whether the last attempt to watch failed, so that it is said once.
     unwatched: bool,
@@ -506,7 +506,7 @@ impl FeedLoop {
         let Some(database) = &self.database else {
             return;
         };
-        let (standing, file) = (database.standing(), database.file);
+        let standing = database.standing();
         if standing == Standing::Same {
             return;
         }
@@ -527,22 +527,23 @@ impl FeedLoop {
                 self.stale = true;
             }
             Standing::Replaced => tracing::info!("{path} was replaced by another file"),
-            Standing::Apart(suffixes) => {
+            Standing::Apart(apart) => {
                 // Who moves another file into place removes these first: give him the time.
                 self.next_open += REPLACING;
                 self.may_open = self.next_open;
-                self.apart = Some((file, suffixes));
+                self.apart = Some(apart);
                 self.stale = true;
             }
         }
     }
 
-    /// Says what it means that these files beside the database went away while `old` was open, which now `file` is.
-    fn tell_apart(&self, suffixes: &[&str], old: FileId, file: FileId) {
+    /// Says what it means that something beside the file went away.
+    fn tell_apart(&self, apart: &Apart) {
         let path = self.config.database.display();
-        if file != old {
+        if !apart.is_same_file(&self.config.database) {
             return tracing::info!("{path} was replaced by another file");
         }
+        let suffixes = apart.suffixes();
         let lost = match suffixes.contains(&"-wal") {
             true => format!(
                 "commits that were in it alone are lost (sent so far: {}); ",
@@ -573,11 +574,11 @@ impl FeedLoop {
         if !self.is_fresh() {
             return;
         }
+        if let Some(apart) = self.apart.take() {
+            self.tell_apart(&apart);
+        }
         match Database::open(&self.config) {
             Ok(database) => {
-                if let Some((old, suffixes)) = self.apart.take() {
-                    self.tell_apart(&suffixes, old, database.file);
-                }
                 let (connection, file) = (&database.connection, database.file);
                 let mut waiting = None;
                 for feed in &mut self.feeds {
@@ -608,7 +609,9 @@ impl FeedLoop {
                     // A writer that creates the file, most likely; done in a moment.
                     Unavailable::Busy(_) => self.next_open = Instant::now() + BUSY,
                     // Looking costs a few system calls, and no file event tells of a link that is gone.
-                    Unavailable::Broken { kind, .. } if kind == other_name::KIND => {
+                    Unavailable::Broken { kind, .. }
+                        if other_name::public_message(kind).is_some() =>
+                    {
                         self.next_open = Instant::now() + WATCH_EVERY;
                     }
                     _ => self.back_off(),

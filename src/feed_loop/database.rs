@@ -54,8 +54,28 @@ pub enum Standing {
     Replaced,
     /// The file got another name, lost it, or was put in WAL mode although it has one.
     Renamed,
-    /// These files beside it were removed or replaced: commits are written elsewhere now, and not seen.
-    Apart(Vec<&'static str>),
+    /// Files beside it were removed or replaced: commits are written elsewhere now, and not seen.
+    Apart(Apart),
+}
+
+/// What was open when files beside the database went away.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Apart {
+    file: FileId,
+    real: PathBuf,
+    companions: Companions,
+}
+
+impl Apart {
+    /// Whether the database's path still names the same file.
+    pub fn is_same_file(&self, database: &Path) -> bool {
+        FileId::of(database) == Some(self.file)
+    }
+
+    /// The suffixes of the files that went away by now.
+    pub fn suffixes(&self) -> Vec<&'static str> {
+        self.companions.changed(&Companions::of(&self.real))
+    }
 }
 
 impl Database {
@@ -132,12 +152,17 @@ impl Database {
         if other_name.as_ref() != known || self.other_name.is_some() && self.wal {
             return Standing::Renamed;
         }
-        let companions = self.companions.filter(|_| self.wal);
-        let changed =
-            companions.map_or_else(Vec::new, |open| open.changed(&Companions::of(&self.real)));
-        match changed.is_empty() {
-            true => Standing::Same,
-            false => Standing::Apart(changed),
+        let apart = self
+            .companions
+            .filter(|_| self.wal)
+            .map(|companions| Apart {
+                file: self.file,
+                real: self.real.clone(),
+                companions,
+            });
+        match apart.filter(|apart| !apart.suffixes().is_empty()) {
+            Some(apart) => Standing::Apart(apart),
+            None => Standing::Same,
         }
     }
 }

@@ -13,7 +13,7 @@ use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::sqlite::lockout;
-use crate::sqlite::other_name::OtherName;
+use crate::sqlite::other_name::{self, OtherName};
 
 /// Which file a path names at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,7 +84,7 @@ impl Unavailable {
                 "not_a_database" => "the database file is not a SQLite database",
                 "corrupt" => "the database is corrupt",
                 "permission" => "the daemon has no right to open the database",
-                _ => "the database can't be read",
+                other => other_name::public_message(other).unwrap_or("the database can't be read"),
             },
         };
         match self {

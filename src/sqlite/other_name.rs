@@ -10,8 +10,23 @@ use std::path::{Path, PathBuf};
 use crate::sqlite::companions::real_path;
 use crate::sqlite::open::{FileId, Unavailable, companion};
 
-/// Label of `walcast_database_errors_total` for such a file in WAL mode.
-pub const KIND: &str = "other_name";
+/// The [kinds](Unavailable::Broken) of such a file in WAL mode, and what is said of each to clients.
+const MOUNTED: (&str, &str) = (
+    "mount_point",
+    "the database is in WAL mode, and its file is a mount point of its own; mount the directory instead of the file",
+);
+const LINKED: (&str, &str) = (
+    "hard_links",
+    "the database is in WAL mode, and has several names (hard links); remove the others",
+);
+
+/// What is said to clients of trouble of this kind; `None` where it has nothing to do with names.
+pub fn public_message(kind: &str) -> Option<&'static str> {
+    let found = [MOUNTED, LINKED]
+        .into_iter()
+        .find(|(known, _)| *known == kind);
+    found.map(|(_, message)| message)
+}
 
 /// Why others may know the database by another name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +70,17 @@ impl OtherName {
         matches!(self, OtherName::MountPoint | OtherName::Links(_))
     }
 
+    fn kind(&self) -> &'static str {
+        match self {
+            OtherName::MountPoint | OtherName::MountedAt(_) | OtherName::Companion(_) => MOUNTED.0,
+            OtherName::Links(_) => LINKED.0,
+        }
+    }
+
     /// Why it isn't served: it is in WAL mode.
     pub fn unreadable(&self, path: &Path) -> Unavailable {
         Unavailable::Broken {
-            kind: KIND,
+            kind: self.kind(),
             reason: format!(
                 "{} is in WAL mode, and it {self}: under each name it has another -wal and -shm, so commits are not seen, and each \
                  side overwrites what the other wrote; {}",
@@ -71,7 +93,7 @@ impl OtherName {
     /// Why nothing is written to it.
     pub fn unwritable(&self, path: &Path) -> Unavailable {
         Unavailable::Broken {
-            kind: KIND,
+            kind: self.kind(),
             reason: format!(
                 "{} is not written to, for it {self}; {}",
                 path.display(),
