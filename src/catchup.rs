@@ -1,23 +1,26 @@
 //! Pages of rows for subscribers that are behind, read from the table. Subscribers that need the same rows at the same
-//! time share one read, and what was read is kept for a moment for those close behind.
+//! time share one read, and what was read is kept for a moment for those close behind. What nobody waits for any more is
+//! not read.
 
 mod bounds;
 mod cache;
 mod queue;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::asker::{Claim, Client};
 use crate::change::{Block, Cursor};
-use crate::filter::FilterId;
+use crate::filter::{Filter, FilterId};
+use crate::hub::Feed;
 use crate::metrics::Metrics;
 use crate::session::Session;
 use crate::sqlite::open::Unavailable;
-use crate::sqlite::pool::{PooledReader, ReadPool};
-use crate::sqlite::reader::PageLimits;
+use crate::sqlite::pool::{Next, PooledReader, ReadPool, Work};
+use crate::sqlite::reader::{LastRows, PageLimits};
 pub use bounds::Bounds;
 use cache::PageCache;
 use queue::{Queue, QueuedRead};
@@ -28,6 +31,11 @@ pub const PAGE: PageLimits = PageLimits {
     rows: 1024,
     bytes: 256 * 1024,
 };
+
+/// A filter is looked for in so few ids as quickly as a page is read without one.
+const NEAR: i64 = 4096;
+/// Streams that are remembered to need no search.
+const MOST_QUICK: usize = 10_000;
 
 /// Why there is no page.
 #[derive(Debug, Clone)]
@@ -67,7 +75,11 @@ struct PageKey {
     after: Cursor,
 }
 
-type Waiter = Box<dyn FnOnce(PageResult) + Send>;
+/// Somebody who waits for a page.
+struct Waiter {
+    claim: Claim,
+    done: Box<dyn FnOnce(PageResult) + Send>,
+}
 
 /// Reads pages; a cheap handle.
 #[derive(Clone)]
@@ -83,6 +95,59 @@ struct State {
     reads: HashMap<PageKey, SharedRead>,
     queue: Queue,
     cache: PageCache,
+    /// Streams with a filter whose last page was full, or held all there was: rows of them are found without a search.
+    quick: HashSet<Stream>,
+}
+
+impl State {
+    /// How much reading this page is expected to take.
+    fn work(&self, key: PageKey, head: Cursor) -> Work {
+        let near = head.0.saturating_sub(key.after.0) <= NEAR;
+        match key.stream.filter == FilterId::NONE || near || self.quick.contains(&key.stream) {
+            true => Work::Quick,
+            false => Work::Search,
+        }
+    }
+
+    /// Whether somebody still waits for what is queued.
+    fn is_wanted(&self, queued: &QueuedRead) -> bool {
+        let waiters = match (&queued.alone, self.reads.get(&queued.key)) {
+            (Some(alone), _) => std::slice::from_ref(alone),
+            (None, Some(shared)) => &shared.waiters,
+            (None, None) => &[],
+        };
+        !queued.claim.is_void() || waiters.iter().any(|waiter| !waiter.claim.is_void())
+    }
+
+    /// Begins a read: from now on only subscribers that are there already may join it. `false` where nobody waits for it
+    /// any more.
+    fn begin(&mut self, queued: &QueuedRead) -> bool {
+        let wanted = self.is_wanted(queued);
+        if queued.alone.is_some() {
+            return wanted;
+        }
+        if !wanted {
+            self.reads.remove(&queued.key);
+        } else if let Some(read) = self.reads.get_mut(&queued.key) {
+            read.began = Some(Instant::now());
+        }
+        wanted
+    }
+
+    /// Notes whether the rows of a stream need to be searched for.
+    fn learn(&mut self, stream: Stream, page: &Block, head: Cursor) {
+        if stream.filter == FilterId::NONE {
+            return;
+        }
+        if page.last >= head || page.entries.len() >= PAGE.rows / 4 {
+            if self.quick.len() >= MOST_QUICK {
+                self.quick.clear();
+            }
+            self.quick.insert(stream);
+        } else {
+            self.quick.remove(&stream);
+        }
+    }
 }
 
 /// A read that others may join.
@@ -115,7 +180,10 @@ impl CatchUp {
             stream: Stream::of(session),
             after: session.position(),
         };
-        let done: Waiter = Box::new(done);
+        let done = Waiter {
+            claim: session.asker().claim(),
+            done: Box::new(done),
+        };
         let mut state = self.state.lock();
         let alone = match state.reads.get_mut(&key) {
             Some(read) if read.began.is_none_or(|began| began >= session.started()) => {
@@ -132,7 +200,8 @@ impl CatchUp {
                 None
             }
         };
-        self.enqueue(state, key, session, alone);
+        let work = state.work(key, session.feed().head());
+        self.enqueue(state, key, work, session, alone);
     }
 
     /// Begins to read the page after `after`, for when this subscriber gets there.
@@ -140,11 +209,13 @@ impl CatchUp {
         let stream = Stream::of(session);
         let key = PageKey { stream, after };
         let mut state = self.state.lock();
-        if state.cache.contains(key) || state.reads.contains_key(&key) {
+        let work = state.work(key, session.feed().head());
+        // Whoever makes others wait for a search takes one turn at a time.
+        if work == Work::Search || state.cache.contains(key) || state.reads.contains_key(&key) {
             return;
         }
         state.reads.insert(key, SharedRead::default());
-        self.enqueue(state, key, session, None);
+        self.enqueue(state, key, work, session, None);
     }
 
     /// Queues a read, for those who wait for it in [`State::reads`] or for `alone`; lets go of the lock and has a thread
@@ -153,45 +224,67 @@ impl CatchUp {
         &self,
         mut state: MutexGuard<'_, State>,
         key: PageKey,
+        work: Work,
         session: &Session,
         alone: Option<Waiter>,
     ) {
-        state.queue.push(QueuedRead {
+        let claim = session.asker().claim();
+        let client = claim.client;
+        let read = QueuedRead {
             key,
             feed: Arc::clone(session.feed()),
             filter: Arc::clone(session.filter()),
             since: Instant::now(),
+            claim,
             alone,
-        });
+        };
+        let mut searched = None;
+        match work {
+            Work::Quick => state.queue.push(read),
+            Work::Search => searched = Some(read),
+        }
         drop(state);
-        self.call_a_thread();
+        let this = self.clone();
+        // Others may wait for it who are not gone when this client is.
+        self.pool.submit(client.claim(), work, move |reader| {
+            match work {
+                Work::Quick => this.read_next(reader),
+                Work::Search => {
+                    if let Some(read) = searched.take() {
+                        this.search(reader, read);
+                    }
+                }
+            }
+            Next::Done
+        });
     }
 
     /// Has a thread of the pool take the read whose turn it is by then, if any.
-    fn call_a_thread(&self) {
+    fn call_a_thread(&self, client: Client) {
         let this = self.clone();
-        self.pool.submit(move |reader| this.read_next(reader));
+        self.pool
+            .submit(client.claim(), Work::Quick, move |reader| {
+                this.read_next(reader);
+                Next::Done
+            });
+    }
+
+    /// Reads what is looked for in no other order than that of the clients.
+    fn search(&self, reader: &mut PooledReader, queued: QueuedRead) {
+        let wanted = self.state.lock().begin(&queued);
+        let result = wanted.then(|| self.read(reader, &queued));
+        self.end(queued, Work::Search, result);
     }
 
     fn read_next(&self, reader: &mut PooledReader) {
-        let Some(queued) = self.take_read() else {
+        let mut state = self.state.lock();
+        let Some(queued) = state.queue.pop(Instant::now()) else {
             return;
         };
-        let result = self.read(reader, &queued);
-        self.end(queued, &result);
-    }
-
-    /// Takes the read whose turn it is. From now on only subscribers that are there already may join it.
-    fn take_read(&self) -> Option<QueuedRead> {
-        let mut state = self.state.lock();
-        let now = Instant::now();
-        let queued = state.queue.pop(now)?;
-        if queued.alone.is_none()
-            && let Some(read) = state.reads.get_mut(&queued.key)
-        {
-            read.began = Some(now);
-        }
-        Some(queued)
+        let wanted = state.begin(&queued);
+        drop(state);
+        let result = wanted.then(|| self.read(reader, &queued));
+        self.end(queued, Work::Quick, result);
     }
 
     fn read(
@@ -209,58 +302,105 @@ impl CatchUp {
         Ok(page)
     }
 
-    /// Keeps the page that was read, and hands it to those who wait for it.
-    fn end(&self, queued: QueuedRead, result: &Result<Arc<Block>, PageError>) {
+    /// Keeps the page that was read, and hands it to those who wait for it. `None`: nobody did.
+    fn end(&self, queued: QueuedRead, work: Work, result: Option<Result<Arc<Block>, PageError>>) {
         let PageKey { stream, .. } = queued.key;
         let mut state = self.state.lock();
-        if let Ok(page) = result {
+        if let Some(Ok(page)) = &result {
             state.cache.insert(stream, page);
+            state.learn(stream, page, queued.feed.head());
         }
         let waiters = match queued.alone {
             Some(waiter) => vec![waiter],
             None => state.reads.remove(&queued.key).unwrap_or_default().waiters,
         };
-        let calls = state.queue.ended(stream);
+        let calls = work == Work::Quick && state.queue.ended(stream);
         drop(state);
         if calls {
-            self.call_a_thread();
+            self.call_a_thread(queued.claim.client);
         }
-        for waiter in waiters {
-            waiter(result.clone().map(|page| (page, stream.generation)));
+        if let Some(result) = result {
+            for waiter in waiters {
+                (waiter.done)(result.clone().map(|page| (page, stream.generation)));
+            }
         }
     }
 
-    /// Finds where the table begins; `done` gets it, on another thread.
+    /// Finds where the table begins, and where the last rows do for who asked for them; `done` gets it, on another thread.
     pub fn bounds(
         &self,
         session: &Session,
         done: impl FnOnce(Result<Bounds, Unavailable>) + Send + 'static,
     ) {
-        let (feed, filter, last) = (
-            Arc::clone(session.feed()),
-            Arc::clone(session.filter()),
-            session.last(),
-        );
-        self.pool.submit(move |reader| {
-            let standing = feed.standing();
-            let mut bounds = Bounds::of(&feed, standing);
-            let read = reader.with_feed(&feed, |open| match open {
-                Some((connection, rows)) => {
-                    let read = bounds.read(connection, rows, last, &filter);
-                    read.map(|()| true)
+        let last = session.last();
+        let mut read = BoundsRead {
+            feed: Arc::clone(session.feed()),
+            filter: Arc::clone(session.filter()),
+            last,
+            found: None,
+        };
+        let far = session.feed().head().0 > NEAR;
+        let work = match last.is_some() && far && !session.filter().is_empty() {
+            true => Work::Search,
+            false => Work::Quick,
+        };
+        let mut done = Some(done);
+        self.pool
+            .submit(session.asker().claim(), work, move |reader| {
+                let Some(result) = read.step(reader).transpose() else {
+                    return Next::Again(work);
+                };
+                if let Some(done) = done.take() {
+                    done(result);
                 }
-                None => Ok(false),
+                Next::Done
             });
-            done(read.and_then(|is_there| match is_there {
-                true => Ok(bounds),
-                false => Err(table_is_away()),
-            }));
-        });
     }
 
     /// Forgets pages that no one close behind took in time.
     pub fn forget_old(&self) {
         self.state.lock().cache.evict_old();
+    }
+}
+
+/// The read of a table's bounds, done in steps.
+struct BoundsRead {
+    feed: Arc<Feed>,
+    filter: Arc<Filter>,
+    last: Option<u32>,
+    /// What is known after the first step.
+    found: Option<(Bounds, LastRows)>,
+}
+
+impl BoundsRead {
+    /// `None`: another step is needed.
+    fn step(&mut self, reader: &mut PooledReader) -> Result<Option<Bounds>, Unavailable> {
+        let (feed, filter) = (&self.feed, &self.filter);
+        let Some((bounds, last)) = &mut self.found else {
+            let mut bounds = Bounds::of(feed, feed.standing());
+            let is_there = reader.with_feed(feed, |open| match open {
+                Some((connection, rows)) => bounds.read(connection, rows).map(|()| true),
+                None => Ok(false),
+            })?;
+            if !is_there {
+                return Err(table_is_away());
+            }
+            let Some(n) = self.last else {
+                return Ok(Some(bounds));
+            };
+            let last = LastRows::new(n, bounds.head);
+            self.found = Some((bounds, last));
+            return self.step(reader);
+        };
+        let found = reader.with_feed(feed, |open| match open {
+            Some((connection, rows)) => last.step(connection, rows, filter),
+            None => Ok(true),
+        })?;
+        if !found {
+            return Ok(None);
+        }
+        bounds.start_of_last = last.start();
+        Ok(Some(bounds.clone()))
     }
 }
 

@@ -120,6 +120,35 @@ pub struct Limits {
     pub replays: usize,
     /// JSON bytes above which a message is cut.
     pub max_row_bytes: usize,
+    /// What histories may cost.
+    pub history: HistoryLimits,
+}
+
+/// Bounds on requests for history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryLimits {
+    /// Requests that may wait for their rows at once.
+    pub waiting: usize,
+    /// The same, of one client.
+    pub waiting_per_client: usize,
+    /// How long one may wait until its rows are looked for.
+    pub wait: Duration,
+    /// How long rows may be looked for.
+    pub time: Duration,
+    /// Bytes of answers that may be held for clients that take their time.
+    pub answers: usize,
+}
+
+impl Default for HistoryLimits {
+    fn default() -> Self {
+        Self {
+            waiting: 32,
+            waiting_per_client: 4,
+            wait: Duration::from_secs(10),
+            time: Duration::from_secs(5),
+            answers: 64 << 20,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -134,6 +163,7 @@ impl Default for Limits {
             ring_bytes: 8 << 20,
             replays: 8,
             max_row_bytes: 1 << 20,
+            history: HistoryLimits::default(),
         }
     }
 }
@@ -160,7 +190,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// The known keys of each table of the file; the first is its top level.
-const SECTIONS: [(&str, &[&str]); 6] = [
+const SECTIONS: [(&str, &[&str]); 7] = [
     (
         "",
         &[
@@ -180,12 +210,17 @@ const SECTIONS: [(&str, &[&str]); 6] = [
             "replays",
             "max_row_bytes",
             "ring",
+            "history",
             "auth",
             "log",
             "feeds",
         ],
     ),
     ("ring", &["rows", "bytes"]),
+    (
+        "history",
+        &["waiting", "waiting_per_client", "wait", "time", "answers"],
+    ),
     ("auth", &["anonymous"]),
     ("log", &["level", "format"]),
     (
@@ -263,8 +298,8 @@ fn read(file: &str) -> Result<Node, String> {
 }
 
 fn check_keys(layers: &mut Layers<'_>) {
-    let [top, ring, auth, log, feed, message] = SECTIONS;
-    for (section, keys) in [top, ring, auth, log] {
+    let [top, ring, history, auth, log, feed, message] = SECTIONS;
+    for (section, keys) in [top, ring, history, auth, log] {
         layers.known(section, keys, &SECTIONS);
     }
     let Some(feeds) = layers.node("feeds") else {
@@ -346,7 +381,29 @@ fn limits(layers: &mut Layers<'_>, args: &ServeArgs) -> Limits {
         duration,
         &mut limits.poll_interval,
     );
+    limits.history = history(layers);
     limits
+}
+
+fn history(layers: &mut Layers<'_>) -> HistoryLimits {
+    let HistoryLimits {
+        waiting,
+        waiting_per_client,
+        wait,
+        time,
+        answers,
+    } = HistoryLimits::default();
+    HistoryLimits {
+        waiting: layers.file_setting("history.waiting", meaning::count, waiting),
+        waiting_per_client: layers.file_setting(
+            "history.waiting_per_client",
+            meaning::count,
+            waiting_per_client,
+        ),
+        wait: layers.file_setting("history.wait", meaning::duration, wait),
+        time: layers.file_setting("history.time", meaning::duration, time),
+        answers: layers.file_setting("history.answers", meaning::count, answers),
+    }
 }
 
 /// What was named, else what systemd made for the unit, else the place the XDG directories give it.

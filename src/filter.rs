@@ -55,6 +55,12 @@ impl Filter {
         self.terms.keys().map(String::as_str)
     }
 
+    /// Each column with the values it may have.
+    pub fn terms(&self) -> impl Iterator<Item = (&str, &[String])> {
+        let terms = self.terms.iter();
+        terms.map(|(column, values)| (column.as_str(), values.as_slice()))
+    }
+
     /// SQL that holds for exactly the rows [`Predicate::matches`] takes, to be joined with `AND`, and its parameters.
     /// `column` gives a column's place; `None` means there is no such column any more.
     pub fn sql(&self, column: impl Fn(&str) -> Option<ColumnKind>) -> Option<(String, Vec<Value>)> {

@@ -12,6 +12,7 @@
 pub mod accounts;
 pub mod activation;
 pub mod address;
+pub mod asker;
 pub mod catchup;
 pub mod change;
 mod chase;
@@ -29,9 +30,9 @@ pub mod metrics;
 mod moderation;
 mod probe;
 pub mod protocol;
-mod send_buffer;
 pub mod session;
 pub mod shutdown;
+mod socket_state;
 pub mod sqlite;
 pub mod status_text;
 mod tracked;
@@ -168,6 +169,7 @@ fn assemble(
             config.database.clone(),
             config.limits.replays,
             Arc::clone(openings),
+            metrics.reads_waiting.clone(),
         ),
         Arc::clone(&metrics),
     );
@@ -203,6 +205,7 @@ fn assemble(
         access: Access::new(&config.access),
         write_timeout,
         draining,
+        history: config.limits.history.clone(),
     }))
 }
 

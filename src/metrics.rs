@@ -24,6 +24,11 @@ pub struct Metrics {
     pub feed_head: IntGaugeVec,
     pub feed_subscribers: IntGaugeVec,
     pub catchup_reads: IntCounterVec,
+    pub reads_waiting: IntGauge,
+    pub histories_waiting: IntGauge,
+    /// `reason`: `waiting`, `answers` or `time`.
+    pub histories_refused: IntCounterVec,
+    pub answers_held: IntGauge,
     /// Wake to row read, seconds.
     pub detect: Histogram,
     /// Row read to handed to the last socket, seconds.
@@ -129,6 +134,27 @@ impl Metrics {
                 "Pages read from the table for subscribers behind the log in memory.",
                 &["feed"],
             )?,
+            reads_waiting: int_gauge(
+                r,
+                "walcast_reads_waiting",
+                "Reads for clients that wait for their turn.",
+            )?,
+            histories_waiting: int_gauge(
+                r,
+                "walcast_histories_waiting",
+                "Requests for history that wait for their rows.",
+            )?,
+            histories_refused: int_counter_vec(
+                r,
+                "walcast_histories_refused_total",
+                "Requests for history answered with 503: too many wait, no room for the answer, no rows in time.",
+                &["reason"],
+            )?,
+            answers_held: int_gauge(
+                r,
+                "walcast_answers_held_bytes",
+                "Bytes of answers that clients have not taken yet.",
+            )?,
             detect: histogram(r, "walcast_detect_seconds", "From a wake to the row read.")?,
             broadcast: histogram(
                 r,
@@ -167,6 +193,9 @@ impl Metrics {
         }
         for kind in DATABASE_ERRORS {
             self.database_errors.with_label_values(&[kind]);
+        }
+        for reason in ["waiting", "answers", "time"] {
+            self.histories_refused.with_label_values(&[reason]);
         }
         for reason in CONNECTION_ERRORS {
             self.connection_errors.with_label_values(&[reason]);

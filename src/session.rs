@@ -6,6 +6,7 @@ mod batch;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::asker::{Asker, Client};
 use crate::catchup::Bounds;
 use crate::change::{Block, Cursor};
 use crate::filter::{Filter, FilterId};
@@ -63,6 +64,8 @@ enum Phase {
 /// A subscriber.
 pub struct Session {
     subscription: Subscription,
+    /// Everything read for this subscriber is read for it.
+    asker: Asker,
     /// Boxed: most subscribers are plain and idle, and there may be many.
     since: Option<Box<Since>>,
     generation: u64,
@@ -99,6 +102,7 @@ impl Session {
         };
         Session {
             subscription,
+            asker: Asker::new(Client::of_connection()),
             since: request.since.map(Box::new),
             generation,
             position: head,
@@ -112,6 +116,18 @@ impl Session {
             replayed_to: Cursor::MIN,
             started: Instant::now(),
         }
+    }
+
+    /// Reads for it are taken in turn with others of this client. Without a word it is a client of its own.
+    pub fn on_behalf_of(self, client: Client) -> Session {
+        Session {
+            asker: Asker::new(client),
+            ..self
+        }
+    }
+
+    pub fn asker(&self) -> &Asker {
+        &self.asker
     }
 
     /// Whether no frame may go out yet: neither hello nor word that there is nothing to read.

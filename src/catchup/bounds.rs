@@ -5,7 +5,6 @@ use std::time::Instant;
 use rusqlite::Connection;
 
 use crate::change::{Cursor, Epoch};
-use crate::filter::Filter;
 use crate::hub::{Feed, Standing};
 use crate::sqlite::reader::RowReader;
 
@@ -38,21 +37,12 @@ impl Bounds {
         }
     }
 
-    /// Asks the table for the rest.
-    pub fn read(
-        &mut self,
-        connection: &Connection,
-        rows: &RowReader,
-        last: Option<u32>,
-        filter: &Filter,
-    ) -> rusqlite::Result<()> {
+    /// Asks the table for the rest, but for where the last rows begin.
+    pub fn read(&mut self, connection: &Connection, rows: &RowReader) -> rusqlite::Result<()> {
         self.read_at = Instant::now();
         let table = &rows.schema.table;
         table.key_name().clone_into(&mut self.key);
         self.earliest = table.min_key(connection)?;
-        if let Some(n) = last {
-            self.start_of_last = rows.start_of_last(connection, n, self.head, filter)?;
-        }
         Ok(())
     }
 }

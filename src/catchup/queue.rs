@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{PageKey, Stream, Waiter};
+use crate::asker::Claim;
 use crate::filter::Filter;
 use crate::hub::Feed;
 
@@ -23,6 +24,8 @@ pub(super) struct QueuedRead {
     pub feed: Arc<Feed>,
     pub filter: Arc<Filter>,
     pub since: Instant,
+    /// Who asked for it first.
+    pub claim: Claim,
     /// Who waits for it, if it is not to be shared.
     pub alone: Option<Waiter>,
 }
@@ -90,6 +93,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::asker::Client;
     use crate::change::Cursor;
     use crate::filter::FilterId;
 
@@ -111,6 +115,7 @@ mod tests {
                 feed: Feed::stock(),
                 filter: Arc::new(Filter::default()),
                 since,
+                claim: Client::Connection(0).claim(),
                 alone: None,
             });
         }

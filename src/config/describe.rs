@@ -59,6 +59,13 @@ impl Resolved {
         out.section("ring");
         out.value("rows", limits.ring_rows);
         out.value("bytes", limits.ring_bytes);
+        out.section("history");
+        let history = &limits.history;
+        out.value("waiting", history.waiting);
+        out.value("waiting_per_client", history.waiting_per_client);
+        out.value("wait", quoted(&meaning::written(history.wait)));
+        out.value("time", quoted(&meaning::written(history.time)));
+        out.value("answers", history.answers);
         out.section("auth");
         out.value("anonymous", anonymous);
         out.section("log");

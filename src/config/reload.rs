@@ -86,6 +86,7 @@ impl Config {
             ("max_row_bytes", limits.max_row_bytes != next.max_row_bytes),
             ("ring.rows", limits.ring_rows != next.ring_rows),
             ("ring.bytes", limits.ring_bytes != next.ring_bytes),
+            ("history", limits.history != next.history),
             ("auth.anonymous", self.anonymous != new.anonymous),
             ("log.format", self.log_format != new.log_format),
         ];

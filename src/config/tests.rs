@@ -624,7 +624,7 @@ fn a_reload_applies_what_can_change_and_names_the_rest() {
 
     let fixed = ok(
         "database = \"x\"\nlisten = \"127.0.0.1:1\"\njournal_mode = \"keep\"\nstate_dir = \"/x\"\npoll_interval = 1\nreplays = 1\nmax_row_bytes = 1\n\
-                    ring = { rows = 1, bytes = 1 }\nauth.anonymous = true\nlog.format = \"json\"\n[feeds.a]",
+                    ring = { rows = 1, bytes = 1 }\nhistory.waiting = 1\nauth.anonymous = true\nlog.format = \"json\"\n[feeds.a]",
     );
     let reload = running.reloaded_from(&fixed);
     assert_eq!(reload.config, running);
@@ -641,6 +641,7 @@ fn a_reload_applies_what_can_change_and_names_the_rest() {
             "max_row_bytes",
             "ring.rows",
             "ring.bytes",
+            "history",
             "auth.anonymous",
             "log.format",
             "feeds.remediation",

@@ -11,8 +11,8 @@ use crate::change::{Block, Cursor};
 use crate::fanout::inbound::Assembler;
 use crate::fanout::rate::RateLimit;
 use crate::protocol::{opcode, push_close, push_frame};
-use crate::send_buffer::unsent;
 use crate::session::{Batch, Session};
+use crate::socket_state::unsent;
 use std::sync::Arc;
 
 /// A socket of either kind.

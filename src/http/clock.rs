@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
-use crate::send_buffer::unsent;
+use crate::socket_state::{peer_has_closed, unsent};
 
 /// A request head must be here, whole, this soon after the connection was made.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
@@ -24,13 +24,18 @@ const IDLE_PATIENCE: Duration = Duration::from_secs(60);
 /// A deadline noticed so much later than it came tells that the process did not run meanwhile: it or its machine was
 /// stopped. That time does not count.
 const STANDSTILL: Duration = Duration::from_secs(2);
+/// An answer that a client takes more slowly than this, over the write timeout, is cut: it is held for as long. In bytes
+/// a second; a telephone line is faster.
+const SLOWEST: u64 = 4 * 1024;
+/// How often it is looked whether a client still waits for an answer that takes a while.
+const LOOK: Duration = Duration::from_millis(40);
 
 /// Why a connection was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lapse {
     /// No request came.
     Idle,
-    /// The client took no byte of an answer for the write timeout.
+    /// The client took no byte of an answer for the write timeout, or too few of them.
     Stalled,
 }
 
@@ -46,9 +51,23 @@ pub struct Clock {
 #[derive(Debug)]
 struct State {
     answering: bool,
+    /// What is being answered is a stream without an end, of which only the next piece is held.
+    streaming: bool,
     /// Counts while nothing is being answered.
     idle_until: Instant,
     stall: Option<Stall>,
+    drain: Option<Drain>,
+    /// Bytes that the kernel was given in all.
+    written: u64,
+}
+
+/// An answer that could not be handed to the kernel at once is being taken, fast enough or not.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    since: Instant,
+    until: Instant,
+    /// Bytes that the client had taken in all when this began.
+    taken: u64,
 }
 
 /// The socket takes nothing more.
@@ -64,8 +83,11 @@ impl Clock {
     pub fn start(socket: &impl AsRawFd, write_timeout: Arc<Mutex<Duration>>) -> Arc<Clock> {
         let state = State {
             answering: false,
+            streaming: false,
             idle_until: Instant::now() + HEAD_PATIENCE,
             stall: None,
+            drain: None,
+            written: 0,
         };
         Arc::new(Clock {
             state: Mutex::new(state),
@@ -78,6 +100,14 @@ impl Clock {
     pub fn answering(self: &Arc<Self>) -> Answering {
         self.state.lock().answering = true;
         Answering(Arc::clone(self))
+    }
+
+    /// Resolves when the client has closed the connection. hyper does not see that while something it sent before, such as
+    /// a further request, was not read yet. To be asked while hyper holds the socket.
+    pub async fn client_is_gone(&self) {
+        while !peer_has_closed(self.socket) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Drives `serving` to its end, or until the connection has to end.
@@ -104,7 +134,11 @@ impl Clock {
     fn deadline(&self) -> Option<Instant> {
         let state = self.state.lock();
         let idle = (!state.answering).then_some(state.idle_until);
-        state.stall.map(|stall| stall.until).or(idle)
+        let taken = state.stall.map(|stall| stall.until);
+        let taken = taken
+            .into_iter()
+            .chain(state.drain.map(|drain| drain.until));
+        taken.min().or(idle)
     }
 
     /// The deadline has come: does the connection end, or has the client taken something after all?
@@ -112,20 +146,35 @@ impl Clock {
         let mut state = self.state.lock();
         let now = Instant::now();
         let stood_still = |deadline: Instant| now - deadline >= STANDSTILL;
-        let Some(stall) = state.stall else {
+        if state.stall.is_none() && state.drain.is_none() {
             if stood_still(state.idle_until) {
                 state.idle_until = now + HEAD_PATIENCE;
                 return None;
             }
             return Some(Lapse::Idle);
-        };
+        }
         // The kernel says that a socket can be written only when a third of its buffer is free, which with a slow
         // client takes longer than a byte does.
         let held = unsent(self.socket);
-        if held >= stall.held && !stood_still(stall.until) {
-            return Some(Lapse::Stalled);
+        if let Some(stall) = state.stall
+            && now >= stall.until
+        {
+            if held >= stall.held && !stood_still(stall.until) {
+                return Some(Lapse::Stalled);
+            }
+            state.stall = Some(self.stall(held));
         }
-        state.stall = Some(self.stall(held));
+        if let Some(drain) = state.drain
+            && now >= drain.until
+        {
+            let next = self.drain(&state, held);
+            let seconds = now.duration_since(drain.since).as_secs_f64();
+            let taken = next.taken.saturating_sub(drain.taken) as f64;
+            if taken < SLOWEST as f64 * seconds && !stood_still(drain.until) {
+                return Some(Lapse::Stalled);
+            }
+            state.drain = Some(next);
+        }
         None
     }
 
@@ -136,9 +185,19 @@ impl Clock {
         }
     }
 
-    fn wrote(&self) {
+    fn drain(&self, state: &State, held: usize) -> Drain {
+        let since = Instant::now();
+        Drain {
+            since,
+            until: since + *self.write_timeout.lock(),
+            taken: state.written.saturating_sub(held as u64),
+        }
+    }
+
+    fn wrote(&self, bytes: usize) {
         let mut state = self.state.lock();
         state.stall = None;
+        state.written += bytes as u64;
         // An answer may leave the socket long after its last byte was handed to hyper.
         if !state.answering {
             state.idle_until = Instant::now() + IDLE_PATIENCE;
@@ -147,9 +206,19 @@ impl Clock {
 
     fn blocked(&self) {
         let mut state = self.state.lock();
-        if state.stall.is_none() {
-            state.stall = Some(self.stall(unsent(self.socket)));
+        if state.stall.is_some() {
+            return;
         }
+        let held = unsent(self.socket);
+        state.stall = Some(self.stall(held));
+        if state.drain.is_none() && !state.streaming {
+            state.drain = Some(self.drain(&state, held));
+        }
+    }
+
+    /// The kernel has all there was.
+    fn wrote_all(&self) {
+        self.state.lock().drain = None;
     }
 }
 
@@ -157,10 +226,17 @@ impl Clock {
 #[derive(Debug)]
 pub struct Answering(Arc<Clock>);
 
+impl Answering {
+    /// The answer is a stream without an end.
+    pub fn streams(&self) {
+        self.0.state.lock().streaming = true;
+    }
+}
+
 impl Drop for Answering {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
-        state.answering = false;
+        (state.answering, state.streaming) = (false, false);
         state.idle_until = Instant::now() + IDLE_PATIENCE;
     }
 }
@@ -182,8 +258,8 @@ impl<S> Watched<S> {
     }
 
     fn heard(&self, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match write {
-            Poll::Ready(_) => self.clock.wrote(),
+        match &write {
+            Poll::Ready(written) => self.clock.wrote(*written.as_ref().unwrap_or(&0)),
             Poll::Pending => self.clock.blocked(),
         }
         write
@@ -224,6 +300,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper asks for this when it has nothing left to write.
+        self.clock.wrote_all();
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 

@@ -1,5 +1,6 @@
 //! Errors as clients see them: a status, a code for programs and a message for people, as JSON.
 
+use bytes::Bytes;
 use serde_json::json;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::{Reply, Response};
@@ -56,7 +57,20 @@ impl HttpError {
         json!({ "error": { "code": self.code, "message": self.message } }).to_string()
     }
 
-    /// Too many connections.
+    /// A filter matches too few rows to find them in time. `index` makes the index that would know them.
+    pub fn search_too_long(index: String) -> HttpError {
+        let message = format!(
+            "no index answers this filter, and looking for its rows took too long (`history.time`); \
+             either {index}, or ask for fewer ids with before= and after="
+        );
+        let error = HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "search_too_long", message);
+        HttpError {
+            retry_after: Some(60),
+            ..error
+        }
+    }
+
+    /// As much as may be is under way.
     pub fn at_capacity(message: impl Into<String>) -> HttpError {
         let error = HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "at_capacity", message);
         HttpError {
@@ -79,8 +93,8 @@ impl Reply for HttpError {
 }
 
 /// A JSON answer that no cache keeps: all of them are about now.
-pub fn json_response(status: StatusCode, body: String) -> Response {
-    let mut response = Response::new(body.into());
+pub fn json_response(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(body.into().into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(

@@ -6,21 +6,24 @@ use serde_json::{Value, json};
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use crate::asker::Asker;
 use crate::change::Cursor;
-use crate::http::App;
 use crate::http::error::json_response;
+use crate::http::{App, Peer};
 use crate::hub::{Feed, Presence};
+use crate::sqlite::pool::{PooledReader, Work};
 
-pub async fn list(app: Arc<App>) -> Response {
+pub async fn list(peer: Peer, app: Arc<App>) -> Response {
+    let asker = Asker::new(peer.client);
     app.hub.caught_up().await;
     let mut feeds = Vec::with_capacity(app.hub.feeds.len());
     for feed in &app.hub.feeds {
-        feeds.push(describe(&app, feed).await);
+        feeds.push(describe(&app, &asker, feed).await);
     }
     json_response(StatusCode::OK, json!({ "feeds": feeds }).to_string())
 }
 
-async fn describe(app: &App, feed: &Arc<Feed>) -> Value {
+async fn describe(app: &App, asker: &Asker, feed: &Arc<Feed>) -> Value {
     let standing = feed.standing();
     let schema = feed.schema();
     let (status, reason) = match standing.presence {
@@ -47,7 +50,7 @@ async fn describe(app: &App, feed: &Arc<Feed>) -> Value {
         "columns": columns,
         "epoch": standing.epoch,
         "head": standing.head,
-        "earliest": earliest(app, feed).await,
+        "earliest": earliest(app, asker, feed).await,
         "subscribers": feed.subscribers(),
         "status": status,
         "reason": reason.as_deref(),
@@ -61,13 +64,14 @@ async fn describe(app: &App, feed: &Arc<Feed>) -> Value {
 }
 
 /// The lowest id there is; null for none, and where it can't be read (the status says so).
-async fn earliest(app: &App, feed: &Arc<Feed>) -> Option<Cursor> {
+async fn earliest(app: &App, asker: &Asker, feed: &Arc<Feed>) -> Option<Cursor> {
     let of = Arc::clone(feed);
-    let read = app.catchup.pool.run(move |reader| {
+    let step = move |reader: &mut PooledReader| {
         reader.with_feed(&of, |open| match open {
-            Some((connection, rows)) => rows.schema.table.min_key(connection),
-            None => Ok(None),
+            Some((connection, rows)) => rows.schema.table.min_key(connection).map(Some),
+            None => Ok(Some(None)),
         })
-    });
+    };
+    let read = app.catchup.pool.run(asker, Work::Quick, step);
     read.await.ok().flatten().map(Cursor)
 }

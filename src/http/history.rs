@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use warp::Rejection;
@@ -10,15 +13,21 @@ use warp::http::StatusCode;
 use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
+use crate::asker::Asker;
 use crate::change::{Cursor, Epoch};
+use crate::http::answers::Held;
 use crate::http::error::{HttpError, json_response};
-use crate::http::{App, feed_at, query};
+use crate::http::histories::Full;
+use crate::http::{App, Peer, feed_at, query};
 use crate::hub::Feed;
-use crate::sqlite::reader::{HistoryPage, TOTAL_CAP};
+use crate::sqlite::open::Unavailable;
+use crate::sqlite::pool::{PooledReader, Work};
+use crate::sqlite::reader::{
+    HistoryPage, HistoryQuery, HistoryRead, Progress, TOTAL_CAP, index_for,
+};
 
-/// Reads of history that run at once. Further ones wait, so that large answers are not all made at the same time and
-/// catch-up keeps threads to read with.
-pub const CONCURRENT_READS: usize = 4;
+/// In a table of so few ids a filter is looked for as quickly as a page is read without one.
+const FEW_IDS: i64 = 4096;
 
 /// The feed whose history is served at this path.
 pub async fn alias_of(path: FullPath, app: Arc<App>) -> Result<Arc<Feed>, Rejection> {
@@ -26,54 +35,173 @@ pub async fn alias_of(path: FullPath, app: Arc<App>) -> Result<Arc<Feed>, Reject
 }
 
 /// `GET /api/feeds/<feed>/events`
-pub async fn of_feed(name: String, raw: String, app: Arc<App>) -> Response {
+pub async fn of_feed(name: String, raw: String, peer: Peer, app: Arc<App>) -> Response {
     match app.feed(&name) {
-        Ok(feed) => read(feed, raw, app).await,
+        Ok(feed) => read(feed, raw, peer, app).await,
         Err(error) => error.into_response(),
     }
 }
 
-pub async fn read(feed: Arc<Feed>, raw: String, app: Arc<App>) -> Response {
-    match page(&feed, &raw, &app).await {
+pub async fn read(feed: Arc<Feed>, raw: String, peer: Peer, app: Arc<App>) -> Response {
+    match answer(&feed, &raw, &peer, &app).await {
         Ok(body) => json_response(StatusCode::OK, body),
         Err(error) => error.into_response(),
     }
 }
 
-async fn page(feed: &Arc<Feed>, raw: &str, app: &App) -> Result<String, HttpError> {
+async fn answer(feed: &Arc<Feed>, raw: &str, peer: &Peer, app: &App) -> Result<Bytes, HttpError> {
     let query = query::history(raw, feed.schema().as_deref())?;
-    let turn = Arc::clone(&app.history_reads)
-        .acquire_owned()
-        .await
-        .map_err(|_| HttpError::unavailable("the daemon is shutting down"))?;
+    let refused = |reason| app.metrics.histories_refused.with_label_values(&[reason]);
+    let _place = app.histories.enter(peer.client).map_err(|full| {
+        refused("waiting").inc();
+        HttpError::at_capacity(match full {
+            Full::All => "as many requests for history wait as may wait (`history.waiting`)",
+            Full::Client => {
+                "as many requests of this client wait as may wait (`history.waiting_per_client`)"
+            }
+        })
+    })?;
     // So that `head` is not below the rows that are shown.
     app.hub.caught_up().await;
     let standing = feed.standing();
-    let of = Arc::clone(feed);
     // Goes with this future, which hyper drops when the client leaves.
-    let asking = Arc::new(());
-    let asked = Arc::downgrade(&asking);
-    let read = app.catchup.pool.run(move |reader| {
-        // The read keeps its turn until it ends, however long its client stays.
-        let _turn = turn;
-        let cancelled = || asked.strong_count() == 0;
-        reader.with_feed(&of, |open| match open {
-            Some((connection, rows)) => rows.history(connection, &query, &cancelled),
-            None => Ok(Some(HistoryPage::default())),
-        })
-    });
-    let page = read
-        .await
-        .map_err(|reason| HttpError::unavailable(reason.to_string()))?;
-    drop(asking);
-    let page = page.ok_or_else(|| HttpError::bad_parameter("a column of the filter is gone"))?;
+    let asker = Asker::new(peer.client);
+    let read = read_page(feed, query, &asker, app);
+    let (found, held) = tokio::select! {
+        read = read => read?,
+        () = peer.clock.client_is_gone() => return Err(HttpError::unavailable("the client is gone")),
+    };
+    let page = match found {
+        Found::Page(page) => page,
+        Found::FilterGone => {
+            return Err(HttpError::bad_parameter("a column of the filter is gone"));
+        }
+        Found::NoRoom => {
+            refused("answers").inc();
+            return Err(HttpError::at_capacity(
+                "answers that other clients have not taken yet leave no room for this one (`history.answers`); \
+                 ask again later, or for fewer rows",
+            ));
+        }
+        Found::Nothing { advice } => {
+            refused("time").inc();
+            return Err(HttpError::search_too_long(advice));
+        }
+    };
     if feed.standing().generation != standing.generation {
         return Err(HttpError::unavailable(
             "the history was replaced while it was read",
         ));
     }
     let head = standing.head.max(newest(feed, &page));
-    Ok(Body::new(page, head, standing.epoch).json())
+    Ok(held.of(json(page, head, standing.epoch)))
+}
+
+/// What came of reading.
+enum Found {
+    Page(HistoryPage),
+    FilterGone,
+    NoRoom,
+    /// Not in time.
+    Nothing {
+        advice: String,
+    },
+}
+
+/// Reads a page in steps, with others in between; waits for its turn and searches no longer than it may.
+async fn read_page(
+    feed: &Arc<Feed>,
+    query: HistoryQuery,
+    asker: &Asker,
+    app: &App,
+) -> Result<(Found, Held), HttpError> {
+    let few = feed.head().0 <= FEW_IDS;
+    let work = match query.filter.is_empty() || few {
+        true => Work::Quick,
+        false => Work::Search,
+    };
+    let begun = Arc::new(AtomicBool::new(false));
+    let begins = Arc::clone(&begun);
+    let mut reading = Reading {
+        feed: Arc::clone(feed),
+        time: app.history_time,
+        began: None,
+        schema: None,
+        read: HistoryRead::new(query),
+        held: Some(app.answers.begin()),
+    };
+    let read = app.catchup.pool.run(asker, work, move |reader| {
+        begins.store(true, Ordering::Relaxed);
+        reading.step(reader)
+    });
+    let mut read = std::pin::pin!(read);
+    let waited = tokio::time::timeout(app.history_wait, read.as_mut()).await;
+    let read = match waited {
+        Ok(read) => read,
+        Err(_) if begun.load(Ordering::Relaxed) => read.await,
+        Err(_) => {
+            let refused = &app.metrics.histories_refused;
+            refused.with_label_values(&["waiting"]).inc();
+            return Err(HttpError::at_capacity(
+                "other reads take all the time there is (`history.wait`)",
+            ));
+        }
+    };
+    read.map_err(|reason| HttpError::unavailable(reason.to_string()))
+}
+
+/// A page on its way.
+struct Reading {
+    feed: Arc<Feed>,
+    /// How long it may take.
+    time: Duration,
+    began: Option<Instant>,
+    /// Version of the schema under which the page was begun.
+    schema: Option<i64>,
+    read: HistoryRead,
+    /// Taken away by the last step.
+    held: Option<Held>,
+}
+
+impl Reading {
+    /// `None`: another step is needed.
+    fn step(&mut self, reader: &mut PooledReader) -> Result<Option<(Found, Held)>, Unavailable> {
+        let Reading {
+            feed,
+            time,
+            began,
+            schema,
+            read,
+            held,
+        } = self;
+        let Some(room) = held else {
+            return Ok(None);
+        };
+        let late = began.get_or_insert_with(Instant::now).elapsed() >= *time;
+        let found = reader.with_feed(feed, |open| {
+            let Some((connection, rows)) = open else {
+                return Ok(Some(Found::Page(HistoryPage::default())));
+            };
+            if late {
+                let table = &rows.schema.table.name;
+                let advice = index_for(table, read.filter());
+                return Ok(Some(Found::Nothing { advice }));
+            }
+            if schema.replace(rows.schema.version) != Some(rows.schema.version) {
+                // What was read under another schema is not of the same shape.
+                read.start_over();
+                room.clear();
+            }
+            let progress = read.step(connection, rows, &mut |bytes| room.grow(bytes))?;
+            Ok(match progress {
+                Progress::More => None,
+                Progress::Done => Some(Found::Page(read.take())),
+                Progress::NoRoom => Some(Found::NoRoom),
+                Progress::FilterGone => Some(Found::FilterGone),
+            })
+        })?;
+        Ok(found.and_then(|found| Some((found, held.take()?))))
+    }
 }
 
 /// The highest id of a page. What was committed after the head was looked at may be in it already.
@@ -89,9 +217,9 @@ fn newest(feed: &Feed, page: &HistoryPage) -> Cursor {
     Cursor(id().unwrap_or(i64::MIN))
 }
 
+/// What stands beside the items.
 #[derive(Serialize)]
-struct Body {
-    items: Vec<Box<RawValue>>,
+struct Beside {
     total: i64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     total_is_capped: bool,
@@ -101,20 +229,27 @@ struct Body {
     truncated: HashMap<String, Vec<String>>,
 }
 
-impl Body {
-    fn new(page: HistoryPage, head: Cursor, epoch: Epoch) -> Body {
-        Body {
-            items: page.items,
-            total: page.total.min(TOTAL_CAP),
-            total_is_capped: page.total > TOTAL_CAP,
-            head,
-            epoch,
-            truncated: page.truncated.into_iter().collect(),
+/// The answer. Items are let go of as they are put into it, so that they are not held twice.
+fn json(page: HistoryPage, head: Cursor, epoch: Epoch) -> Vec<u8> {
+    let beside = Beside {
+        total: page.total.min(TOTAL_CAP),
+        total_is_capped: page.total > TOTAL_CAP,
+        head,
+        epoch,
+        truncated: page.truncated.into_iter().collect(),
+    };
+    // Strings and numbers: nothing in it can fail to serialise.
+    let beside = serde_json::to_vec(&beside).unwrap_or_default();
+    let items: usize = page.items.iter().map(|item| item.get().len() + 1).sum();
+    let mut json = Vec::with_capacity(items + beside.len() + 16);
+    json.extend_from_slice(b"{\"items\":[");
+    for (index, item) in page.items.into_iter().enumerate() {
+        if index > 0 {
+            json.push(b',');
         }
+        json.extend_from_slice(item.get().as_bytes());
     }
-
-    fn json(&self) -> String {
-        // Strings, numbers and JSON that is JSON already: nothing in it can fail to serialise.
-        serde_json::to_string(self).unwrap_or_default()
-    }
+    json.extend_from_slice(b"],");
+    json.extend_from_slice(beside.get(1..).unwrap_or_default());
+    json
 }

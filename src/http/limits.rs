@@ -199,6 +199,13 @@ fn counted_as(client: IpAddr) -> Option<IpAddr> {
     (!client.is_loopback()).then(|| client_network(client))
 }
 
+impl Ticket {
+    /// The address that counts; `None` where it tells nobody apart.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         let connections = &self.connections;

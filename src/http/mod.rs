@@ -1,11 +1,13 @@
 //! The edge: routes that parse, authorise and hand over. Nothing below this module knows HTTP.
 
 mod access;
+mod answers;
 mod clock;
 mod dashboard;
 mod error;
 mod feeds;
 mod forwarded;
+mod histories;
 mod history;
 mod ingest;
 pub mod limits;
@@ -24,15 +26,20 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use warp::Rejection;
 use warp::path::FullPath;
 
+use crate::asker::Client;
 use crate::catchup::CatchUp;
+use crate::config::HistoryLimits;
 use crate::fanout::Fanout;
 use crate::hub::{Absence, Cause, Feed, Hub, Listener, Presence};
 use crate::metrics::Metrics;
+use answers::Answers;
+use clock::Clock;
 use error::HttpError;
+use histories::Histories;
 use limits::{Connections, Ticket};
 
 /// What handlers work with.
@@ -49,8 +56,13 @@ pub struct App {
     pub write_timeout: Arc<Mutex<Duration>>,
     /// Turns true when the daemon drains; streams end then.
     pub draining: watch::Receiver<bool>,
-    /// Turns to read history.
-    history_reads: Arc<Semaphore>,
+    /// Answers that are held.
+    answers: Arc<Answers>,
+    /// Requests for history that wait.
+    histories: Arc<Histories>,
+    /// How long such a request may wait for its turn, and then look for its rows.
+    history_wait: Duration,
+    history_time: Duration,
     /// How many streams of server-sent events there ever were.
     streams: AtomicU64,
     paths: Paths,
@@ -68,6 +80,8 @@ pub struct Parts {
     pub access: Access,
     pub write_timeout: Arc<Mutex<Duration>>,
     pub draining: watch::Receiver<bool>,
+    /// What histories may cost.
+    pub history: HistoryLimits,
 }
 
 pub use access::Access;
@@ -77,6 +91,13 @@ pub use routes::routes;
 impl App {
     pub fn new(parts: Parts) -> Arc<App> {
         let paths = Paths::of(&parts.hub);
+        let (limits, metrics) = (&parts.history, &parts.metrics);
+        let answers = Answers::new(limits.answers, metrics.answers_held.clone());
+        let histories = Histories::new(
+            limits.waiting,
+            limits.waiting_per_client,
+            metrics.histories_waiting.clone(),
+        );
         Arc::new(App {
             hub: parts.hub,
             catchup: parts.catchup,
@@ -88,7 +109,10 @@ impl App {
             access: Mutex::new(Arc::new(parts.access)),
             write_timeout: parts.write_timeout,
             draining: parts.draining,
-            history_reads: Arc::new(Semaphore::new(history::CONCURRENT_READS)),
+            answers,
+            histories,
+            history_wait: parts.history.wait,
+            history_time: parts.history.time,
             streams: AtomicU64::new(0),
             paths,
         })
@@ -177,4 +201,7 @@ impl Moves {
 pub struct Peer {
     /// Keeps the client counted for as long as what its request became lives.
     ticket: Arc<Ticket>,
+    /// Who is on its other side, as far as taking turns goes.
+    client: Client,
+    clock: Arc<Clock>,
 }

@@ -99,12 +99,14 @@ pub fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
     let list = api
         .and(warp::path::end())
         .and(get)
+        .and(warp::ext::get::<Peer>())
         .and(with(app))
         .then(feeds::list);
     let events = api.and(warp::path!(String / "events"));
     let read = events
         .and(get)
         .and(raw_query())
+        .and(warp::ext::get::<Peer>())
         .and(with(app))
         .then(history::of_feed);
     let write = events
@@ -136,6 +138,7 @@ pub fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
         .and_then(history::alias_of)
         .and(get)
         .and(raw_query())
+        .and(warp::ext::get::<Peer>())
         .and(with(app))
         .then(history::read);
     let upgrade = by_path

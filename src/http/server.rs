@@ -24,6 +24,7 @@ use warp::filters::BoxedFilter;
 use warp::http::{HeaderMap, Method, Request};
 use warp::reply::{Reply, Response};
 
+use crate::asker::Client;
 use crate::http::access::{Admitted, Denied};
 use crate::http::clock::{Answering, Clock, Lapse, Watched};
 use crate::http::error::HttpError;
@@ -266,6 +267,8 @@ struct Connection {
     /// The other end; `None` on a Unix socket.
     address: Option<IpAddr>,
     ticket: Arc<Ticket>,
+    /// Whoever is there, where its address does not tell.
+    client: Client,
     /// Why it is only told so.
     over: Option<&'static str>,
     clock: Arc<Clock>,
@@ -286,6 +289,7 @@ impl Connection {
             routes: routes.clone(),
             address,
             ticket,
+            client: Client::of_connection(),
             over: None,
             clock: Clock::start(stream, Arc::clone(&app.write_timeout)),
             fresh: AtomicBool::new(true),
@@ -365,6 +369,10 @@ impl Connection {
         self.fresh.store(false, Ordering::Relaxed);
         let answering = self.clock.answering();
         let response = self.respond(request).await?;
+        let kind = response.headers().get(warp::http::header::CONTENT_TYPE);
+        if kind.is_some_and(|kind| kind == "text/event-stream") {
+            answering.streams();
+        }
         Ok(response.map(|body| Answer {
             body,
             _answering: answering,
@@ -421,7 +429,12 @@ impl Connection {
             // Only a GET may become something else.
             request.extensions_mut().remove::<OnUpgrade>();
         }
-        let peer = Peer { ticket };
+        let client = ticket.client().map_or(self.client, Client::Address);
+        let peer = Peer {
+            ticket,
+            client,
+            clock: Arc::clone(&self.clock),
+        };
         request.extensions_mut().insert(peer);
         warp::service(self.routes.clone()).call(request).await
     }

@@ -67,7 +67,7 @@ async fn open(
     app.hub.caught_up().await;
     // Asked first: should the history change between the two, the client comes back with the older one and is told.
     let epoch = feed.standing().epoch;
-    let session = Session::begin(&feed, request);
+    let session = Session::begin(&feed, request).on_behalf_of(peer.client);
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     let counted = (Counted::in_gauge(&app.metrics.sse_connections), peer.ticket);
     let stream = SseStream {

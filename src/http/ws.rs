@@ -75,7 +75,7 @@ async fn accept(
     // What was committed before this request is history to the subscriber, what comes after it is news. Both are
     // certain only when the feed loop has seen everything up to now.
     app.hub.caught_up().await;
-    let session = Session::begin(&feed, request);
+    let session = Session::begin(&feed, request).on_behalf_of(peer.client);
     let app = Arc::clone(app);
     tokio::spawn(async move {
         match on_upgrade.await {

@@ -2,6 +2,7 @@
 //! and writing them. Nothing here knows of sockets or subscribers.
 
 pub mod companions;
+pub mod deadline;
 pub mod encode;
 pub mod identity;
 pub mod kept;
@@ -13,5 +14,6 @@ pub mod other_name;
 pub mod pool;
 pub mod reader;
 pub mod table;
+pub mod turns;
 pub mod watcher;
 pub mod writer;

@@ -1,20 +1,27 @@
 //! A few threads with read-only connections of their own, for catch-up, history and everything else that reads beside
 //! the feed loop. Threads start when there is work and end, closing their connections, when there has been none.
+//!
+//! Reads are short; what takes longer is done in steps, between which others have their turn. Clients take turns, and
+//! what nobody waits for any more is not read.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use prometheus::IntGauge;
 use rusqlite::Connection;
 
+use crate::asker::{Asker, Claim};
 use crate::hub::{Feed, Presence};
+use crate::sqlite::deadline::Deadline;
 use crate::sqlite::open::{FileId, Unavailable, open_reading, schema_version};
 use crate::sqlite::openings::{Opening, Openings};
 use crate::sqlite::reader::RowReader;
 use crate::sqlite::table::{Schema, TableError};
+use crate::sqlite::turns::Turns;
 
 /// How long a thread keeps its connection without work.
 const IDLE: Duration = Duration::from_secs(5);
@@ -22,8 +29,34 @@ const IDLE: Duration = Duration::from_secs(5);
 const READ_AGAIN: usize = 8;
 /// How long a read waits for locks. In WAL mode only recovery and exclusive locking make it wait at all.
 const BUSY: Duration = Duration::from_secs(2);
+/// While searches wait, so many quick reads go before each of their steps.
+const QUICK_BEFORE_SEARCH: usize = 4;
 
-type Job = Box<dyn FnOnce(&mut PooledReader) + Send>;
+/// How much a read is expected to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// About as many rows as it gives.
+    Quick,
+    /// Rows that a filter passes over, perhaps the whole table. Goes after what is quick, and leaves it threads.
+    Search,
+}
+
+/// What is left of a read after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    Done,
+    /// Another step, when it is this client's turn again.
+    Again(Work),
+}
+
+/// Done step by step.
+type Job = Box<dyn FnMut(&mut PooledReader) -> Next + Send>;
+
+/// A job that waits for its turn.
+struct Waiting {
+    claim: Claim,
+    job: Job,
+}
 
 /// The pool; a cheap handle.
 #[derive(Clone)]
@@ -35,14 +68,22 @@ struct Shared {
     path: PathBuf,
     openings: Arc<Openings>,
     threads: usize,
+    /// Of them, how many may search at once.
+    searchers: usize,
     queue: Mutex<Queue>,
     work: Condvar,
     ended: Condvar,
+    waiting: IntGauge,
 }
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    quick: Turns<Waiting>,
+    search: Turns<Waiting>,
+    /// Searches that run.
+    searching: usize,
+    /// Quick reads begun since the last step of a search.
+    quick_in_a_row: usize,
     /// Threads that take jobs, and those of them that wait for one.
     running: usize,
     idle: usize,
@@ -51,16 +92,68 @@ struct Queue {
     closed: bool,
 }
 
+impl Queue {
+    fn push(&mut self, work: Work, waiting: Waiting) {
+        let turns = match work {
+            Work::Quick => &mut self.quick,
+            Work::Search => &mut self.search,
+        };
+        turns.push(waiting.claim.client, waiting);
+    }
+
+    fn len(&self) -> usize {
+        self.quick.len() + self.search.len()
+    }
+
+    /// Jobs that could begin, had they a thread.
+    fn ready(&self, searchers: usize) -> usize {
+        let searches = searchers.saturating_sub(self.searching);
+        self.quick.len() + self.search.len().min(searches)
+    }
+
+    /// The job whose turn it is. Those that nobody waits for are let go of on the way.
+    fn pop(&mut self, searchers: usize) -> Option<(Work, Waiting)> {
+        loop {
+            let may_search = !self.search.is_empty() && self.searching < searchers;
+            let search =
+                may_search && (self.quick.is_empty() || self.quick_in_a_row >= QUICK_BEFORE_SEARCH);
+            let (work, popped) = match search {
+                true => (Work::Search, self.search.pop()),
+                false => (Work::Quick, self.quick.pop()),
+            };
+            let waiting = popped?;
+            if waiting.claim.is_void() {
+                continue;
+            }
+            match work {
+                Work::Quick => self.quick_in_a_row += 1,
+                Work::Search => (self.quick_in_a_row, self.searching) = (0, self.searching + 1),
+            }
+            return Some((work, waiting));
+        }
+    }
+}
+
 impl ReadPool {
-    /// At most `threads` reads run at once; more wait their turn. Connections are closed when `openings` says so.
-    pub fn new(path: PathBuf, threads: usize, openings: Arc<Openings>) -> ReadPool {
+    /// At most `threads` reads run at once, half of them searches, and no more of these than half the cores: live rows
+    /// come first. More wait their turn; `waiting` counts them.
+    /// Connections are closed when `openings` says so.
+    pub fn new(
+        path: PathBuf,
+        threads: usize,
+        openings: Arc<Openings>,
+        waiting: IntGauge,
+    ) -> ReadPool {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             path,
             openings: Arc::clone(&openings),
             threads,
+            searchers: (threads.min(cores) / 2).max(1),
             queue: Mutex::default(),
             work: Condvar::new(),
             ended: Condvar::new(),
+            waiting,
         });
         let idle = Arc::downgrade(&shared);
         openings.on_close(Box::new(move || {
@@ -73,14 +166,22 @@ impl ReadPool {
         ReadPool { shared }
     }
 
-    /// Runs `job` on a thread of the pool.
-    pub fn submit(&self, job: impl FnOnce(&mut PooledReader) + Send + 'static) {
+    /// Runs `job` on threads of the pool, step by step, for as long as its asker is there.
+    pub fn submit(
+        &self,
+        claim: Claim,
+        work: Work,
+        job: impl FnMut(&mut PooledReader) -> Next + Send + 'static,
+    ) {
         let mut queue = self.shared.queue.lock();
         if queue.closed {
             return;
         }
-        queue.jobs.push_back(Box::new(job));
-        if queue.idle >= queue.jobs.len() || queue.running >= self.shared.threads {
+        let job = Box::new(job);
+        queue.push(work, Waiting { claim, job });
+        self.shared.waiting.set(queue.len() as i64);
+        let ready = queue.ready(self.shared.searchers);
+        if queue.idle >= ready || queue.running >= self.shared.threads {
             self.shared.work.notify_one();
             return;
         }
@@ -102,7 +203,8 @@ impl ReadPool {
     pub fn close(&self) {
         let mut queue = self.shared.queue.lock();
         queue.closed = true;
-        queue.jobs.clear();
+        queue.quick.clear();
+        queue.search.clear();
         let deadline = std::time::Instant::now() + BUSY;
         while queue.open > 0 && std::time::Instant::now() < deadline {
             self.shared.work.notify_all();
@@ -110,17 +212,24 @@ impl ReadPool {
         }
     }
 
-    /// Runs `job` and gives what it returns.
+    /// Runs `step` until it gives something other than `None`, or until the asker is gone.
     pub async fn run<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut PooledReader) -> Result<T, Unavailable> + Send + 'static,
+        asker: &Asker,
+        work: Work,
+        mut step: impl FnMut(&mut PooledReader) -> Result<Option<T>, Unavailable> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        self.submit(move |reader| {
-            // Whoever asked may be gone by now.
-            if !sender.is_closed() {
-                let _ = sender.send(job(reader));
+        let mut sender = Some(sender);
+        self.submit(asker.claim(), work, move |reader| {
+            let Some(result) = step(reader).transpose() else {
+                return Next::Again(work);
+            };
+            if let Some(sender) = sender.take() {
+                // Whoever asked may have gone in this moment.
+                let _ = sender.send(result);
             }
+            Next::Done
         });
         receiver
             .await
@@ -148,31 +257,19 @@ fn run(shared: &Shared) {
         openings: Arc::clone(&shared.openings),
         open: None,
     };
-    loop {
-        let mut queue = shared.queue.lock();
-        let job = loop {
-            if let Some(job) = queue.jobs.pop_front() {
-                break Some(job);
-            }
-            if reader.is_stale() {
-                MutexGuard::unlocked(&mut queue, || reader.open = None);
-                continue;
-            }
-            queue.idle += 1;
-            let done = queue.closed || shared.work.wait_for(&mut queue, IDLE).timed_out();
-            queue.idle -= 1;
-            if done && queue.jobs.is_empty() {
-                // In one step with the last look, or a job could be left to a thread that is leaving.
-                queue.running -= 1;
-                break None;
-            }
-        };
-        drop(queue);
-        let Some(job) = job else { break };
+    while let Some((work, mut waiting)) = next_job(shared, &mut reader) {
         // A job that panics must not cost the pool a thread that still counts as running.
-        if catch_unwind(AssertUnwindSafe(|| job(&mut reader))).is_err() {
+        let next = catch_unwind(AssertUnwindSafe(|| (waiting.job)(&mut reader)));
+        let next = next.unwrap_or_else(|_| {
             reader.open = None;
             tracing::error!("a job of the read pool panicked");
+            Next::Done
+        });
+        let mut queue = shared.queue.lock();
+        queue.searching -= usize::from(work == Work::Search);
+        match next {
+            Next::Again(work) if !queue.closed => queue.push(work, waiting),
+            _ => drop(queue),
         }
         if reader.is_stale() {
             reader.open = None;
@@ -182,6 +279,30 @@ fn run(shared: &Shared) {
     drop(reader);
     shared.queue.lock().open -= 1;
     shared.ended.notify_all();
+}
+
+/// Waits for a job; `None`: the thread is to end.
+fn next_job(shared: &Shared, reader: &mut PooledReader) -> Option<(Work, Waiting)> {
+    let mut queue = shared.queue.lock();
+    loop {
+        let popped = queue.pop(shared.searchers);
+        shared.waiting.set(queue.len() as i64);
+        if popped.is_some() {
+            return popped;
+        }
+        if reader.is_stale() {
+            MutexGuard::unlocked(&mut queue, || reader.open = None);
+            continue;
+        }
+        queue.idle += 1;
+        let done = queue.closed || shared.work.wait_for(&mut queue, IDLE).timed_out();
+        queue.idle -= 1;
+        if done && queue.ready(shared.searchers) == 0 {
+            // In one step with the last look, or a job could be left to a thread that is leaving.
+            queue.running -= 1;
+            return None;
+        }
+    }
 }
 
 /// A connection of the pool, and the feeds it has read.
@@ -196,6 +317,7 @@ struct OpenReader {
     /// Readers made for a schema, by feed.
     feeds: HashMap<usize, RowReader>,
     connection: Connection,
+    deadline: Deadline,
     /// Dropped after the connection.
     opening: Opening,
 }
@@ -245,11 +367,14 @@ impl PooledReader {
             };
         };
         let OpenReader {
-            connection, feeds, ..
+            connection,
+            deadline,
+            feeds,
+            ..
         } = self.opened()?;
         let failed = |e: rusqlite::Error| Unavailable::from_sqlite(&e, &path);
         for _ in 0..READ_AGAIN {
-            let reader = match current_reader(feeds, feed, &schema, connection) {
+            let reader = match current_reader(feeds, feed, &schema, (connection, deadline)) {
                 Ok(reader) => reader,
                 Err(TableError::Missing) => return read(None).map_err(failed),
                 Err(error) => return Err(error.unavailable(&feed.config.table, &path)),
@@ -276,11 +401,16 @@ impl PooledReader {
             Some(open) => Ok(open),
             open => {
                 let opening = self.openings.enter();
-                let connection = open_reading(&self.path, BUSY)?;
+                let mut connection = open_reading(&self.path, BUSY)?;
+                let deadline = Deadline::default();
+                deadline
+                    .install(&mut connection)
+                    .map_err(|e| Unavailable::from_sqlite(&e, &self.path))?;
                 Ok(open.insert(OpenReader {
                     file,
                     feeds: HashMap::new(),
                     connection,
+                    deadline,
                     opening,
                 }))
             }
@@ -293,10 +423,12 @@ fn current_reader<'a>(
     feeds: &'a mut HashMap<usize, RowReader>,
     feed: &Feed,
     known: &Arc<Schema>,
-    connection: &Connection,
+    (connection, deadline): (&Connection, &Deadline),
 ) -> Result<&'a mut RowReader, TableError> {
     let version = schema_version(connection)?;
-    let make = |schema| RowReader::new(&feed.config, schema, feed.max_row_bytes);
+    let make = |schema| {
+        RowReader::new(&feed.config, schema, feed.max_row_bytes).limited_by(deadline.clone())
+    };
     let entry = feeds.entry(feed.index);
     let reader = entry.or_insert_with(|| make(Arc::clone(known)));
     if known.version == version {

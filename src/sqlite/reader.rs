@@ -5,26 +5,30 @@
 #[cfg(test)]
 mod fixture;
 mod history;
+mod index;
+mod last;
 mod page;
+mod walk;
 
 use std::sync::Arc;
 
 use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use rusqlite::{Connection, Row};
 
 use crate::change::{Block, Cursor, Matches};
 use crate::config::FeedConfig;
 use crate::filter::{Filter, FilterId, FilterIndex, quote_identifier};
+use crate::sqlite::deadline::Deadline;
 use crate::sqlite::encode::Encoder;
 use crate::sqlite::open::schema_version;
 use crate::sqlite::table::Schema;
-pub use history::{HistoryPage, HistoryQuery, TOTAL_CAP};
+pub use history::{HistoryPage, HistoryQuery, HistoryRead, Progress, TOTAL_CAP};
+use index::Term;
+pub use index::{create_index, index_for};
+pub use last::LastRows;
 use page::Page;
 pub use page::PageLimits;
-
-/// Rows one statement looks at for a filter, matching or not: some milliseconds. One that searched the whole table
-/// would keep every checkpoint from finishing for as long.
-const STRETCH: usize = 20_000;
+use walk::{Order, Range, Walk, Walker, What};
 
 /// Above every position.
 const END: Cursor = Cursor(i64::MAX);
@@ -37,11 +41,7 @@ const KEPT_SCRATCH: usize = 256 * 1024;
 pub struct RowReader {
     pub schema: Arc<Schema>,
     encoder: Encoder,
-    columns: String,
-    table: String,
-    key: String,
-    /// SQL that leaves out rows without a position.
-    positioned: String,
+    walker: Walker,
     /// SQL for the row at the head and all above it.
     from_head: String,
     message: Vec<u8>,
@@ -68,10 +68,7 @@ impl RowReader {
             from_head: format!(
                 "SELECT {columns} FROM {table} WHERE {key} >= ?{positioned} ORDER BY {key}"
             ),
-            columns,
-            table,
-            key,
-            positioned,
+            walker: Walker::new(&schema.table, columns, schema.key_place),
             message: Vec::new(),
             schema,
         }
@@ -80,6 +77,12 @@ impl RowReader {
     /// Whether the table is still as this reader knows it. What was read is good if it is afterwards, too.
     pub fn is_current(&self, connection: &Connection) -> rusqlite::Result<bool> {
         Ok(schema_version(connection)? == self.schema.version)
+    }
+
+    /// Reads in steps that end by `deadline`, which the connection is to have installed.
+    pub fn limited_by(mut self, deadline: Deadline) -> RowReader {
+        self.walker.limited_by(deadline);
+        self
     }
 
     /// Reads the rows above `head` and looks at the row at `head` on the way, asking `filters` about each row.
@@ -100,7 +103,10 @@ impl RowReader {
         };
         let mut head_row = None;
         while let Some(row) = rows.next()? {
-            let id = self.encode(row)?;
+            let id = row.get(self.schema.key_place)?;
+            self.message.clear();
+            self.encoder
+                .message(&mut self.message, page.counted(values(row)));
             if id == head.0 {
                 head_row = Some(fingerprint(&self.message));
                 continue;
@@ -127,7 +133,7 @@ impl RowReader {
         fingerprint(crate::protocol::payload(frame))
     }
 
-    /// Reads rows of `filter` in `(after, upto]`, as many as a page holds and as few rows allow to be looked at: the
+    /// Reads rows of `filter` in `(after, upto]`, as many as a page holds and can be found in a few milliseconds: the
     /// block may end before `upto`, and be empty. `None` where a column of the filter is gone.
     pub fn between(
         &mut self,
@@ -140,117 +146,28 @@ impl RowReader {
         let Some(condition) = Condition::of(filter, &self.schema) else {
             return Ok(None);
         };
-        let upto = self.stretch_above(connection, &condition, after, upto)?;
-        let sql = self.select(&self.columns, &condition, "ASC");
-        let mut statement = connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(params_from_iter(condition.within(after, upto, None)))?;
+        let walk = Walk {
+            connection,
+            condition: &condition,
+            what: What::Columns,
+            order: Order::OldestFirst,
+        };
+        let mut range = Range { after, upto };
         let mut page = Page::new(after, limits);
-        while let Some(row) = rows.next()? {
-            let id = self.encode(row)?;
-            page.push(id, &self.message);
-            if page.is_full() {
-                break;
-            }
-        }
+        let (encoder, message) = (&self.encoder, &mut self.message);
+        self.walker.step(walk, &mut range, &mut |id, row| {
+            message.clear();
+            encoder.message(message, page.counted(values(row)));
+            page.push(id, message);
+            Ok(!page.is_full())
+        })?;
         self.release_scratch();
-        let last = if page.is_full() { page.last() } else { upto };
-        Ok(Some(page.finish(last, None)))
-    }
-
-    /// Encodes a row's message; gives its id.
-    fn encode(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
-        let id = row.get(self.schema.key_place)?;
-        self.message.clear();
-        self.encoder.message(&mut self.message, values(row));
-        Ok(id)
+        Ok(Some(page.finish(range.after, None)))
     }
 
     fn release_scratch(&mut self) {
         self.message.clear();
         self.message.shrink_to(KEPT_SCRATCH);
-    }
-
-    /// Where the newest `n` rows of `filter` up to `head` begin: the position just below the oldest of them. `None`
-    /// where there is none, or a column of the filter is gone.
-    pub fn start_of_last(
-        &self,
-        connection: &Connection,
-        n: u32,
-        head: Cursor,
-        filter: &Filter,
-    ) -> rusqlite::Result<Option<Cursor>> {
-        let Some(condition) = Condition::of(filter, &self.schema) else {
-            return Ok(None);
-        };
-        let sql = format!(
-            "SELECT min(id), count(*) FROM ({} LIMIT ?)",
-            self.select(&format!("{} AS id", self.key), &condition, "DESC")
-        );
-        let (mut upto, mut left, mut start) = (head, i64::from(n), None);
-        while left > 0 && upto > Cursor::MIN {
-            let after = self.stretch_below(connection, &condition, Cursor::MIN, upto)?;
-            let (oldest, found): (Option<i64>, i64) = connection.prepare_cached(&sql)?.query_row(
-                params_from_iter(condition.within(after, upto, Some(left))),
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )?;
-            start = oldest.map(Cursor::before).or(start);
-            left -= found;
-            upto = after;
-        }
-        Ok(start)
-    }
-
-    /// A query of the rows in a range of positions that meet `condition`; [`Condition::within`] gives its parameters.
-    fn select(&self, what: &str, condition: &Condition, order: &str) -> String {
-        let (table, key, positioned) = (&self.table, &self.key, &self.positioned);
-        let condition = &condition.sql;
-        format!(
-            "SELECT {what} FROM {table} WHERE {key} > ? AND {key} <= ?{positioned}{condition} ORDER BY {key} {order}"
-        )
-    }
-
-    /// The end of the stretch of rows that begins above `after`: `upto`, or before it with [`STRETCH`] rows between.
-    fn stretch_above(
-        &self,
-        connection: &Connection,
-        condition: &Condition,
-        after: Cursor,
-        upto: Cursor,
-    ) -> rusqlite::Result<Cursor> {
-        let end = self.stretch(connection, condition, (after, upto), ("ASC", STRETCH - 1))?;
-        Ok(end.unwrap_or(upto))
-    }
-
-    /// The beginning, itself not included, of the stretch of rows that ends with `upto`: `after`, or above it.
-    fn stretch_below(
-        &self,
-        connection: &Connection,
-        condition: &Condition,
-        after: Cursor,
-        upto: Cursor,
-    ) -> rusqlite::Result<Cursor> {
-        let start = self.stretch(connection, condition, (after, upto), ("DESC", STRETCH))?;
-        Ok(start.unwrap_or(after))
-    }
-
-    /// The position of the row after `rows` others of a range, where it has as many and some of them may be passed over.
-    fn stretch(
-        &self,
-        connection: &Connection,
-        condition: &Condition,
-        (after, upto): (Cursor, Cursor),
-        (order, rows): (&str, usize),
-    ) -> rusqlite::Result<Option<Cursor>> {
-        // No more rows than ids.
-        let few = upto.0.saturating_sub(after.0) <= STRETCH as i64;
-        if condition.sql.is_empty() || few {
-            return Ok(None);
-        }
-        let keys = self.select(&self.key, &Condition::default(), order);
-        connection
-            .prepare_cached(&format!("{keys} LIMIT 1 OFFSET {rows}"))?
-            .query_row((after.0, upto.0), |row| row.get(0).map(Cursor))
-            .optional()
     }
 }
 
@@ -260,25 +177,16 @@ struct Condition {
     /// To be joined with `AND`; empty without a filter.
     sql: String,
     params: Vec<Value>,
+    /// What an index can be asked for.
+    terms: Vec<Term>,
 }
 
 impl Condition {
     /// `None` where a column is gone.
     fn of(filter: &Filter, schema: &Schema) -> Option<Condition> {
         let (sql, params) = filter.sql(|name| schema.kind(name))?;
-        Some(Condition { sql, params })
-    }
-
-    /// The parameters of a query of `(after, upto]`, and of its `LIMIT` where it has one.
-    fn within(
-        &self,
-        after: Cursor,
-        upto: Cursor,
-        limit: Option<i64>,
-    ) -> impl Iterator<Item = Value> {
-        let range = [after.0, upto.0].map(Value::Integer);
-        let params = range.into_iter().chain(self.params.iter().cloned());
-        params.chain(limit.map(Value::Integer))
+        let terms = index::terms(filter);
+        Some(Condition { sql, params, terms })
     }
 }
 
@@ -296,7 +204,7 @@ pub fn fingerprint(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::fixture::{ids, rare, shapes, table};
+    use super::fixture::{filter, ids, rare, shapes, table};
     use super::*;
 
     const PAGE: PageLimits = PageLimits {
@@ -304,40 +212,126 @@ mod tests {
         bytes: 1 << 20,
     };
 
+    /// All rows of a filter, page by page, and how many pages that took.
+    fn replay(db: &Connection, reader: &mut RowReader, filter: &Filter) -> (Vec<i64>, usize) {
+        let (mut found, mut after, mut pages) = (vec![], Cursor::MIN, 0);
+        let head = Cursor(*ids(db, "1").last().unwrap());
+        while after < head {
+            let block = reader
+                .between(db, after, head, PAGE, filter)
+                .unwrap()
+                .unwrap();
+            assert!(block.last > after, "every page gets on");
+            found.extend(block.entries.iter().map(|entry| entry.id));
+            (after, pages) = (block.last, pages + 1);
+        }
+        (found, pages)
+    }
+
+    fn start_of_last(
+        db: &Connection,
+        reader: &mut RowReader,
+        n: u32,
+        filter: &Filter,
+    ) -> Option<Cursor> {
+        let mut last = LastRows::new(n, Cursor(i64::MAX));
+        while !last.step(db, reader, filter).unwrap() {}
+        last.start()
+    }
+
+    /// A reader whose connection ends what is late, as those of the pool are.
+    fn limited(db: &mut Connection, reader: RowReader) -> RowReader {
+        let deadline = Deadline::default();
+        deadline.install(db).unwrap();
+        reader.limited_by(deadline)
+    }
+
     #[test]
-    fn a_rare_filter_is_read_in_stretches_and_misses_nothing() {
-        for (db, mut reader) in shapes() {
-            let all = ids(&db, "1");
-            let head = Cursor(*all.last().unwrap());
-            let (mut found, mut after) = (vec![], Cursor::MIN);
-            while after < head {
-                let block = reader.between(&db, after, head, PAGE, &rare()).unwrap();
-                let block = block.unwrap();
-                let within = |id: &&i64| **id > after.0 && **id <= block.last.0;
-                assert!(block.last > after);
-                assert!(all.iter().filter(within).count() <= STRETCH);
-                found.extend(block.entries.iter().map(|entry| entry.id));
-                after = block.last;
-            }
+    fn a_rare_filter_is_read_in_steps_and_misses_nothing() {
+        for (mut db, reader) in shapes() {
+            let mut reader = limited(&mut db, reader);
+            let (found, _) = replay(&db, &mut reader, &rare());
             assert_eq!(found, ids(&db, "kind = 'rare'"));
         }
     }
 
     #[test]
+    fn an_index_answers_at_once_whatever_its_shape() {
+        for index in [
+            "CREATE INDEX i ON t(kind)",
+            "CREATE INDEX i ON t(kind COLLATE NOCASE DESC)",
+            "CREATE INDEX i ON t(kind, n)",
+        ] {
+            for (mut db, reader) in shapes() {
+                db.execute_batch(index).unwrap();
+                let mut reader = limited(&mut db, reader);
+                // Rows that an index by another collation takes for the same.
+                db.execute("UPDATE t SET kind = 'RARE' WHERE n % 7001 = 1", [])
+                    .unwrap();
+                let (found, pages) = replay(&db, &mut reader, &rare());
+                assert_eq!(found, ids(&db, "kind = 'rare'"), "{index}");
+                assert_eq!(pages, 1, "{index}");
+                let start = start_of_last(&db, &mut reader, 2, &rare());
+                let oldest = found[found.len() - 2];
+                assert_eq!(start, Some(Cursor::before(oldest)), "{index}");
+                let (common, _) = replay(&db, &mut reader, &filter("common"));
+                assert_eq!(common, ids(&db, "kind = 'common'"), "{index}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_knows_numbers_and_blobs_however_they_are_asked_for() {
+        let (mut db, reader) = table(20, 1, "id INTEGER PRIMARY KEY, any");
+        db.execute_batch(
+            "CREATE INDEX i ON t(any);
+             UPDATE t SET any = CASE n % 5 WHEN 0 THEN 5 WHEN 1 THEN '5' WHEN 2 THEN 5.0 WHEN 3 THEN x'0001' END",
+        )
+        .unwrap();
+        let mut reader = limited(&mut db, reader);
+        for (value, condition) in [
+            ("5", "n % 5 < 3"),
+            ("5.0", "n % 5 IN (0, 2)"),
+            ("AAE=", "n % 5 = 3"),
+            ("6", "0"),
+        ] {
+            let mut filter = Filter::default();
+            filter.accept("any", value);
+            let (found, _) = replay(&db, &mut reader, &filter);
+            assert_eq!(found, ids(&db, condition), "{value}");
+        }
+    }
+
+    #[test]
     fn the_last_rows_of_a_rare_filter_are_found_however_far_back() {
-        for (db, reader) in shapes() {
+        for (mut db, reader) in shapes() {
+            let mut reader = limited(&mut db, reader);
             let rows = ids(&db, "kind = 'rare'");
-            let head = Cursor(i64::MAX);
             for n in [1, 3, rows.len(), rows.len() + 5] {
-                let start = reader.start_of_last(&db, n as u32, head, &rare()).unwrap();
+                let start = start_of_last(&db, &mut reader, n as u32, &rare());
                 let oldest = rows[rows.len().saturating_sub(n)];
                 assert_eq!(start, Some(Cursor::before(oldest)), "last={n}");
             }
-            let mut nothing = Filter::default();
-            nothing.accept("kind", "missing");
-            let start = reader.start_of_last(&db, 5, head, &nothing).unwrap();
-            assert_eq!(start, None);
+            assert_eq!(start_of_last(&db, &mut reader, 5, &filter("missing")), None);
         }
+    }
+
+    #[test]
+    fn rows_behind_large_values_are_passed_a_few_at_a_time() {
+        let (mut db, reader) = table(60, 1, "id INTEGER PRIMARY KEY, large");
+        db.execute_batch(
+            "UPDATE t SET large = zeroblob(2000000), kind = iif(n = 7, 'rare', 'common')",
+        )
+        .unwrap();
+        let mut reader = limited(&mut db, reader);
+        let (found, _) = replay(&db, &mut reader, &rare());
+        assert_eq!(found, [7]);
+        let (all, pages) = replay(&db, &mut reader, &Filter::default());
+        assert_eq!(
+            (all.len(), pages),
+            (60, 60),
+            "a page ends after a megabyte read"
+        );
     }
 
     #[test]

@@ -22,9 +22,10 @@ use crate::hub::{Feed, Hub, Presence, View};
 use crate::metrics::Metrics;
 use crate::protocol::{Control, payload};
 use crate::session::{Batch, BatchLimits, Request, Session, Since, Step};
+use crate::sqlite::deadline::Deadline;
 use crate::sqlite::open::{FileId, Unavailable, open_reading};
 use crate::sqlite::openings::{Opening, Openings};
-use crate::sqlite::reader::RowReader;
+use crate::sqlite::reader::{LastRows, RowReader};
 use crate::wake::{Waiter, Wakes};
 
 /// How long a read waits for locks.
@@ -340,7 +341,17 @@ impl<'a> Tail<'a> {
         let standing = self.feed.standing();
         let (filter, last) = (Arc::clone(self.session.filter()), self.session.last());
         let mut bounds = Bounds::of(self.feed, standing);
-        self.with_reader(|reader| bounds.read(&reader.connection, &reader.rows, last, &filter))?;
+        self.with_reader(|reader| {
+            let Reader {
+                connection, rows, ..
+            } = reader;
+            bounds.read(connection, rows)?;
+            let Some(n) = last else { return Ok(()) };
+            let mut newest = LastRows::new(n, bounds.head);
+            while !newest.step(connection, rows, &filter)? {}
+            bounds.start_of_last = newest.start();
+            Ok(())
+        })?;
         Some(bounds)
     }
 
@@ -358,8 +369,11 @@ impl<'a> Tail<'a> {
         if !self.reader.as_ref().is_some_and(fits) {
             self.reader = None;
             let opening = self.openings.enter();
-            let connection = open_reading(self.path, BUSY).ok()?;
-            let rows = RowReader::new(&self.feed.config, schema, self.feed.max_row_bytes);
+            let mut connection = open_reading(self.path, BUSY).ok()?;
+            let deadline = Deadline::default();
+            deadline.install(&mut connection).ok()?;
+            let rows = RowReader::new(&self.feed.config, schema, self.feed.max_row_bytes)
+                .limited_by(deadline);
             self.reader = Some(Reader {
                 file,
                 connection,

@@ -29,8 +29,13 @@ pub fn table(rows: i64, step: i64, declared: &str) -> (Connection, RowReader) {
 }
 
 pub fn rare() -> Filter {
+    filter("rare")
+}
+
+/// Rows of this kind.
+pub fn filter(kind: &str) -> Filter {
     let mut filter = Filter::default();
-    filter.accept("kind", "rare");
+    filter.accept("kind", kind);
     filter
 }
 

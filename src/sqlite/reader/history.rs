@@ -1,8 +1,9 @@
 //! Pages of history, newest first, as JSON.
 
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, Row};
 use serde_json::value::RawValue;
 
+use super::walk::{Order, Range, Walk, What};
 use super::{Condition, END, RowReader, values};
 use crate::change::Cursor;
 use crate::filter::Filter;
@@ -45,92 +46,149 @@ pub struct HistoryPage {
     pub truncated: Vec<(String, Vec<String>)>,
 }
 
-impl RowReader {
-    /// A page of history. `None` where a column of the filter is gone.
-    ///
-    /// With a rare filter on a large table it takes a while, and who asked may leave: `cancelled` is asked between its
-    /// short statements; once it says so, the page is left unfinished.
-    pub fn history(
-        &self,
-        connection: &Connection,
-        query: &HistoryQuery,
-        cancelled: &dyn Fn() -> bool,
-    ) -> rusqlite::Result<Option<HistoryPage>> {
-        let Some(condition) = Condition::of(&query.filter, &self.schema) else {
-            return Ok(None);
+/// How far a page of history is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    Done,
+    More,
+    /// There was no room for a further item.
+    NoRoom,
+    /// A column of the filter is gone.
+    FilterGone,
+}
+
+/// The read of a page of history, done in steps: with a rare filter it may go through the whole table twice, once for
+/// the rows and once for their number.
+#[derive(Debug)]
+pub struct HistoryRead {
+    query: HistoryQuery,
+    range: Range,
+    order: Order,
+    page: HistoryPage,
+    /// What is left to count; `None` while rows are still looked for.
+    uncounted: Option<Range>,
+}
+
+impl HistoryRead {
+    pub fn new(query: HistoryQuery) -> HistoryRead {
+        let range = Range {
+            after: query.after.unwrap_or(Cursor::MIN),
+            upto: query.before.map_or(END, |id| Cursor::before(id.0)),
         };
-        let oldest_first = query.after.is_some() && query.before.is_none();
-        let mut after = query.after.unwrap_or(Cursor::MIN);
-        let mut upto = query.before.map_or(END, |id| Cursor::before(id.0));
-        let mut page = HistoryPage::default();
-        while page.items.len() < query.limit as usize && after < upto && !cancelled() {
-            let stretch = if oldest_first {
-                let end = self.stretch_above(connection, &condition, after, upto)?;
-                (std::mem::replace(&mut after, end), end, "ASC")
-            } else {
-                let start = self.stretch_below(connection, &condition, after, upto)?;
-                (start, std::mem::replace(&mut upto, start), "DESC")
-            };
-            self.read_items(connection, query, &condition, stretch, &mut page)?;
-        }
-        if oldest_first {
-            page.items.reverse();
-        }
-        // A page that was not filled from the whole table holds all there is.
-        let whole = query.before.is_none() && query.after.is_none();
-        page.total = match page.items.len() {
-            found if whole && found < query.limit as usize => found as i64,
-            _ => self.count(connection, &condition, cancelled)?,
+        let order = match query.after.is_some() && query.before.is_none() {
+            true => Order::OldestFirst,
+            false => Order::NewestFirst,
         };
-        Ok(Some(page))
+        HistoryRead {
+            query,
+            range,
+            order,
+            page: HistoryPage::default(),
+            uncounted: None,
+        }
     }
 
-    /// Adds the rows of one stretch to a page of history, up to its limit.
-    fn read_items(
-        &self,
+    pub fn filter(&self) -> &Filter {
+        &self.query.filter
+    }
+
+    /// A step of a few milliseconds. `room` is asked for the bytes of each item before it is kept.
+    pub fn step(
+        &mut self,
         connection: &Connection,
-        query: &HistoryQuery,
-        condition: &Condition,
-        (after, upto, order): (Cursor, Cursor, &str),
-        page: &mut HistoryPage,
-    ) -> rusqlite::Result<()> {
-        let sql = format!("{} LIMIT ?", self.select(&self.columns, condition, order));
-        let left = i64::from(query.limit) - page.items.len() as i64;
-        let mut statement = connection.prepare_cached(&sql)?;
-        let mut rows =
-            statement.query(params_from_iter(condition.within(after, upto, Some(left))))?;
-        while let Some(row) = rows.next()? {
-            let id: i64 = row.get(self.schema.key_place)?;
+        reader: &mut RowReader,
+        room: &mut dyn FnMut(usize) -> bool,
+    ) -> rusqlite::Result<Progress> {
+        let Some(condition) = Condition::of(&self.query.filter, &reader.schema) else {
+            return Ok(Progress::FilterGone);
+        };
+        let walk = Walk {
+            connection,
+            condition: &condition,
+            what: What::Columns,
+            order: self.order,
+        };
+        match self.uncounted {
+            None => self.find(walk, reader, room),
+            Some(_) => self.count(walk, reader),
+        }
+    }
+
+    /// Forgets what was read.
+    pub fn start_over(&mut self) {
+        *self = HistoryRead::new(self.query.clone());
+    }
+
+    /// Takes out what was read.
+    pub fn take(&mut self) -> HistoryPage {
+        std::mem::take(&mut self.page)
+    }
+
+    fn find(
+        &mut self,
+        walk: Walk<'_>,
+        reader: &mut RowReader,
+        room: &mut dyn FnMut(usize) -> bool,
+    ) -> rusqlite::Result<Progress> {
+        let limit = self.query.limit as usize;
+        let (page, item_bytes) = (&mut self.page, self.query.item_bytes);
+        let encoder = &reader.encoder;
+        let mut has_room = true;
+        let mut take = |id: i64, row: &Row<'_>| {
             let mut item = Vec::new();
-            let cut = self.encoder.item(&mut item, values(row), query.item_bytes);
+            let cut = encoder.item(&mut item, values(row), item_bytes);
+            has_room = room(item.len());
+            if !has_room {
+                return Ok(false);
+            }
             if !cut.is_empty() {
                 page.truncated.push((id_label(id), cut));
             }
             page.items.push(raw_json(item));
+            Ok(page.items.len() < limit)
+        };
+        reader.walker.step(walk, &mut self.range, &mut take)?;
+        if !has_room {
+            return Ok(Progress::NoRoom);
         }
-        Ok(())
+        let found = self.page.items.len();
+        if found < limit && !self.range.is_empty() {
+            return Ok(Progress::More);
+        }
+        if self.order == Order::OldestFirst {
+            self.page.items.reverse();
+        }
+        if found < limit && self.query.before.is_none() && self.query.after.is_none() {
+            // A page that was not filled from the whole table holds all there is.
+            self.page.total = found as i64;
+            return Ok(Progress::Done);
+        }
+        self.uncounted = Some(Range {
+            after: Cursor::MIN,
+            upto: END,
+        });
+        Ok(Progress::More)
     }
 
     /// Counts the rows that match, newest first, up to [`TOTAL_CAP`] + 1.
-    fn count(
-        &self,
-        connection: &Connection,
-        condition: &Condition,
-        cancelled: &dyn Fn() -> bool,
-    ) -> rusqlite::Result<i64> {
-        let rows = self.select("1", condition, "DESC");
-        let sql = format!("SELECT count(*) FROM ({rows} LIMIT ?)");
-        let (mut total, mut upto) = (0, END);
-        while total <= TOTAL_CAP && upto > Cursor::MIN && !cancelled() {
-            let after = self.stretch_below(connection, condition, Cursor::MIN, upto)?;
-            let bounds = condition.within(after, upto, Some(TOTAL_CAP + 1 - total));
-            let found: i64 = connection
-                .prepare_cached(&sql)?
-                .query_row(params_from_iter(bounds), |row| row.get(0))?;
-            total += found;
-            upto = after;
+    fn count(&mut self, walk: Walk<'_>, reader: &mut RowReader) -> rusqlite::Result<Progress> {
+        let Some(range) = &mut self.uncounted else {
+            return Ok(Progress::Done);
+        };
+        let walk = Walk {
+            what: What::Key,
+            order: Order::NewestFirst,
+            ..walk
+        };
+        let total = &mut self.page.total;
+        reader.walker.step(walk, range, &mut |_, _| {
+            *total += 1;
+            Ok(*total <= TOTAL_CAP)
+        })?;
+        match *total > TOTAL_CAP || range.is_empty() {
+            true => Ok(Progress::Done),
+            false => Ok(Progress::More),
         }
-        Ok(total)
     }
 }
 
@@ -144,7 +202,6 @@ fn raw_json(bytes: Vec<u8>) -> Box<RawValue> {
 mod tests {
     use super::super::fixture::{ids, rare, shapes, table};
     use super::*;
-    use std::cell::Cell;
 
     fn items(page: &HistoryPage) -> Vec<i64> {
         let json = |item: &RawValue| serde_json::from_str::<serde_json::Value>(item.get()).unwrap();
@@ -154,22 +211,28 @@ mod tests {
             .collect()
     }
 
+    fn history(db: &Connection, reader: &mut RowReader, query: &HistoryQuery) -> HistoryPage {
+        let mut read = HistoryRead::new(query.clone());
+        while read.step(db, reader, &mut |_| true).unwrap() == Progress::More {}
+        read.take()
+    }
+
     #[test]
     fn history_of_a_rare_filter_is_paged_from_either_end() {
-        for (db, reader) in shapes() {
+        for (db, mut reader) in shapes() {
             let rows = ids(&db, "kind = 'rare'");
             let query = HistoryQuery {
                 limit: 3,
                 filter: rare(),
                 ..HistoryQuery::default()
             };
-            let page = |before: Option<i64>, after: Option<i64>| {
+            let mut page = |before: Option<i64>, after: Option<i64>| {
                 let query = HistoryQuery {
                     before: before.map(Cursor),
                     after: after.map(Cursor),
                     ..query.clone()
                 };
-                let page = reader.history(&db, &query, &|| false).unwrap().unwrap();
+                let page = history(&db, &mut reader, &query);
                 assert_eq!(page.total, rows.len() as i64);
                 items(&page)
             };
@@ -187,7 +250,7 @@ mod tests {
 
     #[test]
     fn the_total_is_exact_up_to_its_cap() {
-        let (db, reader) = table(50_000, 1, "id INTEGER PRIMARY KEY");
+        let (db, mut reader) = table(50_000, 1, "id INTEGER PRIMARY KEY");
         for (modulo, expected) in [(5, 10_000), (4, TOTAL_CAP + 1)] {
             db.execute(
                 &format!("UPDATE t SET kind = iif(n % {modulo} = 0, 'rare', 'common')"),
@@ -199,38 +262,40 @@ mod tests {
                 filter: rare(),
                 ..HistoryQuery::default()
             };
-            let page = reader.history(&db, &query, &|| false).unwrap().unwrap();
+            let page = history(&db, &mut reader, &query);
             assert_eq!(page.total, expected);
         }
         let all = HistoryQuery {
             limit: 1,
             ..HistoryQuery::default()
         };
-        let page = reader.history(&db, &all, &|| false).unwrap().unwrap();
+        let page = history(&db, &mut reader, &all);
         assert_eq!(page.total, TOTAL_CAP + 1);
     }
 
     #[test]
-    fn history_stops_between_statements_when_nobody_waits() {
-        let (db, reader) = table(100_000, 1, "id INTEGER PRIMARY KEY");
+    fn a_page_without_room_for_its_next_item_is_given_up() {
+        let (db, mut reader) = table(10, 1, "id INTEGER PRIMARY KEY");
         let query = HistoryQuery {
-            limit: 100,
-            filter: rare(),
+            limit: 10,
             ..HistoryQuery::default()
         };
-        let asked = Cell::new(0);
-        let page = reader.history(&db, &query, &|| {
-            asked.set(asked.get() + 1);
-            asked.get() > 1
-        });
-        let page = page.unwrap().unwrap();
-        assert_eq!(items(&page).len(), 3, "those of the newest stretch");
-        assert_eq!(asked.get(), 2);
+        let mut left = 100;
+        let mut room = |bytes: usize| {
+            left -= bytes as i64;
+            left >= 0
+        };
+        let progress = HistoryRead::new(query).step(&db, &mut reader, &mut room);
+        assert_eq!(progress.unwrap(), Progress::NoRoom);
+        assert!(
+            left < 0 && left > -100,
+            "asked once more than there is: {left}"
+        );
     }
 
     #[test]
     fn items_of_history_are_cut_to_what_was_asked_for() {
-        let (db, reader) = table(3, 1, "id INTEGER PRIMARY KEY");
+        let (db, mut reader) = table(3, 1, "id INTEGER PRIMARY KEY");
         db.execute("UPDATE t SET kind = hex(zeroblob(500)) WHERE id = 2", [])
             .unwrap();
         let query = HistoryQuery {
@@ -238,14 +303,14 @@ mod tests {
             item_bytes: 200,
             ..HistoryQuery::default()
         };
-        let page = reader.history(&db, &query, &|| false).unwrap().unwrap();
+        let page = history(&db, &mut reader, &query);
         assert_eq!(page.truncated, [("2".to_owned(), vec!["kind".to_owned()])]);
         assert!(page.items.iter().all(|item| item.get().len() <= 200));
         let whole = HistoryQuery {
             limit: 3,
             ..HistoryQuery::default()
         };
-        let page = reader.history(&db, &whole, &|| false).unwrap().unwrap();
+        let page = history(&db, &mut reader, &whole);
         assert!(page.truncated.is_empty() && page.items[1].get().len() > 1000);
     }
 }

@@ -1,6 +1,9 @@
 //! A page of rows: how much one may hold, and a block in the making.
 
-use std::time::Instant;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use rusqlite::types::ValueRef;
 
 use crate::change::{Block, Cursor, Entry, Matches};
 use crate::protocol::{opcode, push_frame};
@@ -12,12 +15,21 @@ pub struct PageLimits {
     pub bytes: usize,
 }
 
+/// Bytes of texts and blobs that are read for one page, however little of them leaves: a millisecond's worth.
+const MAX_READ: usize = 1 << 20;
+/// How long a page may take, so that no checkpoint waits for it; on a slow disk a row may take a while.
+const MAX_TIME: Duration = Duration::from_millis(10);
+/// Between two looks at the clock, so many rows.
+const ROWS_A_LOOK: usize = 32;
+
 /// A block in the making.
 pub(super) struct Page {
     after: Cursor,
     limits: PageLimits,
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    /// Bytes of values that were read for it.
+    read: Cell<usize>,
     read_at: Instant,
 }
 
@@ -28,6 +40,7 @@ impl Page {
             limits,
             bytes: Vec::new(),
             entries: Vec::new(),
+            read: Cell::new(0),
             read_at: Instant::now(),
         }
     }
@@ -43,8 +56,26 @@ impl Page {
         (self.entries.len() - 1) as u32
     }
 
+    /// Counts what is read of a row's `values` towards what may be read for a page.
+    pub fn counted<'r>(
+        &self,
+        values: impl Fn(usize) -> ValueRef<'r>,
+    ) -> impl Fn(usize) -> ValueRef<'r> {
+        move |place| {
+            let value = values(place);
+            if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = value {
+                self.read.set(self.read.get() + bytes.len());
+            }
+            value
+        }
+    }
+
     pub fn is_full(&self) -> bool {
-        self.entries.len() >= self.limits.rows || self.bytes.len() >= self.limits.bytes
+        let rows = self.entries.len();
+        rows >= self.limits.rows
+            || self.bytes.len() >= self.limits.bytes
+            || self.read.get() >= MAX_READ
+            || (rows.is_multiple_of(ROWS_A_LOOK) && self.read_at.elapsed() >= MAX_TIME)
     }
 
     pub fn last(&self) -> Cursor {

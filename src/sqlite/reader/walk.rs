@@ -1,0 +1,369 @@
+//! Walks along the rows of a table that a filter takes, from either end of a range, a step at a time: by an index that
+//! knows them, else past all rows there are. No statement of it lasts, so that a checkpoint can pass in between.
+
+use std::time::Duration;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+
+use super::Condition;
+use super::index::{Indexes, Known};
+use crate::change::Cursor;
+use crate::filter::quote_identifier;
+use crate::sqlite::deadline::{Deadline, is_interruption};
+use crate::sqlite::table::Table;
+
+/// How long a step lasts: the longest time that a statement keeps a checkpoint from finishing, and others from theirs.
+const STEP: Duration = Duration::from_millis(5);
+/// Rows that one statement looks at for a filter, matching or not: a fraction of a millisecond.
+const STRETCH: usize = 4096;
+/// Between two looks at the clock, so many rows.
+const ROWS_A_LOOK: usize = 8;
+/// Where an index knows of a row in so many, looking at all of them is as fast as looking up those it knows.
+const DENSE: i64 = 16;
+
+/// The positions that are left to look at: those above `after`, up to and including `upto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    pub after: Cursor,
+    pub upto: Cursor,
+}
+
+impl Range {
+    pub fn is_empty(&self) -> bool {
+        self.after >= self.upto
+    }
+
+    /// Leaves out the row with this id, and all that come before it on the way.
+    fn pass(&mut self, id: i64, order: Order) {
+        match order {
+            Order::OldestFirst => self.after = Cursor(id),
+            Order::NewestFirst => self.upto = Cursor::before(id),
+        }
+    }
+
+    fn pass_all(&mut self, order: Order) {
+        match order {
+            Order::OldestFirst => self.after = self.upto,
+            Order::NewestFirst => self.upto = self.after,
+        }
+    }
+
+    /// Leaves out what comes before `left`, which is what is left of a piece of this range.
+    fn pass_to(&mut self, left: Range, order: Order) {
+        match order {
+            Order::OldestFirst => self.after = left.after,
+            Order::NewestFirst => self.upto = left.upto,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    OldestFirst,
+    NewestFirst,
+}
+
+impl Order {
+    pub fn sql(self) -> &'static str {
+        match self {
+            Order::OldestFirst => "ASC",
+            Order::NewestFirst => "DESC",
+        }
+    }
+}
+
+/// What a walk gives of each row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The exposed columns.
+    Columns,
+    /// The key alone.
+    Key,
+}
+
+/// What a walk is after.
+#[derive(Debug, Clone, Copy)]
+pub struct Walk<'a> {
+    pub connection: &'a Connection,
+    pub condition: &'a Condition,
+    pub what: What,
+    pub order: Order,
+}
+
+/// Takes a row, by its id; `false` when it was the last one wanted.
+pub type Take<'t> = dyn FnMut(i64, &Row<'_>) -> rusqlite::Result<bool> + 't;
+
+/// How a piece of a walk ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// All of it was looked at.
+    Whole,
+    /// The time was over.
+    Late,
+    /// No more rows are wanted.
+    Stopped,
+}
+
+/// Walks one table.
+#[derive(Debug)]
+pub struct Walker {
+    columns: String,
+    key_place: usize,
+    table: String,
+    /// The table to be read along its key; SQLite might think better of it, and sort half the table for a few rows.
+    along_key: String,
+    /// Whether the key is the rowid.
+    by_rowid: bool,
+    key: String,
+    /// SQL that leaves out rows without a position.
+    positioned: String,
+    deadline: Deadline,
+    /// Rows that a statement may look at: fewer where they have turned out to be large.
+    stretch: usize,
+    indexes: Indexes,
+}
+
+impl Walker {
+    /// `columns` is the list of what is selected of each row, the key at `key_place` of it.
+    pub fn new(table: &Table, columns: String, key_place: usize) -> Walker {
+        let name = quote_identifier(&table.name);
+        let by_rowid = table.columns[table.key].rowid;
+        Walker {
+            columns,
+            key_place,
+            along_key: match by_rowid {
+                true => format!("{name} NOT INDEXED"),
+                false => name.clone(),
+            },
+            table: name,
+            by_rowid,
+            key: quote_identifier(table.key_name()),
+            positioned: table.has_position(),
+            deadline: Deadline::default(),
+            stretch: STRETCH,
+            indexes: Indexes::of(table),
+        }
+    }
+
+    pub fn limited_by(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
+    }
+
+    /// Gives `take` the next rows of the range that meet the condition, until it wants no more or the step is over, and
+    /// shrinks the range to what is left. Every step gets on, by one row at least.
+    pub fn step(
+        &mut self,
+        walk: Walk<'_>,
+        range: &mut Range,
+        take: &mut Take<'_>,
+    ) -> rusqlite::Result<()> {
+        let deadline = self.deadline.clone();
+        let limited = deadline.within(STEP);
+        let before = *range;
+        while !range.is_empty() {
+            let ended = if walk.condition.sql.is_empty() {
+                self.rows(walk, range, take)?
+            } else if let Some(known) = self.known(walk, *range)? {
+                self.known_rows(walk, range, known, take)?
+            } else {
+                self.stretch(walk, range, take)?
+            };
+            match ended {
+                Ended::Stopped => break,
+                Ended::Whole | Ended::Late if !deadline.is_over() => {}
+                _ if *range != before => break,
+                // Nothing was reached: the next piece is smaller.
+                _ => limited.renew(STEP),
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of a range, one after the other.
+    fn rows(
+        &self,
+        walk: Walk<'_>,
+        range: &mut Range,
+        take: &mut Take<'_>,
+    ) -> rusqlite::Result<Ended> {
+        let sql = self.select(walk);
+        let params = walk.condition.within(*range);
+        let mut statement = walk.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params_from_iter(params))?;
+        // Without a filter it is never long until the next row, and so it can be left to its end.
+        let _patient = (walk.condition.sql.is_empty()).then(|| self.deadline.patient());
+        let mut count = 0_usize;
+        loop {
+            let row = match rows.next() {
+                Ok(Some(row)) => row,
+                Ok(None) => break,
+                Err(e) if is_interruption(&e) => return Ok(Ended::Late),
+                Err(e) => return Err(e),
+            };
+            let id = row.get(self.place(walk.what))?;
+            range.pass(id, walk.order);
+            if !take(id, row)? {
+                return Ok(Ended::Stopped);
+            }
+            count += 1;
+            if count.is_multiple_of(ROWS_A_LOOK) && self.deadline.is_over() {
+                return Ok(Ended::Late);
+            }
+        }
+        range.pass_all(walk.order);
+        Ok(Ended::Whole)
+    }
+
+    /// The rows of a few thousand, matching or not.
+    fn stretch(
+        &mut self,
+        walk: Walk<'_>,
+        range: &mut Range,
+        take: &mut Take<'_>,
+    ) -> rusqlite::Result<Ended> {
+        // A single row is looked at to its end, however long that takes.
+        let deadline = self.deadline.clone();
+        let _patient = (self.stretch == 1).then(|| deadline.patient());
+        let piece = match self.piece(walk, *range) {
+            Err(e) if is_interruption(&e) => {
+                self.stretch = (self.stretch / 4).max(1);
+                return Ok(Ended::Late);
+            }
+            piece => piece?,
+        };
+        let mut left = piece;
+        let ended = self.rows(walk, &mut left, take)?;
+        range.pass_to(left, walk.order);
+        if ended == Ended::Whole {
+            self.stretch = (self.stretch * 2).min(STRETCH);
+        } else if left == piece {
+            self.stretch = (self.stretch / 4).max(1);
+        }
+        Ok(ended)
+    }
+
+    /// The beginning of a range, in the walk's order, that holds as many rows as a stretch.
+    fn piece(&self, walk: Walk<'_>, range: Range) -> rusqlite::Result<Range> {
+        // No more rows than ids.
+        if range.upto.0.saturating_sub(range.after.0) <= self.stretch as i64 {
+            return Ok(range);
+        }
+        let everything = Condition::default();
+        let keys = self.select(Walk {
+            condition: &everything,
+            what: What::Key,
+            ..walk
+        });
+        // The last row of the stretch, or the first one beyond it, whose position is not included.
+        let offset = self.stretch - usize::from(walk.order == Order::OldestFirst);
+        let end: Option<Cursor> = walk
+            .connection
+            .prepare_cached(&format!("{keys} LIMIT 1 OFFSET {offset}"))?
+            .query_row(params_from_iter(everything.within(range)), |row| {
+                row.get(0).map(Cursor)
+            })
+            .optional()?;
+        Ok(match (end, walk.order) {
+            (None, _) => range,
+            (Some(upto), Order::OldestFirst) => Range { upto, ..range },
+            (Some(after), Order::NewestFirst) => Range { after, ..range },
+        })
+    }
+
+    /// The next rows of a range that some index knows; `None` where no index does.
+    fn known(&mut self, walk: Walk<'_>, range: Range) -> rusqlite::Result<Option<Known>> {
+        let _limited = self.deadline.within(STEP);
+        let source = (
+            self.table.as_str(),
+            self.key.as_str(),
+            self.positioned.as_str(),
+        );
+        self.indexes
+            .next(walk.connection, source, walk.condition, range, walk.order)
+    }
+
+    /// The rows that an index knows of, as far as they meet the whole condition.
+    fn known_rows(
+        &self,
+        walk: Walk<'_>,
+        range: &mut Range,
+        known: Known,
+        take: &mut Take<'_>,
+    ) -> rusqlite::Result<Ended> {
+        let mut left = known.within;
+        let width = left.upto.0.saturating_sub(left.after.0);
+        if width / DENSE <= known.ids.len() as i64 && width > 0 && !known.ids.is_empty() {
+            let ended = self.rows(walk, &mut left, take)?;
+            range.pass_to(left, walk.order);
+            return Ok(ended);
+        }
+        let (what, table, key) = (self.what(walk.what), &self.along_key, &self.key);
+        let condition = self.condition(walk.condition);
+        let sql = format!("SELECT {what} FROM {table} WHERE {key} = ?{condition}");
+        let mut statement = walk.connection.prepare_cached(&sql)?;
+        for (index, param) in walk.condition.params.iter().enumerate() {
+            statement.raw_bind_parameter(index + 2, param)?;
+        }
+        for (count, id) in known.ids.into_iter().enumerate() {
+            if count > 0 && count.is_multiple_of(ROWS_A_LOOK) && self.deadline.is_over() {
+                return Ok(Ended::Late);
+            }
+            statement.raw_bind_parameter(1, id)?;
+            let _patient = self.deadline.patient();
+            let mut rows = statement.raw_query();
+            let row = rows.next()?;
+            range.pass(id, walk.order);
+            if let Some(row) = row
+                && !take(id, row)?
+            {
+                return Ok(Ended::Stopped);
+            }
+        }
+        left.pass_all(walk.order);
+        range.pass_to(left, walk.order);
+        Ok(Ended::Whole)
+    }
+
+    /// A query of the rows in a range of positions; [`Condition::within`] gives its parameters.
+    fn select(&self, walk: Walk<'_>) -> String {
+        let (what, table, key) = (self.what(walk.what), &self.along_key, &self.key);
+        let condition = self.condition(walk.condition);
+        let (positioned, order) = (&self.positioned, walk.order.sql());
+        format!(
+            "SELECT {what} FROM {table} WHERE {key} > ? AND {key} <= ?{positioned}{condition} ORDER BY {key} {order}"
+        )
+    }
+
+    /// The condition, such that no index is used for it.
+    fn condition(&self, condition: &Condition) -> String {
+        let sql = &condition.sql;
+        match self.by_rowid || sql.is_empty() {
+            true => sql.clone(),
+            false => format!(" AND +(1{sql})"),
+        }
+    }
+
+    fn what(&self, what: What) -> &str {
+        match what {
+            What::Columns => &self.columns,
+            What::Key => &self.key,
+        }
+    }
+
+    /// Where the key stands in what a walk gives.
+    fn place(&self, what: What) -> usize {
+        match what {
+            What::Columns => self.key_place,
+            What::Key => 0,
+        }
+    }
+}
+
+impl Condition {
+    /// The parameters of a query of a range.
+    fn within(&self, range: Range) -> impl Iterator<Item = Value> {
+        let bounds = [range.after.0, range.upto.0].map(Value::Integer);
+        bounds.into_iter().chain(self.params.iter().cloned())
+    }
+}
