@@ -142,10 +142,11 @@ fn stream_ids(stream: &mut TcpStream, count: usize) -> Vec<i64> {
     let mut text = Vec::new();
     let mut buffer = [0; 64 * 1024];
     loop {
-        // The lines of chunk sizes between them stand alone.
+        // Of the rows alone; other events have ids, too. The lines of chunk sizes between them stand alone.
+        let row = r#"data: {"type":"remediation_event","event":{"id":"#;
         let ids: Vec<i64> = String::from_utf8_lossy(&text)
             .lines()
-            .filter_map(|line| line.strip_prefix("id: ")?.rsplit_once(':')?.1.parse().ok())
+            .filter_map(|line| line.strip_prefix(row)?.split_once(',')?.0.parse().ok())
             .collect();
         if ids.len() >= count {
             return ids;

@@ -182,6 +182,22 @@ impl Daemon {
         );
     }
 
+    /// SIGSTOP, and waits until no thread runs any more. SIGCONT has it go on.
+    #[track_caller]
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+        wait_until("walcast stands still", || {
+            let threads = fs::read_dir(format!("/proc/{}/task", self.id()));
+            let mut threads = threads.expect("a running process has threads").flatten();
+            threads.all(|thread| {
+                let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+                // The state follows the name, which is in parentheses.
+                stat.rsplit_once(") ")
+                    .is_none_or(|(_, rest)| rest.starts_with('T'))
+            })
+        });
+    }
+
     /// Waits until the process has ended by itself.
     #[track_caller]
     pub fn wait_for_exit(&mut self) -> ExitStatus {

@@ -303,7 +303,7 @@ fn restore_and_write_past_the_head_between_two_looks(kept: bool) {
         walcast.wait_for_kept_head(10);
     }
     // Stopped, the daemon sees nothing of what happens until it goes on.
-    walcast.signal(libc::SIGSTOP);
+    walcast.freeze();
     database.python().restore(copy.path());
     assert_eq!(database.insert_many(8), 13);
     let rows = database.rows();

@@ -156,7 +156,7 @@ fn what_was_written_to_new_companions_outlives_the_daemon() {
     let database = walcast.database();
     // In the WAL alone.
     walcast.fill(20);
-    walcast.signal(libc::SIGSTOP);
+    walcast.freeze();
     remove(&database, &["-wal", "-shm"]);
     let mut python = database.python();
     let written = python.insert(5);
@@ -179,7 +179,7 @@ fn the_wal_of_a_file_put_in_place_outlives_the_old_one() {
     let other = Database::at(directory.path().join("other.db"));
     other.execute(include_str!("../../schema.sql"));
     other.insert_many(3);
-    walcast.signal(libc::SIGSTOP);
+    walcast.freeze();
     remove(&database, &["-wal", "-shm"]);
     fs::rename(other.path(), database.path()).unwrap();
     let writer = database.connect();

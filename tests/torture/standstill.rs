@@ -9,7 +9,7 @@ use crate::scale::sized;
 
 /// Stops the process for `time`, which is what these tests are about, not a way to wait for something.
 fn stand_still(walcast: &Daemon, time: Duration) {
-    walcast.signal(libc::SIGSTOP);
+    walcast.freeze();
     sleep(time);
     walcast.signal(libc::SIGCONT);
 }
@@ -26,7 +26,7 @@ fn clients_that_were_quiet_stay() {
     let mut kept_alive = http::connect(walcast.address());
     http::ask(&mut kept_alive, "/healthz");
     assert_eq!(http::read_response(&mut kept_alive).status, 200);
-    walcast.signal(libc::SIGSTOP);
+    walcast.freeze();
     walcast.database().insert("meanwhile");
     sleep(sized(Duration::from_secs(3), Duration::from_secs(75)));
     walcast.signal(libc::SIGCONT);
