@@ -175,6 +175,19 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    /// A key may hold whatever TOML can write. What would move a terminal's cursor or begin another line is shown as an
+    /// escape.
+    fn new(problems: Vec<String>) -> Self {
+        let shown = |c: char| match c.is_control() {
+            true => c.escape_default().to_string(),
+            false => c.to_string(),
+        };
+        let problems = problems.iter();
+        Self {
+            problems: problems.map(|p| p.chars().map(shown).collect()).collect(),
+        }
+    }
+
     /// The problems, each a sentence of its own. Never empty.
     pub fn problems(&self) -> &[String] {
         &self.problems
@@ -268,9 +281,7 @@ impl Resolved {
         let cleared = |file: &&str| file.is_empty() && args.from_environment.contains("config");
         let file = file.filter(|file| !cleared(file));
         let root = match file {
-            Some(file) => read(file).map_err(|problem| ConfigError {
-                problems: vec![problem],
-            })?,
+            Some(file) => read(file).map_err(|problem| ConfigError::new(vec![problem]))?,
             None => Node::empty(),
         };
         let mut layers = Layers::new(args, file.unwrap_or_default(), &root);
@@ -282,9 +293,7 @@ impl Resolved {
                 file: file.map(str::to_owned),
                 places: layers.places,
             }),
-            false => Err(ConfigError {
-                problems: layers.problems,
-            }),
+            false => Err(ConfigError::new(layers.problems)),
         }
     }
 }

@@ -21,12 +21,14 @@ impl HostName {
             let address: Ipv6Addr = rest.strip_suffix(']')?.parse().ok()?;
             return Some(HostName::Ip(IpAddr::V6(address)));
         }
-        if let Ok(address) = text.parse() {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        if let Ok(address) = name.parse() {
             return Some(HostName::Ip(IpAddr::V4(address)));
         }
-        let name = text.strip_suffix('.').unwrap_or(text);
         let fits = |c: u8| c.is_ascii_alphanumeric() || b"-._".contains(&c);
-        let is_name = !name.is_empty() && name.len() <= LONGEST_NAME && name.bytes().all(fits);
+        let is_name = name.len() <= LONGEST_NAME
+            && name.bytes().all(fits)
+            && !name.split('.').any(str::is_empty);
         is_name.then(|| HostName::Name(name.to_ascii_lowercase()))
     }
 
@@ -100,6 +102,7 @@ mod tests {
                 HostName::Ip([127, 0, 0, 1].into()),
                 Some(80),
             ),
+            ("127.0.0.1.", HostName::Ip([127, 0, 0, 1].into()), None),
             (
                 "[::1]:8010",
                 HostName::Ip(Ipv6Addr::LOCALHOST.into()),
@@ -118,6 +121,9 @@ mod tests {
         for text in [
             "",
             ".",
+            "..",
+            ".a",
+            "a..b",
             ":80",
             "a b",
             "a@b",

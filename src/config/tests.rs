@@ -189,6 +189,12 @@ fn a_value_that_is_overruled_is_judged_too() {
 }
 
 #[test]
+fn what_is_wrong_stays_on_its_line_of_the_terminal() {
+    let escape = r#"[feeds."a\u001b[31m\nb"]"#;
+    refused(escape, &["walcast.toml:1", r"a\u{1b}[31m\nb"]);
+}
+
+#[test]
 fn unknown_keys_name_line_and_nearest_key() {
     let error = load("\n\ndatabse = \"x\"").expect_err("unknown");
     assert_eq!(
