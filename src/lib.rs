@@ -22,6 +22,8 @@ pub mod config;
 pub mod fanout;
 pub mod feed_loop;
 pub mod filter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod http;
 pub mod hub;
 mod json;

@@ -67,6 +67,20 @@ impl Assembler {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl Assembler {
+    /// Bytes kept of what has not come whole.
+    pub fn held(&self) -> usize {
+        let Some(unfinished) = &self.unfinished else {
+            return 0;
+        };
+        let message = unfinished.message.as_ref();
+        unfinished.header.len()
+            + unfinished.control.len()
+            + message.map_or(0, |message| message.bytes.len())
+    }
+}
+
 /// Whether anything may follow.
 enum Flow {
     More,

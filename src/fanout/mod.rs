@@ -2,7 +2,7 @@
 //! a subscriber by one write of bytes that exist already; no task, channel or buffer stands between log and socket.
 
 mod conn;
-mod inbound;
+pub(crate) mod inbound;
 mod rate;
 mod shard;
 mod wheel;

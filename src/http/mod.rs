@@ -11,7 +11,7 @@ mod histories;
 mod history;
 mod ingest;
 pub mod limits;
-mod query;
+pub(crate) mod query;
 mod refused;
 mod request_line;
 mod routes;
