@@ -24,7 +24,7 @@ use crate::wake::{Waiter, Wakes};
 
 mod database;
 
-use database::{Apart, BUSY, Database, Standing, data_version, journal_is_hot, tops};
+use database::{Apart, BUSY, Database, Standing, data_version, tops};
 
 /// From so many feeds on, it is asked first which of them moved.
 const PROBED: usize = 3;
@@ -195,7 +195,14 @@ impl FeedLoop {
                 return wakes;
             }
         }
-        let events = self.watcher.as_ref().and_then(Watcher::readable);
+        let watcher = self.watcher.as_ref();
+        if let Some(deaf_until) = watcher.and_then(Watcher::deaf_until) {
+            let wakes = self.waiter.wait_until(deaf_until.min(next_turn), None);
+            if !wakes.is_empty() {
+                return wakes;
+            }
+        }
+        let events = watcher.and_then(Watcher::readable);
         self.waiter.wait_until(next_turn, events)
     }
 
@@ -312,7 +319,7 @@ impl FeedLoop {
         // With a rollback journal every look takes a lock that a committing writer has to wait for; what is asked or due
         // is worth it.
         let may_wait = !poll && !asked && !database.unfinished;
-        if may_wait && !database.wal && journal_is_hot(&self.config.database) {
+        if may_wait && database.is_being_written(now) {
             return;
         }
         let thorough = poll && std::mem::take(&mut self.unprobed);
@@ -576,6 +583,9 @@ impl FeedLoop {
         }
         if let Some(apart) = self.apart.take() {
             self.tell_apart(&apart);
+        }
+        if let Some(watcher) = &mut self.watcher {
+            watcher.refresh();
         }
         match Database::open(&self.config) {
             Ok(database) => {

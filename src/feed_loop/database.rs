@@ -1,5 +1,6 @@
 //! The database file as the feed loop holds it open.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ use crate::tracked::Tracked;
 const STATEMENTS: usize = 16;
 /// A held connection never waits long: the next look comes soon, and other feeds wait meanwhile.
 pub const BUSY: Duration = Duration::from_millis(5);
+
+/// A row may wait for so long while others are written to a rollback journal.
+const LONGEST_PUT_OFF: Duration = Duration::from_millis(30);
 
 /// The open file.
 pub struct Database {
@@ -40,6 +44,8 @@ pub struct Database {
     pub wal: bool,
     pub mode: String,
     pub next_wal_attempt: Instant,
+    /// Since when looks are put off.
+    put_off: Option<Instant>,
     /// `None` until it is needed under this schema.
     pub probe: Option<Probe>,
 }
@@ -107,6 +113,7 @@ impl Database {
             wal,
             mode,
             next_wal_attempt: Instant::now(),
+            put_off: None,
             probe: None,
         };
         if let Some(other) = &database.other_name {
@@ -137,6 +144,23 @@ impl Database {
         schema_version(&self.connection).map_err(|e| Unavailable::from_sqlite(&e, &self.path))?;
         self.companions = Some(Companions::of(&self.real));
         Ok(())
+    }
+
+    /// Whether a look is better put off, for a transaction is being written to a file with a rollback journal: the look
+    /// takes a lock that its commit has to wait for. Of transactions without a pause between them each would put it off,
+    /// so not for ever.
+    pub fn is_being_written(&mut self, now: Instant) -> bool {
+        let hot = !self.wal && journal_is_hot(&self.real);
+        if !hot {
+            self.put_off = None;
+            return false;
+        }
+        let since = *self.put_off.get_or_insert(now);
+        let put_off = now.saturating_duration_since(since) < LONGEST_PUT_OFF;
+        if !put_off {
+            self.put_off = None;
+        }
+        put_off
     }
 
     /// Compares what is open with what the path leads to.
@@ -196,16 +220,19 @@ pub fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
-/// Whether a transaction is being written to a file with a rollback journal: the journal holds something that was
-/// written just now. In `PERSIST` mode it goes on holding something after the commit.
-pub fn journal_is_hot(database: &Path) -> bool {
+/// Whether a transaction is being written to a file with a rollback journal: the journal begins with a header, which
+/// the commit takes away, and was written just now. Its writer may be gone.
+fn journal_is_hot(real: &Path) -> bool {
     const JUST_NOW: Duration = Duration::from_millis(20);
-    let Ok(meta) = std::fs::metadata(companion(database, "-journal")) else {
+    // SQLite's locks are on the database, so a descriptor of the journal may be closed.
+    let Ok(mut journal) = std::fs::File::open(companion(real, "-journal")) else {
         return false;
     };
-    let age = meta
-        .modified()
-        .ok()
-        .and_then(|written| written.elapsed().ok());
-    meta.len() > 0 && age.is_none_or(|age| age < JUST_NOW)
+    let mut magic = [0; 8];
+    if journal.read_exact(&mut magic).is_err() || magic == [0; 8] {
+        return false;
+    }
+    let written = journal.metadata().and_then(|meta| meta.modified()).ok();
+    let age = written.and_then(|written| written.elapsed().ok());
+    age.is_none_or(|age| age < JUST_NOW)
 }

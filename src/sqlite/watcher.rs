@@ -1,5 +1,5 @@
-//! File events on the database's directory, turned into wakes. The directory, because `-wal` and `-shm` come and go;
-//! the directory of the real file, because the database may be a symbolic link.
+//! File events on the database, `-wal` and `-journal`, turned into wakes; and on the directory, because those come and
+//! go: the directory of the real file, because the database may be a symbolic link.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -48,9 +48,8 @@ impl Watcher {
             .filter(|(_, id)| id.is_some() || none_there)
             .map(|(directory, _)| directory.as_path())
             .collect();
-        let names = places.iter().map(|path| Names::of(path)).collect();
         Ok(Watcher {
-            source: Source::start(&watched, names, wake)?,
+            source: Source::start(&watched, &places, wake)?,
             places,
             directories,
         })
@@ -59,6 +58,11 @@ impl Watcher {
     /// What can be read when there are events to [`take`](Self::take); `None` where `wake` is told of them.
     pub fn readable(&self) -> Option<BorrowedFd<'_>> {
         self.source.readable()
+    }
+
+    /// Until when it is not worth while to read events, which are other files' and many; `None` where it always is.
+    pub fn deaf_until(&self) -> Option<Instant> {
+        self.source.deaf_until()
     }
 
     /// Brings no further events until [`resume`](Self::resume): each costs who makes it, and so does a watch by itself.
@@ -74,6 +78,11 @@ impl Watcher {
         self.source.resume()
     }
 
+    /// Watches the files that are there now, where no event may have told of their coming.
+    pub fn refresh(&mut self) {
+        self.source.refresh();
+    }
+
     /// Takes the events there are, without waiting.
     pub fn take(&mut self) -> Wakes {
         self.source.take()
@@ -82,7 +91,7 @@ impl Watcher {
     /// Whether these are still the files and directories to watch, and the directories are still there.
     pub fn is_current(&self, database: &Path) -> bool {
         let places = places(database);
-        self.places == places && self.directories == directories(&places)
+        !self.source.is_ended() && self.places == places && self.directories == directories(&places)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use notify::event::ModifyKind;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -17,7 +18,8 @@ pub struct Source {
 }
 
 impl Source {
-    pub fn start(directories: &[&Path], names: Vec<Names>, wake: Arc<Wake>) -> io::Result<Source> {
+    pub fn start(directories: &[&Path], places: &[PathBuf], wake: Arc<Wake>) -> io::Result<Source> {
+        let names: Vec<Names> = places.iter().map(|path| Names::of(path)).collect();
         let told = move |event: notify::Result<Event>| {
             let wakes = match event {
                 Ok(event) => wakes(&event, &names),
@@ -44,7 +46,17 @@ impl Source {
         Ok(())
     }
 
+    pub fn refresh(&mut self) {}
+
+    pub fn is_ended(&self) -> bool {
+        false
+    }
+
     pub fn readable(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    pub fn deaf_until(&self) -> Option<Instant> {
         None
     }
 
