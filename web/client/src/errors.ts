@@ -7,6 +7,7 @@
  * - `connection_lost`: an open connection ended without a word.
  * - `dead_link`: the connection was open but silent, also when asked.
  * - `socket_refused`: the history answers, but no WebSocket can be opened.
+ * - `no_feed_named`: the address is a server's alone; `message` lists its feeds. Final.
  * - `unknown_feed` (404), `bad_request` (400), `unauthorized` (401), `forbidden` (403), `server_error`: the server's answer over HTTP.
  * - `origin_refused`: the server answers, but not to pages of this origin.
  * - `at_capacity`: the server is full (503, 429, close code 1013).
@@ -22,6 +23,7 @@ export type FeedErrorCode =
   | "connection_lost"
   | "dead_link"
   | "socket_refused"
+  | "no_feed_named"
   | "unknown_feed"
   | "bad_request"
   | "unauthorized"
@@ -71,4 +73,11 @@ export function closeError(code: number, reason: string): FeedError | null {
     4009: "because this client no longer answered",
   };
   return new FeedError("closed_by_server", `The server closed the connection ${causes[code] ?? "unexpectedly"} (code ${code})${said}; reconnecting.`);
+}
+
+const REFUSALS: readonly FeedErrorCode[] = ["unknown_feed", "bad_request", "unauthorized", "forbidden", "origin_refused"];
+
+/** Whether the server is there but will not serve what was asked for. */
+export function isRefusal(error: FeedError | null): boolean {
+  return error !== null && REFUSALS.includes(error.code);
 }

@@ -80,6 +80,15 @@ export async function describeFeed(target: Target, feed: string, signal: AbortSi
   }
 }
 
+/** The error for an address that names no feed, with the feeds there are. Rejects with a FeedError where the server can't be asked. */
+export async function noFeedNamed(target: Target, signal: AbortSignal): Promise<FeedError> {
+  const url = target.feedsUrl!;
+  const { feeds } = parseObject(await get(target, url, signal));
+  const names = (Array.isArray(feeds) ? feeds : []).filter(isObject).map(({ name, ws }) => `${name} (${[ws].flat()[0]})`);
+  const there = names.length > 0 ? `it has ${names.join(", ")}` : "it has none yet";
+  return new FeedError("no_feed_named", `${url.origin} is the address of a server, not of a feed; ${there}.`, { fatal: true });
+}
+
 function parsePage(source: string, key: string): HistoryPage {
   const answer = parseObject(source);
   if (!Array.isArray(answer.items)) throw new MalformedFrame('"items" is not a list');

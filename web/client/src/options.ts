@@ -22,10 +22,11 @@ export interface Position {
  * - `live`: connected, rows arrive as they are committed.
  * - `waiting`: connected, but there is no table to read; rows come by themselves once there is.
  * - `polling`: not connected; the history is read instead while the connection is retried.
+ * - `refused`: the server answers, but will not serve this: no such feed, a wrong filter, a refused origin or token. Retried, because configurations change.
  * - `paused`: not connected, because the iterator's consumer has a full buffer to work off.
  * - `closed`: over, by `close()`, the signal or a final close code.
  */
-export type FeedState = "connecting" | "replaying" | "live" | "waiting" | "polling" | "paused" | "closed";
+export type FeedState = "connecting" | "replaying" | "live" | "waiting" | "polling" | "refused" | "paused" | "closed";
 
 export interface FeedStatus {
   readonly state: FeedState;
@@ -124,6 +125,8 @@ export interface Target {
   /** The feed's name as the address has it; the hello may know better. */
   readonly feed: string | null;
   readonly historyUrl: URL | null;
+  /** Whether the address is a server's alone, without a feed's path. */
+  readonly namesNoFeed: boolean;
   /** The list of feeds, which knows each one's `earliest`; null where its place can't be derived. */
   readonly feedsUrl: URL | null;
   readonly filters: ReadonlyArray<readonly [column: string, value: string]>;
@@ -162,7 +165,8 @@ export function resolveTarget(url: string | URL, options: SubscribeOptions<never
     socketUrl,
     feed: FEED_PATH.exec(socketUrl.pathname)?.[2] ?? null,
     historyUrl: historyUrl(options.historyUrl, socketUrl),
-    feedsUrl: beside(socketUrl, "/api/feeds"),
+    namesNoFeed: socketUrl.pathname === "/",
+    feedsUrl: socketUrl.pathname === "/" ? new URL("/api/feeds", withHttp(socketUrl)) : beside(socketUrl, "/api/feeds"),
     filters: [...query].filter(([name]) => !RESERVED.includes(name)).concat(filterPairs(options.filters ?? {})),
     ...beginning(since, last, epoch),
     token: async () => (typeof fixedToken === "function" ? await fixedToken() : fixedToken),

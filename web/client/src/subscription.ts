@@ -3,8 +3,8 @@ import { Backoff } from "./backoff.js";
 import { catchUp } from "./catch-up.js";
 import { converse, type ConnectionEnd, type ReceivedFrame } from "./connection.js";
 import { Delivery } from "./delivery.js";
-import { closeError, FeedError } from "./errors.js";
-import { readToken } from "./history.js";
+import { closeError, FeedError, isRefusal } from "./errors.js";
+import { noFeedNamed, readToken } from "./history.js";
 import { compareIds } from "./ids.js";
 import { resolveTarget, type FeedState, type FeedStatus, type Position, type SubscribeOptions, type Target } from "./options.js";
 import { MalformedFrame, type Row } from "./protocol.js";
@@ -110,6 +110,7 @@ class FeedSubscription<R extends object> implements Subscription<R> {
 
   async #connect(): Promise<Ending> {
     try {
+      if (this.#target.namesNoFeed) throw await noFeedNamed(this.#target, this.#life.signal);
       const token = await readToken(this.#target);
       this.#life.signal.throwIfAborted();
       const hooks = {
@@ -238,7 +239,8 @@ class FeedSubscription<R extends object> implements Subscription<R> {
     const cause = vague ? new FeedError("socket_refused", refused) : error;
     if (cause) this.#report(cause);
     const message = cause?.message ?? "The server restarts; reconnecting.";
-    this.#setStatus("polling", historyAnswers ? `${message} Reading the history meanwhile.` : message);
+    const state = isRefusal(cause) && !historyAnswers ? "refused" : "polling";
+    this.#setStatus(state, historyAnswers ? `${message} Reading the history meanwhile.` : message);
   }
 
   /** Resolves to whether a sign that the cause is over cut the wait short. */

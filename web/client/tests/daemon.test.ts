@@ -169,6 +169,12 @@ describe.skipIf(daemonBinary() === null)("with the daemon", () => {
     expect((await column.error("bad_request")).message).toContain("alertname");
   });
 
+  test("an address without a feed, with the feeds there are", async () => {
+    const feed = follow({}, daemon.http);
+    expect((await feed.error("no_feed_named")).message).toContain("remediation (/ws/remediation)");
+    expect(feed.subscription.status.state).toBe("closed");
+  });
+
   test("a full server, until there is room", async () => {
     await daemon.stop();
     // Two, because the history's kept-alive connection counts beside the socket.

@@ -444,7 +444,8 @@ describe("refusals, in the server's words", () => {
     feed.historyAnswer = { status, body: body("there is a reason") };
     const ledger = follow({ since: "earliest" });
     expect((await ledger.error(code)).message).toMatch(/refuses: there is a reason$/);
-    expect(ledger.subscription.status).toMatchObject({ state: "polling", message: expect.stringContaining("there is a reason") });
+    const state = ["server_error", "at_capacity"].includes(code) ? "polling" : "refused";
+    expect(ledger.subscription.status).toMatchObject({ state, message: expect.stringContaining("there is a reason") });
     feed.refuseUpgrade = null;
     feed.historyAnswer = null;
     feed.rows = rows(1, 1);

@@ -1,3 +1,4 @@
+"use client";
 export { useFeed, type Feed, type UseFeedOptions } from "./use-feed.js";
 export { useRemediationWebSocket, type RemediationWebSocket } from "./use-remediation-websocket.js";
 export { RecentRemediations, type RecentRemediationsProps } from "./recent-remediations.js";

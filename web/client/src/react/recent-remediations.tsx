@@ -1,3 +1,4 @@
+"use client";
 // The last events of the stock feed as a small list, ready to be put on a page.
 import { useLayoutEffect, useRef, useState, type CSSProperties, type ReactNode } from "react";
 import type { EventMeta, Filters } from "../options.js";

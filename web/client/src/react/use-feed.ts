@@ -1,3 +1,4 @@
+"use client";
 // A feed as React state: the newest rows, the connection's status, how many rows there are.
 import { useEffect, useMemo, useReducer, useRef } from "react";
 import { FeedError } from "../errors.js";

@@ -1,3 +1,4 @@
+"use client";
 // The hook that consoles have had all along, on a connection that resumes.
 import { useEffect, useRef, useState } from "react";
 import type { SubscribeOptions } from "../options.js";
@@ -11,9 +12,9 @@ export interface RemediationWebSocket<R> {
   readonly isConnected: boolean;
 }
 
-/** New events of a feed, one at a time. Events missed while disconnected follow after. A null `url` subscribes to nothing. */
+/** New events of a feed, one at a time. Events missed while disconnected follow after. A null `url` subscribes to nothing. Name your own type of event as `R`. */
 export function useRemediationWebSocket<R extends object = RemediationEvent>(
-  url: string | null,
+  url: string | null = "/ws/remediation",
   options: Omit<SubscribeOptions<R>, "signal" | "onEvent"> = {},
 ): RemediationWebSocket<R> {
   const [lastEvent, setLastEvent] = useState<R | null>(null);

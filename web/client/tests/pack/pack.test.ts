@@ -1,6 +1,6 @@
 // The package as npm publishes it: what is in it, and whether a fresh project can use it.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -73,6 +73,41 @@ test("types of the React part check, and its module loads", () => {
   typecheck(["console.tsx"], "ES2022,DOM", true);
   const loaded = execFileSync("node", ["-e", "import('walcast-client/react').then((m) => console.log(Object.keys(m).join()))"], { cwd: project, encoding: "utf8" });
   expect(loaded.trim()).toBe("RecentRemediations,useFeed,useRemediationWebSocket");
+});
+
+test("a console keeps its own type of event", () => {
+  writeFileSync(
+    join(project, "own.tsx"),
+    `import { useEffect, useState } from "react";
+     import { useFeed, useRemediationWebSocket } from "walcast-client/react";
+     interface OwnEvent { id: number; ts: string; alertname: string; tenant: string; action: string; status: string; details: string }
+     export function Own() {
+       const [events, setEvents] = useState<OwnEvent[]>([]);
+       const { lastEvent, isConnected } = useRemediationWebSocket<OwnEvent>();
+       useEffect(() => { if (lastEvent) setEvents((known) => [lastEvent, ...known].slice(0, 10)); }, [lastEvent]);
+       const feed = useFeed<OwnEvent>("/ws/remediation", { onEvent: (event) => void event.id.toFixed() });
+       const newest: OwnEvent | undefined = feed.events[0];
+       return <p title={newest?.alertname.trim()}>{isConnected ? events.map((event) => event.details.length) : null}</p>;
+     }
+    `,
+  );
+  typecheck(["own.tsx"], "ES2022,DOM", true);
+});
+
+test("types are found by projects that resolve modules in the old way", () => {
+  writeFileSync(join(project, "old.ts"), `import { subscribe } from "walcast-client"; import { useFeed } from "walcast-client/react"; void [subscribe, useFeed];`);
+  const tsc = join(project, "node_modules/typescript/bin/tsc");
+  const options = ["--noEmit", "--strict", "--skipLibCheck", "--target", "ES2022", "--module", "CommonJS", "--moduleResolution", "node10", "--ignoreDeprecations", "5.0"];
+  execFileSync("node", [tsc, ...options, "old.ts"], { cwd: project, encoding: "utf8", stdio: "pipe" });
+});
+
+test("React Server Components take the hooks for client code", () => {
+  const built = files.filter((path) => /^dist\/react\/.*\.js$/.test(path) && path !== "dist/react/connection-key.js");
+  expect(built.length).toBeGreaterThan(3);
+  for (const path of built) {
+    const source = readFileSync(join(project, "node_modules/walcast-client", path), "utf8");
+    expect(source.startsWith('"use client";'), path).toBe(true);
+  }
 });
 
 // Without skipLibCheck, so that the package's own declarations are checked too.
