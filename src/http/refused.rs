@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout};
-use warp::reply::{Reply, Response};
+use warp::http::HeaderValue;
+use warp::http::header::CONNECTION;
+use warp::reply::Response;
 
 use crate::http::error::HttpError;
 use crate::http::limits::Refusal;
@@ -19,33 +21,50 @@ const EXEMPT: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 const LOOKED_AT: usize = 4096;
 /// A connection whose place others need is kept for so long after it was made: its request may be on its way.
 const GRACE: Duration = Duration::from_millis(20);
-/// How long a client that was told may take to close its side. Who closes first, with bytes of the other unread, takes
-/// the answer away from it.
-const LINGER: Duration = Duration::from_millis(100);
-/// The same for one that has sent nothing so far, while others need the place.
+/// The least time that is waited for anything.
 const HURRY: Duration = Duration::from_millis(1);
+
+/// How long is waited for a client above a limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Until its request line is here.
+    pub request: Duration,
+    /// Until it closes its side, once it was told. Who closes first, with bytes of the other unread, takes the answer away
+    /// from it.
+    pub close: Duration,
+}
+
+impl Patience {
+    /// For one of a few that have a place each.
+    pub const PLACED: Patience = Patience {
+        request: Duration::from_secs(10),
+        close: Duration::from_millis(100),
+    };
+    /// Where all have the same place, one after the other.
+    pub const IN_TURN: Patience = Patience {
+        request: Duration::from_millis(50),
+        close: HURRY,
+    };
+}
 
 /// Whether a request for this path is answered above the limits.
 pub fn is_exempt(path: &str) -> bool {
     EXEMPT.contains(&path)
 }
 
-/// The answer to everything else.
-pub fn at_capacity(limit: &'static str) -> Response {
-    let mut response = HttpError::at_capacity(limit).into_response();
-    let close = warp::http::HeaderValue::from_static("close");
+/// Has the connection closed after this answer.
+pub fn closing(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(warp::http::header::CONNECTION, close);
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
 /// Reads the first request line of a connection above a limit. Gives the connection back, with what was read of it,
-/// where it asks for the daemon's health; any other is answered and closed, here. `patience` is how long the request
-/// line may take.
+/// where it asks for the daemon's health; any other is answered and closed, here.
 pub async fn first_request<S>(
     mut stream: S,
     refusal: &Refusal,
-    patience: Duration,
+    patience: Patience,
 ) -> Option<Rewound<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -53,7 +72,7 @@ where
     let made = Instant::now();
     let mut read = BytesMut::with_capacity(1024);
     let asked = tokio::select! {
-        asked = timeout(patience, request_line(&mut stream, &mut read)) => match asked {
+        asked = timeout(patience.request, request_line(&mut stream, &mut read)) => match asked {
             Ok(Ok(true)) => Asked::Health,
             Ok(Ok(false)) => Asked::Otherwise,
             Ok(Err(_)) | Err(_) => Asked::Nothing,
@@ -63,7 +82,7 @@ where
     match asked {
         Asked::Health => return Some(Rewound { read, stream }),
         Asked::Otherwise => tokio::select! {
-            () = tell(&mut stream, refusal.limit, LINGER) => {}
+            () = tell(&mut stream, refusal.limit, patience.close) => {}
             () = evicted(refusal, made) => {}
         },
         Asked::Nothing => tell(&mut stream, refusal.limit, HURRY).await,

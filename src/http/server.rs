@@ -29,15 +29,15 @@ use crate::http::access::{Admitted, Denied};
 use crate::http::clock::{Answering, Clock, Lapse, Watched};
 use crate::http::error::HttpError;
 use crate::http::limits::{Admission, Refusal, Ticket};
+use crate::http::refused::Patience;
 use crate::http::{App, Peer, forwarded, refused, request_line, routes};
 
 /// Largest request head; browsers send about 1 KiB, with cookies and tokens some more.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// How long a connection above a limit may take to say what it wants.
-const REFUSED_PATIENCE: Duration = Duration::from_secs(10);
-/// The same where there is one descriptor for all of them, and for all of what follows.
-const RESERVE_PATIENCE: Duration = Duration::from_millis(100);
-const RESERVE_SERVICE: Duration = Duration::from_secs(1);
+/// How long a connection above a limit may take to be told of the daemon's health.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a connection may take to come for which accepting it has just failed.
+const SECOND_ATTEMPT: Duration = Duration::from_millis(10);
 /// Bytes the kernel may hold for a client that does not read. Without a bound it is up to 2.8 MB each; this is
 /// several hundred rows, enough to keep a client on another continent busy between two writes.
 const SEND_BUFFER: usize = 128 * 1024;
@@ -135,7 +135,7 @@ pub async fn serve(listener: Listener, app: Arc<App>, routes: BoxedFilter<(Respo
                 if !(is_out_of_descriptors(&e) && reserve.release()) {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 } else if let Ok(Ok(accepted)) =
-                    tokio::time::timeout(RESERVE_PATIENCE, accept(&listener, &app)).await
+                    tokio::time::timeout(SECOND_ATTEMPT, accept(&listener, &app)).await
                 {
                     accepted.serve_without_room(&app, &routes).await;
                 }
@@ -208,22 +208,16 @@ impl Accepted {
     /// Serves it here and now, with the reserve's descriptor: told that there is no room, or of the daemon's health.
     async fn serve_without_room(self, app: &Arc<App>, routes: &BoxedFilter<(Response,)>) {
         let (ticket, refusal) = app.connections.admit_without_room();
-        let served = async {
-            match self {
-                Accepted::Tcp(stream, address) => {
-                    Connection::new(&stream, Some(address), ticket, app, routes)
-                        .refuse(stream, refusal, RESERVE_PATIENCE)
-                        .await;
-                }
-                Accepted::Unix(stream) => {
-                    Connection::new(&stream, None, ticket, app, routes)
-                        .refuse(stream, refusal, RESERVE_PATIENCE)
-                        .await;
-                }
+        match self {
+            Accepted::Tcp(stream, address) => {
+                let connection = Connection::new(&stream, Some(address), ticket, app, routes);
+                connection.refuse(stream, refusal, Patience::IN_TURN).await;
             }
-        };
-        // Whoever takes longer has had as much as there is for one.
-        let _ = tokio::time::timeout(RESERVE_SERVICE, served).await;
+            Accepted::Unix(stream) => {
+                let connection = Connection::new(&stream, None, ticket, app, routes);
+                connection.refuse(stream, refusal, Patience::IN_TURN).await;
+            }
+        }
     }
 }
 
@@ -255,7 +249,7 @@ fn admit<S>(
         }
         Admission::Refused(ticket, refusal) => {
             let connection = Connection::new(&stream, address, ticket, app, routes);
-            tokio::spawn(connection.refuse(stream, refusal, REFUSED_PATIENCE));
+            tokio::spawn(connection.refuse(stream, refusal, Patience::PLACED));
         }
     }
 }
@@ -306,7 +300,7 @@ impl Connection {
     }
 
     /// Tells one above a limit so, or of the daemon's health.
-    async fn refuse<S>(mut self, stream: S, refusal: Refusal, patience: Duration)
+    async fn refuse<S>(mut self, stream: S, refusal: Refusal, patience: Patience)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -316,10 +310,8 @@ impl Connection {
         let Some(stream) = refused::first_request(stream, &refusal, patience).await else {
             return app.metrics.connection_error("capacity");
         };
-        tokio::select! {
-            () = self.run(stream) => {}
-            () = refusal.evicted.notified() => app.metrics.connection_error("capacity"),
-        }
+        // Whoever needs longer has had as much as there is for one.
+        let _ = tokio::time::timeout(HEALTH_PATIENCE, self.run(stream)).await;
     }
 
     async fn run<S>(self, stream: S)
@@ -368,10 +360,13 @@ impl Connection {
     ) -> Result<warp::http::Response<Answer>, Infallible> {
         self.fresh.store(false, Ordering::Relaxed);
         let answering = self.clock.answering();
-        let response = self.respond(request).await?;
+        let mut response = self.respond(request).await?;
         let kind = response.headers().get(warp::http::header::CONTENT_TYPE);
         if kind.is_some_and(|kind| kind == "text/event-stream") {
             answering.streams();
+        }
+        if self.over.is_some() {
+            response = refused::closing(response);
         }
         Ok(response.map(|body| Answer {
             body,
@@ -412,7 +407,7 @@ impl Connection {
             && !refused::is_exempt(path)
         {
             self.app.metrics.connection_error("capacity");
-            return Ok(refused::at_capacity(limit));
+            return Ok(HttpError::at_capacity(limit).into_response());
         }
         if let Some(answer) = routes::answer_early(&self.app, request.method(), path) {
             return Ok(answer);

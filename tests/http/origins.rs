@@ -1,5 +1,6 @@
 //! Which pages browsers may ask from.
 
+use crate::common::http::get_as;
 use crate::common::{Daemon, STOCK_EVENTS, STOCK_HISTORY, STOCK_SSE};
 
 #[test]
@@ -69,4 +70,143 @@ fn a_foreign_origin_is_refused_on_every_route() {
     let preflight = [origin, ("Access-Control-Request-Method", "GET")];
     let response = walcast.request("OPTIONS", STOCK_HISTORY, &preflight, b"");
     assert_eq!(response.status, 403);
+}
+
+/// A page on the visitor's own machine is nobody's friend elsewhere.
+#[test]
+fn loopback_pages_come_in_only_where_the_daemon_is_asked_for_on_the_loopback() {
+    let walcast = Daemon::on_new_file()
+        .option("--allow-host", "console.example.com")
+        .start();
+    let status = |host: &str, origin: &str| {
+        let origin = [("Origin", origin)];
+        get_as(walcast.address(), host, "/api/feeds", &origin).status
+    };
+    for origin in [
+        "http://localhost:5173",
+        "http://127.0.0.1:5173",
+        "http://[::1]:5173",
+        "https://app.localhost",
+    ] {
+        for host in [
+            "localhost:8010",
+            "127.0.0.1:8010",
+            "[::1]:8010",
+            "a.localhost",
+        ] {
+            assert_eq!(status(host, origin), 200, "{origin} at {host}");
+        }
+        for host in ["console.example.com", "192.0.2.1:8010", "[2001:db8::1]"] {
+            assert_eq!(status(host, origin), 403, "{origin} at {host}");
+        }
+    }
+    for origin in [
+        "ftp://localhost",
+        "http://localhost:5173/",
+        "http://localhost:x@evil.com",
+        "http://[::1].evil.com",
+        "http://127.0.0.1:80@evil.com",
+        "localhost",
+        "null",
+        "",
+    ] {
+        assert_eq!(status("localhost", origin), 403, "{origin}");
+    }
+}
+
+#[test]
+fn what_a_browser_calls_cross_site_needs_an_allowed_origin() {
+    let walcast = Daemon::on_new_file()
+        .option("--origin", "https://console.example.com")
+        .start();
+    let cross = ("Sec-Fetch-Site", "cross-site");
+    let get = |path: &str, headers: &[(&str, &str)]| walcast.request("GET", path, headers, b"");
+    for path in [
+        "/api/feeds",
+        STOCK_HISTORY,
+        STOCK_SSE,
+        "/metrics",
+        "/healthz",
+        "/dashboard/app.js",
+    ] {
+        for more in [
+            &[][..],
+            &[
+                ("Sec-Fetch-Mode", "navigate"),
+                ("Sec-Fetch-Dest", "document"),
+            ],
+            &[("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "image")],
+        ] {
+            let headers = [&[cross], more].concat();
+            assert_eq!(get(path, &headers).status, 403, "{path} {more:?}");
+        }
+    }
+    assert_eq!(get("/", &[cross]).status, 200);
+    let link = [
+        cross,
+        ("Sec-Fetch-Mode", "navigate"),
+        ("Sec-Fetch-Dest", "iframe"),
+    ];
+    assert_eq!(get("/", &link).status, 200);
+    let listed = [cross, ("Origin", "https://console.example.com")];
+    assert_eq!(get("/api/feeds", &listed).status, 200);
+    let development = [cross, ("Origin", "http://localhost:5173")];
+    assert_eq!(get("/api/feeds", &development).status, 200);
+    for site in ["same-origin", "same-site", "none"] {
+        assert_eq!(
+            get("/api/feeds", &[("Sec-Fetch-Site", site)]).status,
+            200,
+            "{site}"
+        );
+    }
+}
+
+#[test]
+fn only_listed_origins_may_send_credentials() {
+    let walcast = Daemon::on_new_file()
+        .option("--origin", "HTTPS://Console.example.com:443")
+        .start();
+    let allowed = |method: &str, origin: &str| {
+        let headers = [("Origin", origin), ("Access-Control-Request-Method", "GET")];
+        let response = walcast.request(method, "/api/feeds", &headers, b"");
+        assert_eq!(response.header("Access-Control-Allow-Origin"), Some(origin));
+        assert_eq!(response.header("Vary"), Some("origin"));
+        let header = response.header("Access-Control-Allow-Credentials");
+        header.map(str::to_owned)
+    };
+    for method in ["GET", "OPTIONS"] {
+        let listed = allowed(method, "https://console.example.com");
+        assert_eq!(listed.as_deref(), Some("true"), "{method}");
+        assert_eq!(allowed(method, "http://localhost:5173"), None, "{method}");
+    }
+    let open = Daemon::on_new_file().option("--origin", "*").start();
+    let origin = [("Origin", "https://anywhere.example")];
+    let response = open.request("GET", "/api/feeds", &origin, b"");
+    assert_eq!(
+        response.header("Access-Control-Allow-Origin"),
+        Some(origin[0].1)
+    );
+    assert_eq!(response.header("Access-Control-Allow-Credentials"), None);
+}
+
+#[test]
+fn the_dashboard_may_be_framed_by_pages_that_are_named() {
+    let policy = |walcast: &Daemon| {
+        let response = walcast.get("/");
+        let policy = response
+            .header("Content-Security-Policy")
+            .expect("a policy");
+        let (_, framing) = policy
+            .split_once("frame-ancestors")
+            .expect("who may frame it");
+        framing.trim().to_owned()
+    };
+    assert_eq!(policy(&Daemon::start_new()), "'none'");
+    let toml =
+        r#"frame_ancestors = ["https://console.example.com", "http://grafana.example.com:3000"]"#;
+    let walcast = Daemon::on_new_file().toml(toml).start();
+    assert_eq!(
+        policy(&walcast),
+        "https://console.example.com http://grafana.example.com:3000"
+    );
 }

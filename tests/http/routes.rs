@@ -66,6 +66,8 @@ fn answers_are_json_that_no_cache_keeps() {
             "{path}"
         );
         assert_eq!(response.header("Cache-Control"), Some("no-store"), "{path}");
+        let sniffing = response.header("X-Content-Type-Options");
+        assert_eq!(sniffing, Some("nosniff"), "{path}");
         response.json();
     }
 }

@@ -7,6 +7,7 @@
 mod common;
 
 mod companions;
+mod crowds;
 mod faults;
 mod ingest;
 mod neighbours;
