@@ -24,6 +24,7 @@ pub mod feed_loop;
 pub mod filter;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod harmless;
 pub mod http;
 pub mod hub;
 mod json;

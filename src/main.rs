@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use walcast::cli::{Cli, Command, ServeArgs};
 use walcast::config::Config;
+use walcast::harmless::{harmless, harmless_lines};
 use walcast::{activation, commands, logging, shutdown};
 
 const FAILED: u8 = 1;
@@ -60,6 +61,12 @@ fn done(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    eprintln!("walcast: {error}");
+    let text = error.to_string();
+    // Only what is wrong with a configuration, its operator's own, takes several lines.
+    let text = match code {
+        BAD_CONFIGURATION => harmless_lines(&text),
+        _ => harmless(&text),
+    };
+    eprintln!("walcast: {text}");
     ExitCode::from(code)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use crate::harmless::harmless;
 use crate::hub::{Hub, Presence};
 use crate::shutdown::tell;
 
@@ -54,15 +55,11 @@ pub fn status_text(hub: &Hub) -> String {
 
 /// The protocol is a line for each variable.
 fn one_line(text: &str) -> String {
-    let mut line: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MAX_CHARACTERS)
-        .collect();
-    if line.len() < text.len() {
-        line.push('…');
+    let text = harmless(text);
+    match text.char_indices().nth(MAX_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into_owned(),
     }
-    line
 }
 
 #[cfg(test)]
@@ -99,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_text_is_one_short_line() {
-        assert_eq!(one_line("a\nb"), "a b");
+        assert_eq!(one_line("a\nb"), "a\\nb");
         let long = one_line(&"ä".repeat(5000));
         assert_eq!(long.chars().count(), MAX_CHARACTERS + 1);
     }

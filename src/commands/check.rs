@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use crate::cli::ServeArgs;
 use crate::config::Config;
+use crate::harmless::harmless_lines;
 use place::Place;
 use report::Report;
 
@@ -25,7 +26,7 @@ pub fn check(args: &ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => {
             for problem in error.problems() {
-                eprintln!("walcast: {problem}");
+                eprintln!("walcast: {}", harmless_lines(&problem.to_string()));
             }
             return ExitCode::from(BAD_CONFIGURATION);
         }

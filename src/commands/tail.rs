@@ -10,6 +10,7 @@ mod url;
 use std::io;
 
 use crate::cli::{TailArgs, TailSource};
+use crate::harmless::harmless;
 use output::Output;
 
 /// Prints rows until it is interrupted, or until nobody reads its output any more; both are a good end.
@@ -38,5 +39,5 @@ pub fn tail(args: &TailArgs) -> anyhow::Result<()> {
 fn notice(text: impl std::fmt::Display) {
     use std::io::Write as _;
     // Where even stderr is closed there is nobody left to tell.
-    let _ = writeln!(io::stderr(), "walcast: {text}");
+    let _ = writeln!(io::stderr(), "walcast: {}", harmless(&text.to_string()));
 }

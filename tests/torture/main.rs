@@ -19,3 +19,4 @@ mod schemas;
 mod soak;
 mod standstill;
 mod talkers;
+mod terminal;

@@ -259,7 +259,8 @@ fn probe(
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
     let fault = match verdict {
         Ok(verdict) if verdict == "ok" => return report.ok("contents", format!("{text}, sound")),
-        Ok(fault) => fault,
+        // Its heading and the fault are two lines.
+        Ok(fault) => fault.trim().replace('\n', " "),
         Err(e) => e.to_string(),
     };
     if opened.frozen && (place.companion("-wal").exists() || version(&place.real) != before) {

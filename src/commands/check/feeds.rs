@@ -26,8 +26,8 @@ pub fn look(config: &Config, place: &Place, connection: &Connection, report: &mu
         let label = label(feed);
         match Schema::of_feed(connection, feed) {
             Ok(schema) => match found(connection, &schema) {
-                Ok(text) => {
-                    report.ok(&label, text);
+                Ok(lines) => {
+                    report.ok_lines(&label, &lines);
                     without_autoincrement(&label, &schema, report);
                     history(config, feed, &label, report);
                 }
@@ -67,7 +67,8 @@ fn missing(feed: &FeedConfig) -> String {
     }
 }
 
-fn found(connection: &Connection, schema: &Schema) -> rusqlite::Result<String> {
+/// The table, and its columns.
+fn found(connection: &Connection, schema: &Schema) -> rusqlite::Result<[String; 2]> {
     let table = &schema.table;
     let rows: i64 = connection.query_row(
         &format!(
@@ -106,12 +107,14 @@ fn found(connection: &Connection, schema: &Schema) -> rusqlite::Result<String> {
     } else {
         ""
     };
-    Ok(format!(
-        "table {}, key {}{given}, head {head}, {rows}\n{}",
-        table.name,
-        table.key_name(),
-        columns.collect::<Vec<_>>().join(", ")
-    ))
+    Ok([
+        format!(
+            "table {}, key {}{given}, head {head}, {rows}",
+            table.name,
+            table.key_name()
+        ),
+        columns.collect::<Vec<_>>().join(", "),
+    ])
 }
 
 fn without_autoincrement(label: &str, schema: &Schema, report: &mut Report) {

@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
+use crate::harmless::harmless;
+
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
@@ -56,6 +58,17 @@ impl Report {
         self.add(Mark::Ok, label, text, &[]);
     }
 
+    /// Good news of several lines.
+    pub fn ok_lines(&mut self, label: &str, lines: &[String]) {
+        let lines: Vec<_> = lines.iter().map(|line| harmless(line)).collect();
+        self.findings.push(Finding {
+            mark: Mark::Ok,
+            label: label.to_owned(),
+            text: lines.join("\n"),
+            remedy: Vec::new(),
+        });
+    }
+
     pub fn note(&mut self, label: &str, text: impl Into<String>) {
         self.add(Mark::Note, label, text, &[]);
     }
@@ -72,7 +85,7 @@ impl Report {
         self.findings.push(Finding {
             mark,
             label: label.to_owned(),
-            text: text.into(),
+            text: harmless(&text.into()).into_owned(),
             remedy: remedy.to_vec(),
         });
     }
@@ -101,7 +114,7 @@ impl Report {
         let wide = self
             .findings
             .iter()
-            .map(|finding| finding.label.chars().count())
+            .map(|finding| harmless(&finding.label).chars().count())
             .max()
             .unwrap_or_default();
         let indent = " ".repeat("PROBLEM".len() + 2 + wide + 2);
@@ -119,10 +132,11 @@ impl Report {
             } else {
                 word
             };
+            let label = harmless(label);
             let found = found.replace('\n', &format!("\n{indent}"));
             text.push_str(&format!("{word}  {label:<wide$}  {found}\n"));
             for step in remedy {
-                text.push_str(&format!("{indent}→ {step}\n"));
+                text.push_str(&format!("{indent}→ {}\n", harmless(step)));
             }
         }
         text.push_str(&format!("\n{}\n", self.summary()));
@@ -184,8 +198,10 @@ mod tests {
     fn lines_are_aligned_and_remedies_stand_below() {
         let mut report = Report::default();
         report.ok("a", "fine");
+        report.ok_lines("b", &["one".to_owned(), "two".to_owned()]);
         report.problem("longer", "broken\nmore", &["mend it".to_owned()]);
-        let wanted = "ok       a       fine\nPROBLEM  longer  broken\n                 more\n                 → mend it\n\n1 problem: this would not work\n";
+        let wanted = "ok       a       fine\nok       b       one\n                 two\n\
+            PROBLEM  longer  broken\\nmore\n                 → mend it\n\n1 problem: this would not work\n";
         assert_eq!(report.text(false), wanted);
         assert!(report.has_problems() && report.text(true).contains("\x1b[1;31mPROBLEM\x1b[0m"));
     }

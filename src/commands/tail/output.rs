@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::value::RawValue;
 
+use crate::harmless::{harmless, harmless_json};
 use crate::json::Object;
 
 /// Rows that are laid out together: enough to find good widths, few enough to appear at once.
@@ -76,12 +77,9 @@ impl Output {
     }
 }
 
-/// One line a row. Line breaks in it can only be space between tokens of an embedded document: in strings they are escaped.
+/// One line a row.
 fn write_json_line(out: &mut impl io::Write, row: &str) -> io::Result<()> {
-    match row.contains(['\n', '\r']) {
-        true => out.write_all(row.replace(['\n', '\r'], " ").as_bytes())?,
-        false => out.write_all(row.as_bytes())?,
-    }
+    out.write_all(harmless_json(row).as_bytes())?;
     out.write_all(b"\n")
 }
 
@@ -102,25 +100,12 @@ impl Cell {
         let json = value.get();
         let number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
         let text = match serde_json::from_str::<String>(json) {
-            Ok(text) => harmless(&text),
+            Ok(text) => harmless(&text).into_owned(),
             Err(_) if json == "null" => "-".to_owned(),
-            Err(_) => harmless(json),
+            Err(_) => harmless(json).into_owned(),
         };
         Cell { text, number }
     }
-}
-
-/// Text that can neither move the cursor nor turn the line around: what could, is shown as an escape.
-fn harmless(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c.is_control() || turns(c) {
-            true => out.extend(c.escape_default()),
-            false => out.push(c),
-        }
-    }
-    out
 }
 
 /// Columns whose widths grow with what they have to show.
@@ -181,7 +166,7 @@ impl Table {
         let widths = fitted(&self.widths, terminal_width());
         if std::mem::take(&mut self.header_due) {
             let names = self.names.iter().map(|name| Cell {
-                text: harmless(name),
+                text: harmless(name).into_owned(),
                 number: false,
             });
             self.line(out, &names.collect::<Vec<_>>(), &widths, |_, _| "1")?;
