@@ -41,6 +41,7 @@ pub mod status_text;
 mod tracked;
 pub mod wake;
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -335,7 +336,8 @@ fn no_state(why: &str) -> String {
 }
 
 fn writable(directory: &PathBuf) -> std::io::Result<()> {
-    std::fs::create_dir_all(directory)?;
+    let mut made = std::fs::DirBuilder::new();
+    made.recursive(true).mode(0o700).create(directory)?;
     let probe = directory.join(format!(".probe-{}", std::process::id()));
     std::fs::write(&probe, b"")?;
     std::fs::remove_file(&probe)

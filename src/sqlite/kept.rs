@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,8 @@ impl IdentityFiles {
             .write(true)
             .create(true)
             .truncate(false)
+            // It tells of rows, whoever may read them in the database.
+            .mode(0o600)
             .open(slot)?;
         file.write_all(&bytes)?;
         let length = bytes.len() as u64;

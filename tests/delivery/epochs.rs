@@ -279,3 +279,20 @@ fn a_cursor_of_another_epoch_is_not_recovered() {
     );
     assert_eq!(ids(&foreign.next_rows(3)), [1, 2, 3]);
 }
+
+#[test]
+fn what_is_kept_of_a_history_is_the_daemons_own() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let walcast = Daemon::start_new();
+    let head = walcast.fill(3);
+    walcast.wait_for_kept_head(head);
+    let state = walcast.directory().join("state");
+    let mode = |path: &std::path::Path| {
+        let meta = std::fs::metadata(path).expect("it is there");
+        meta.permissions().mode() & 0o777
+    };
+    assert_eq!(mode(&state), 0o700);
+    for file in std::fs::read_dir(state).expect("a directory").flatten() {
+        assert_eq!(mode(&file.path()), 0o600, "{file:?}");
+    }
+}
