@@ -8,6 +8,7 @@ mod common;
 
 mod companions;
 mod crowds;
+mod documented;
 mod faults;
 mod ingest;
 mod neighbours;
