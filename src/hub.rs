@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{FeedConfig, Limits};
 use crate::wake::{Wake, Wakes};
-pub use feed::{Feed, Standing, Subscription};
+pub use feed::{Feed, Standing, Subscription, TooManyValues};
 pub use filters::FilterChanges;
 pub use presence::{Absence, Cause, Presence};
 pub use view::{Refreshed, View};

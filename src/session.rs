@@ -10,7 +10,7 @@ use crate::asker::{Asker, Client};
 use crate::catchup::Bounds;
 use crate::change::{Block, Cursor};
 use crate::filter::{Filter, FilterId};
-use crate::hub::{Absence, Cause, Feed, Presence, Standing, Subscription, View};
+use crate::hub::{Absence, Cause, Feed, Presence, Standing, Subscription, TooManyValues, View};
 use crate::protocol::{CloseCode, Control};
 pub use batch::{Batch, BatchLimits, Run};
 
@@ -88,8 +88,11 @@ pub struct Session {
 
 impl Session {
     /// Enters a subscriber. Everything committed from now on is its to get.
-    pub fn begin(feed: &Arc<Feed>, request: Request) -> Session {
-        let (subscription, standing) = feed.subscribe(request.filter);
+    ///
+    /// # Errors
+    /// The filters of all subscribers would have too many values together.
+    pub fn begin(feed: &Arc<Feed>, request: Request) -> Result<Session, TooManyValues> {
+        let (subscription, standing) = feed.subscribe(request.filter)?;
         let Standing {
             generation,
             head,
@@ -100,7 +103,7 @@ impl Session {
             Some(_) => Phase::Opening,
             None => Phase::Live,
         };
-        Session {
+        Ok(Session {
             subscription,
             asker: Asker::new(Client::of_connection()),
             since: request.since.map(Box::new),
@@ -115,7 +118,7 @@ impl Session {
                 .is_some_and(|absence| absence.cause.is_unmade()),
             replayed_to: Cursor::MIN,
             started: Instant::now(),
-        }
+        })
     }
 
     /// Reads for it are taken in turn with others of this client. Without a word it is a client of its own.
@@ -386,7 +389,7 @@ mod tests {
             since: Some(since),
             filter: Filter::default(),
         };
-        Session::begin(feed, request)
+        Session::begin(feed, request).unwrap()
     }
 
     fn id(id: i64, epoch: Option<&str>) -> Since {
@@ -529,7 +532,7 @@ mod tests {
     fn a_plain_subscriber_is_told_nothing_of_a_table_that_is_away() {
         let feed = feed();
         away(&feed, Cause::Unreadable);
-        let mut plain = Session::begin(&feed, Request::default());
+        let mut plain = Session::begin(&feed, Request::default()).unwrap();
         assert!(matches!(plain.next(&feed.view()), Step::Wait));
     }
 
@@ -568,7 +571,7 @@ mod tests {
     fn a_replaced_history_closes_plain_subscribers_and_resets_resumable_ones() {
         let feed = feed();
         feed.opened(schema());
-        let mut plain = Session::begin(&feed, Request::default());
+        let mut plain = Session::begin(&feed, Request::default()).unwrap();
         let mut resumable = resumable(&feed, Since::Now);
         resumable.opened(&bounds(Some(1)));
         feed.replace(Epoch::new("e2"), Cursor(5));
@@ -602,7 +605,7 @@ mod tests {
     fn who_came_before_there_was_a_table_gets_all_of_it() {
         let feed = feed();
         away(&feed, Cause::NoDatabase);
-        let mut early = Session::begin(&feed, Request::default());
+        let mut early = Session::begin(&feed, Request::default()).unwrap();
         feed.replace(Epoch::new("e2"), Cursor(5));
         feed.opened(schema());
         assert!(matches!(early.next(&feed.view()), Step::ReadPage));

@@ -90,7 +90,7 @@ mod tests {
         let feed = &hub.feeds[0];
         feed.begin(Epoch::new("e"), Cursor(7));
         feed.closed(Presence::Open);
-        let (_subscription, _) = feed.subscribe(Filter::default());
+        let _subscribed = feed.subscribe(Filter::default()).unwrap();
         assert_eq!(status_text(&hub), "remediation: head 7, 1 subscriber");
     }
 

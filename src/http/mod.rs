@@ -34,7 +34,7 @@ use crate::asker::Client;
 use crate::catchup::CatchUp;
 use crate::config::HistoryLimits;
 use crate::fanout::Fanout;
-use crate::hub::{Absence, Cause, Feed, Hub, Listener, Presence};
+use crate::hub::{Absence, Cause, Feed, Hub, Listener, Presence, TooManyValues};
 use crate::metrics::Metrics;
 use answers::Answers;
 use clock::Clock;
@@ -174,6 +174,11 @@ fn refuse_unfit(feed: &Feed) -> Result<(), HttpError> {
         }) => Err(HttpError::unavailable(&*message)),
         _ => Ok(()),
     }
+}
+
+/// Refuses a filter for which there is no room.
+fn too_many_values(error: TooManyValues) -> HttpError {
+    HttpError::at_capacity(error.to_string())
 }
 
 /// Lets async code wait for a feed's log to move.

@@ -89,9 +89,10 @@ impl Params {
             }
             filter.accept(&name, &value);
         }
-        if filter.value_count() > MAX_VALUES {
+        let values = filter.value_count();
+        if values > MAX_VALUES {
             return Err(HttpError::bad_parameter(format!(
-                "a filter may have {MAX_VALUES} values at most"
+                "the filter has {values} values; it may have {MAX_VALUES} at most, so ask for fewer, or for all and choose"
             )));
         }
         Ok(filter)
@@ -248,7 +249,6 @@ mod tests {
         let table = crate::sqlite::table::Table::introspect(&db, "t", None).unwrap();
         let exposed = table.columns.iter().map(|c| crate::sqlite::table::Exposed {
             name: c.name.clone(),
-            kind: c.kind(),
             json: false,
             truncate: None,
         });

@@ -17,7 +17,7 @@ use crate::catchup::{Bounds, PageError};
 use crate::change::{Block, Cursor, Epoch};
 use crate::http::error::HttpError;
 use crate::http::limits::Ticket;
-use crate::http::{App, Peer, query, refuse_unfit};
+use crate::http::{App, Peer, query, refuse_unfit, too_many_values};
 use crate::metrics::Counted;
 use crate::protocol::{Control, HEARTBEAT_SECS, payload, reconnect_after};
 use crate::session::{Batch, BatchLimits, Session, Step};
@@ -67,7 +67,8 @@ async fn open(
     app.hub.caught_up().await;
     // Asked first: should the history change between the two, the client comes back with the older one and is told.
     let epoch = feed.standing().epoch;
-    let session = Session::begin(&feed, request).on_behalf_of(peer.client);
+    let session = Session::begin(&feed, request).map_err(too_many_values)?;
+    let session = session.on_behalf_of(peer.client);
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     let counted = (Counted::in_gauge(&app.metrics.sse_connections), peer.ticket);
     let stream = SseStream {

@@ -1,6 +1,7 @@
 //! One feed: its log of ready-made frames, bounded in rows and bytes, and its subscribers.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +12,7 @@ use super::presence::{Cause, Presence};
 use super::view::{Refreshed, View, same_schema};
 use crate::change::{Block, Cursor, Epoch};
 use crate::config::{FeedConfig, Limits};
-use crate::filter::{Filter, FilterId};
+use crate::filter::{Filter, FilterId, MAX_FEED_VALUES};
 use crate::sqlite::table::Schema;
 
 /// One feed: its log, and what subscribers share.
@@ -44,6 +45,21 @@ impl Log {
     /// Rows above this are in the log.
     fn floor(&self) -> Cursor {
         self.blocks.front().map_or(self.head, |block| block.after)
+    }
+}
+
+/// A feed's subscribers filter by as many values as it takes, all together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyValues;
+
+impl std::error::Error for TooManyValues {}
+
+impl fmt::Display for TooManyValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the filters of this feed's subscribers have {MAX_FEED_VALUES} values together, which is the most there may be; come back later, or filter by fewer"
+        )
     }
 }
 
@@ -237,16 +253,22 @@ impl Feed {
 
     /// Enters a subscriber. The position it gets and the filter it is known under are good together: a block read
     /// before the filter was known says so, and the subscriber reads those rows from the table.
-    pub fn subscribe(self: &Arc<Self>, filter: Filter) -> (Subscription, Standing) {
-        let filter = Arc::new(filter);
-        let filter_id = self.filters.lock().register(&filter);
+    ///
+    /// # Errors
+    /// The filters of all subscribers would have too many values together.
+    pub fn subscribe(
+        self: &Arc<Self>,
+        filter: Filter,
+    ) -> Result<(Subscription, Standing), TooManyValues> {
+        let registered = self.filters.lock().register(filter);
+        let (filter, filter_id) = registered.ok_or(TooManyValues)?;
         self.subscribers.fetch_add(1, Ordering::Relaxed);
         let subscription = Subscription {
             feed: Arc::clone(self),
             filter,
             filter_id,
         };
-        (subscription, self.standing())
+        Ok((subscription, self.standing()))
     }
 
     /// Filters that came and went since the last call, and the first id not yet given. For the feed loop.
@@ -351,9 +373,10 @@ mod tests {
             filter.accept("tenant", value);
             filter
         };
-        let (a, _) = feed.subscribe(filter("acme"));
-        let (b, _) = feed.subscribe(filter("acme"));
-        let (c, _) = feed.subscribe(filter("globex"));
+        let subscribe = |filter| feed.subscribe(filter).unwrap().0;
+        let a = subscribe(filter("acme"));
+        let b = subscribe(filter("acme"));
+        let c = subscribe(filter("globex"));
         assert_eq!(a.filter_id, b.filter_id);
         assert_ne!(a.filter_id, c.filter_id);
         assert_eq!(feed.subscribers(), 3);
@@ -365,9 +388,32 @@ mod tests {
         drop(b);
         let changes: Vec<_> = feed.filter_changes().0.into_values().collect();
         assert_eq!(changes, [None]);
-        let (short, _) = feed.subscribe(filter("initech"));
+        let short = subscribe(filter("initech"));
         drop(short);
         assert!(feed.filter_changes().0.is_empty(), "came and went");
         assert_eq!(feed.subscribers(), 1);
+    }
+
+    #[test]
+    fn values_are_bounded_over_all_subscribers() {
+        let feed = feed(5, 1 << 20);
+        let with = |column: &str, values: usize| {
+            let mut filter = Filter::default();
+            (0..values).for_each(|n| filter.accept(column, &n.to_string()));
+            filter
+        };
+        let mut held: Vec<_> = (0..MAX_FEED_VALUES / 1_000)
+            .map(|n| feed.subscribe(with(&n.to_string(), 1_000)).unwrap())
+            .collect();
+        assert!(feed.subscribe(with("0", 1)).is_err());
+        assert!(feed.subscribe(Filter::default()).is_ok());
+        held.pop();
+        let again = feed.subscribe(with("0", 1_000)).unwrap();
+        assert!(
+            feed.subscribe(with("0", 1)).is_err(),
+            "shared ones count, too"
+        );
+        drop((held, again));
+        assert!(feed.subscribe(with("0", 1)).is_ok());
     }
 }

@@ -356,14 +356,12 @@ pub fn id_label(id: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::ColumnKind;
 
     fn column(json: bool, truncate: Option<usize>) -> ColumnEncoder {
         ColumnEncoder::new(
             0,
             &Exposed {
                 name: "c".into(),
-                kind: ColumnKind::Any,
                 json,
                 truncate,
             },
@@ -433,7 +431,6 @@ mod tests {
                 place,
                 &Exposed {
                     name: name.into(),
-                    kind: ColumnKind::Any,
                     json: false,
                     truncate: None,
                 },
@@ -477,7 +474,6 @@ mod tests {
             .map(|(place, &(name, json, truncate))| {
                 let exposed = Exposed {
                     name: name.into(),
-                    kind: ColumnKind::Any,
                     json,
                     truncate,
                 };

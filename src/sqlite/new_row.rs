@@ -376,7 +376,6 @@ mod tests {
             .iter()
             .map(|c| Exposed {
                 name: c.name.clone(),
-                kind: c.kind(),
                 json: c.name == "j",
                 truncate: None,
             })

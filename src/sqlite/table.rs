@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::config::FeedConfig;
-use crate::filter::{ColumnKind, quote_identifier};
+use crate::filter::quote_identifier;
 use crate::sqlite::open::{Unavailable, schema_version};
 
 /// A table as the file describes it.
@@ -30,22 +30,6 @@ pub struct Column {
     pub primary_key: bool,
     /// Another name for the rowid, which is all that SQLite itself keeps to integers.
     pub rowid: bool,
-}
-
-impl Column {
-    /// SQLite's affinity rules ("Determination Of Column Affinity"), in their order.
-    pub fn kind(&self) -> ColumnKind {
-        let has = |part: &str| self.declared.contains(part);
-        if has("INT") {
-            ColumnKind::Number
-        } else if has("CHAR") || has("CLOB") || has("TEXT") {
-            ColumnKind::Text
-        } else if has("BLOB") || self.declared.is_empty() {
-            ColumnKind::Any
-        } else {
-            ColumnKind::Number
-        }
-    }
 }
 
 /// Why a table can't be a feed.
@@ -309,7 +293,6 @@ pub struct Schema {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exposed {
     pub name: String,
-    pub kind: ColumnKind,
     /// Embed text that is valid JSON as JSON.
     pub json: bool,
     /// Cut text to so many code points.
@@ -343,10 +326,6 @@ impl Schema {
 
     pub fn place(&self, column: &str) -> Option<usize> {
         self.exposed.iter().position(|e| e.name == column)
-    }
-
-    pub fn kind(&self, column: &str) -> Option<ColumnKind> {
-        self.place(column).map(|place| self.exposed[place].kind)
     }
 
     pub fn column_names(&self) -> Vec<&str> {
@@ -395,7 +374,6 @@ fn exposed_columns(table: &Table, feed: &FeedConfig) -> Vec<Exposed> {
         .filter(|(index, column)| *index == table.key || is_chosen(&column.name))
         .map(|(_, column)| Exposed {
             name: column.name.clone(),
-            kind: column.kind(),
             json: holds(&feed.json, &column.name),
             truncate: feed
                 .truncate

@@ -21,10 +21,8 @@ impl Filters {
         for (id, change) in changes {
             match change {
                 Some(filter) => {
-                    if let Some(predicate) =
-                        schema.and_then(|schema| filter.resolve(|name| schema.place(name)))
-                    {
-                        self.index.insert(id, predicate);
+                    if let Some(schema) = schema {
+                        self.index.insert(id, &filter, |name| schema.place(name));
                     }
                     self.known.insert(id, filter);
                 }
@@ -41,9 +39,7 @@ impl Filters {
     pub fn rebind(&mut self, schema: &Schema) {
         self.index = FilterIndex::default();
         for (id, filter) in &self.known {
-            if let Some(predicate) = filter.resolve(|name| schema.place(name)) {
-                self.index.insert(*id, predicate);
-            }
+            self.index.insert(*id, filter, |name| schema.place(name));
         }
     }
 }

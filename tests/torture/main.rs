@@ -10,6 +10,7 @@ mod companions;
 mod crowds;
 mod documented;
 mod faults;
+mod filters;
 mod ingest;
 mod neighbours;
 mod other_names;

@@ -18,7 +18,7 @@ use crate::commands::interrupt::on_interrupt;
 use crate::config::{AccessRules, Config, FeedConfig, JournalMode, Limits, LogFormat};
 use crate::feed_loop::FeedLoop;
 use crate::filter::Filter;
-use crate::hub::{Feed, Hub, Presence, View};
+use crate::hub::{Feed, Hub, Presence, TooManyValues, View};
 use crate::metrics::Metrics;
 use crate::protocol::{Control, payload};
 use crate::session::{Batch, BatchLimits, Request, Session, Since, Step};
@@ -72,7 +72,7 @@ pub fn follow(path: &Path, args: &TailArgs, output: Output) -> anyhow::Result<()
     );
     feed_loop.start().map_err(|reason| anyhow!(reason))?;
     let feed = &hub.feeds[0];
-    let mut tail = Tail::new(path, feed, openings, request(args), output);
+    let mut tail = Tail::new(path, feed, openings, request(args), output)?;
     tail.refuse_unknown_columns()?;
 
     let feed_thread = std::thread::Builder::new()
@@ -167,10 +167,10 @@ impl<'a> Tail<'a> {
         openings: Arc<Openings>,
         request: Request,
         output: Output,
-    ) -> Tail<'a> {
+    ) -> Result<Tail<'a>, TooManyValues> {
         let filter = request.filter.clone();
-        let session = Session::begin(feed, request);
-        Tail {
+        let session = Session::begin(feed, request)?;
+        Ok(Tail {
             path,
             feed,
             openings,
@@ -180,7 +180,7 @@ impl<'a> Tail<'a> {
             reader: None,
             presence: Presence::Open,
             output,
-        }
+        })
     }
 
     fn refuse_unknown_columns(&self) -> anyhow::Result<()> {
@@ -256,7 +256,7 @@ impl<'a> Tail<'a> {
             since: Some(Since::Earliest),
             filter: self.filter.clone(),
         };
-        self.session = Session::begin(self.feed, request);
+        self.session = Session::begin(self.feed, request)?;
         Ok(None)
     }
 
