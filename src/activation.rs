@@ -126,7 +126,7 @@ fn say_what_is_unused(config: &Config, listeners: &[Listener]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, UdpSocket};
+    use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 
     fn passed(socket: impl Into<OwnedFd>) -> anyhow::Result<Listener> {
         let descriptor = Descriptor {
@@ -186,5 +186,10 @@ mod tests {
             error.contains("0.0.0.0:") && error.contains("auth.anonymous"),
             "{error}"
         );
+        // A machine without IPv6 has nothing to pass in.
+        if let Ok(everywhere) = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+            let error = refusal(everywhere);
+            assert!(error.contains("[::]:"), "{error}");
+        }
     }
 }

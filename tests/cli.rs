@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::{
-    Daemon, Database, STOCK_FEED, STOCK_HISTORY, Settings, Subscriber, directory, wait_until,
+    Daemon, Database, STOCK_FEED, STOCK_HISTORY, STOCK_SSE, Settings, Subscriber, directory,
+    wait_until,
 };
 use common::{http, settings};
 use serde_json::Value;
@@ -313,6 +314,38 @@ fn a_reload_applies_what_can_change_and_drops_nobody() {
     let id = walcast.database().insert("after the reload");
     assert_eq!(plain.next_row()["id"], id);
     assert_eq!(resumable.next_row()["id"], id);
+}
+
+#[test]
+fn a_reload_changes_the_names_and_the_proxies_that_are_known() {
+    let dir = directory();
+    let walcast = configured(dir.path(), "").start();
+    let status =
+        || http::get_as(walcast.address(), "console.example.com", "/api/feeds", &[]).status;
+    let stream = || {
+        let client = [("X-Forwarded-For", "198.51.100.1")];
+        let head = http::head("GET", STOCK_SSE, "localhost", &client);
+        let mut stream = walcast.connect();
+        std::io::Write::write_all(&mut stream, head.as_bytes()).expect("walcast reads");
+        let mut line = [0; 12];
+        std::io::Read::read_exact(&mut stream, &mut line).expect("an answer");
+        (line == *b"HTTP/1.1 200", stream)
+    };
+    assert_eq!(status(), 421);
+    let before = [stream(), stream()];
+    assert!(before.iter().all(|(served, _)| *served));
+    let toml = "hosts = \"console.example.com\"\ntrusted_proxies = \"127.0.0.1\"\n\
+                frame_ancestors = \"https://a.example\"\nmax_connections_per_ip = 1\n";
+    reconfigure(&walcast, dir.path(), toml);
+    walcast.wait_for_log("applied hosts, trusted_proxies, frame_ancestors, max_connections_per_ip");
+    assert_eq!(status(), 200);
+    let policy = walcast
+        .get("/")
+        .header("Content-Security-Policy")
+        .map(str::to_owned);
+    assert!(policy.is_some_and(|policy| policy.ends_with("frame-ancestors https://a.example")));
+    let after = [stream(), stream()];
+    assert_eq!((after[0].0, after[1].0), (true, false));
 }
 
 #[test]

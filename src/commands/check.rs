@@ -1,6 +1,7 @@
 //! `walcast check`: looks at everything `serve` with the same flags would depend on, says what would not work, and how
 //! to mend it. Creates and changes nothing; a probe file for file events is removed again.
 
+mod access;
 mod database;
 mod feeds;
 mod listen;
@@ -56,5 +57,6 @@ fn look(config: &Config, args: &ServeArgs, report: &mut Report) {
     }
     surroundings::state_directory(config, report);
     listen::look(config, report);
+    access::look(config, report);
     surroundings::connections(config, report);
 }

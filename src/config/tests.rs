@@ -385,7 +385,18 @@ fn listening_beyond_loopback_must_be_asked_for() {
             "auth.anonymous = true",
         ],
     );
-    refused("listen = [\"127.0.0.1:1\", \"[::]:1\"]", &["[::]:1"]);
+    for beyond in [
+        "[::]:1",
+        "192.0.2.1:1",
+        "[::ffff:0.0.0.0]:1",
+        "[::ffff:192.0.2.1]:1",
+        "[2001:db8::1]:1",
+    ] {
+        refused(
+            &format!("listen = [\"127.0.0.1:1\", {beyond:?}]"),
+            &[beyond],
+        );
+    }
     assert!(ok("listen = \"0.0.0.0:8010\"\nauth.anonymous = true").anonymous);
     let config = ok(
         "listen = [\"localhost:8010\", \"[::1]:8010\", \"[::ffff:127.0.0.1]:1\", \"unix:/run/walcast.sock\"]",

@@ -246,11 +246,20 @@ impl Drop for Answering {
 pub struct Watched<S> {
     socket: S,
     clock: Arc<Clock>,
+    /// Something was read.
+    begun: bool,
 }
+
+/// How a client begins that speaks HTTP/2 without having asked.
+const HTTP_2: &[u8] = b"PRI * HTTP/2.0";
 
 impl<S> Watched<S> {
     pub fn new(socket: S, clock: Arc<Clock>) -> Watched<S> {
-        Watched { socket, clock }
+        Watched {
+            socket,
+            clock,
+            begun: false,
+        }
     }
 
     pub fn into_inner(self) -> S {
@@ -272,7 +281,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        if !self.begun && buffer.filled().len() > before {
+            self.begun = true;
+            // hyper leaves those who begin so without an answer. Of the first line alone it says that it is malformed.
+            if buffer.filled()[before..].starts_with(HTTP_2) {
+                buffer.set_filled(before + HTTP_2.len());
+            }
+        }
+        read
     }
 }
 

@@ -147,7 +147,7 @@ async fn read_page(
             ));
         }
     };
-    read.map_err(|reason| HttpError::unavailable(reason.to_string()))
+    read.map_err(|reason| HttpError::unavailable(reason.public_message()))
 }
 
 /// A page on its way.

@@ -232,3 +232,25 @@ fn check_finds_a_directory_and_a_file_it_may_not_use() {
         );
     }
 }
+
+#[test]
+fn check_says_who_may_come_in() {
+    let directory = TempDir::new().unwrap();
+    let path = database(&directory, STOCK_SCHEMA);
+    check(&path, &[])
+        .says("answers to IP addresses and localhost")
+        .says("same origin and loopback");
+    let named = [
+        ["--allow-host", "walcast"],
+        ["--origin", "https://console.example.com"],
+        ["--trusted-proxy", "10.0.0.0/8"],
+    ];
+    check(&path, &named.concat())
+        .says("localhost, and walcast, console.example.com")
+        .says("loopback, and https://console.example.com")
+        .says("10.0.0.0/8 tell the addresses of clients");
+    check(&path, &["--origin", "*", "--trusted-proxy", "::/0"])
+        .says("pages of every origin")
+        .says("any client may claim to be another");
+    check(&path, &["--allow-host", "http://walcast"]).says("without scheme");
+}

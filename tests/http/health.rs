@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::common::database::STOCK_SCHEMA;
 use crate::common::wait::pause;
-use crate::common::{Daemon, Database, PATIENCE, STOCK_HISTORY, directory, wait_until};
+use crate::common::{
+    Daemon, Database, PATIENCE, STOCK_EVENTS, STOCK_HISTORY, directory, wait_until,
+};
 
 /// Waits until `/readyz` says 503, for one or more of these reasons.
 #[track_caller]
@@ -118,4 +120,50 @@ fn a_database_locked_for_long_is_not_ready_until_it_is_free() {
     writer.commit();
     walcast.wait_until_ready();
     assert_eq!(subscriber.next_row()["id"], 1);
+}
+
+/// What is wrong is for everybody to know; where things are on this machine is not.
+#[test]
+fn no_answer_names_a_path_of_the_machine() {
+    let dir = directory();
+    let settings = || Daemon::on(dir.path()).stock_feed("create = false\ningest = true");
+    let name_no_path = |walcast: &Daemon, what: &str| {
+        let answers = [
+            walcast.get("/readyz"),
+            walcast.get("/healthz"),
+            walcast.get("/api/feeds"),
+            walcast.get(STOCK_EVENTS),
+            walcast.get(STOCK_HISTORY),
+            walcast.get("/metrics"),
+            walcast.get("/ws/remediation"),
+            walcast.get("/nope"),
+            walcast.post(STOCK_EVENTS, &serde_json::json!({"ts": "t"})),
+        ];
+        let place = dir.path().display().to_string();
+        for answer in answers {
+            let text = answer.text();
+            assert!(
+                !text.contains(&place) && !text.contains("/tmp"),
+                "{what}: {text}"
+            );
+        }
+        assert!(walcast.log().contains(&place), "the log may say where");
+    };
+    let walcast = settings().start();
+    name_no_path(&walcast, "no file");
+    walcast.database().execute("CREATE TABLE other(x)");
+    wait_until("the file is seen", || {
+        walcast.get("/readyz").text().contains("remediation_events")
+    });
+    name_no_path(&walcast, "no table");
+    drop(walcast);
+    std::fs::write(dir.path().join("walcast.db"), [b'x'; 8192]).expect("a file can be written");
+    for companion in ["walcast.db-wal", "walcast.db-shm"] {
+        // They need not be there.
+        let _ = std::fs::remove_file(dir.path().join(companion));
+    }
+    name_no_path(&settings().start(), "not a database");
+    std::fs::remove_file(dir.path().join("walcast.db")).expect("a file can be removed");
+    std::fs::create_dir(dir.path().join("walcast.db")).expect("a directory can be made");
+    name_no_path(&settings().start(), "a directory");
 }

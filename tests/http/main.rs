@@ -11,6 +11,7 @@ mod hosts;
 mod ingest;
 mod large_rows;
 mod metrics;
+mod nginx;
 mod origins;
 mod request_lines;
 mod routes;

@@ -41,6 +41,7 @@ fn every_request_line_is_answered_and_none_makes_noise() {
     }
     for bytes in [
         &b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     ] {
         let answer = http::exchange(walcast.address(), bytes);

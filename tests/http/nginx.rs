@@ -1,0 +1,152 @@
+//! nginx in front, configured as the manual says.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::common::http::{self, Response, UPGRADE};
+use crate::common::{Daemon, PATIENCE, STOCK_EVENTS, STOCK_FEED, directory, wait_until};
+
+/// Where a page of the site comes from.
+const ORIGIN: &str = "https://console.example.com:8443";
+const HOST: &str = "console.example.com:8443";
+
+struct Nginx {
+    process: Child,
+    socket: PathBuf,
+}
+
+impl Nginx {
+    /// Runs the manual's configuration before the daemon, but on a socket of its own; `None` where there is no nginx.
+    fn before(walcast: &Daemon, directory: &Path) -> Option<Nginx> {
+        let manual = include_str!("../../docs/operations.md");
+        let (_, rest) = manual.split_once("```nginx\n").expect("the manual has it");
+        let (site, _) = rest.split_once("```").expect("it ends");
+        let socket = directory.join("nginx.sock");
+        let site = site
+            .replace("127.0.0.1:8010", &walcast.address().to_string())
+            .replace("443 ssl", &format!("unix:{}", socket.display()));
+        let place = directory.display();
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {place}/{kind};\n"))
+            .concat();
+        let configuration = format!(
+            "daemon off; worker_processes 1; pid {place}/nginx.pid; error_log {place}/error.log;\n\
+             events {{ worker_connections 64; }}\nhttp {{ access_log off;\n{temporary}{site}}}\n"
+        );
+        let file = directory.join("nginx.conf");
+        fs::write(&file, configuration).expect("a file can be written");
+        let process = Command::new("nginx")
+            .arg("-e")
+            .arg(directory.join("error.log"))
+            .arg("-c")
+            .arg(&file)
+            .arg("-p")
+            .arg(directory)
+            .stdin(Stdio::null())
+            .spawn();
+        let Ok(process) = process else {
+            println!("SKIPPED: nginx is not installed");
+            return None;
+        };
+        let nginx = Nginx { process, socket };
+        wait_until("nginx listens", || {
+            UnixStream::connect(&nginx.socket).is_ok()
+        });
+        Some(nginx)
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+        let mut stream = UnixStream::connect(&self.socket).expect("nginx accepts");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket takes a time limit");
+        let head = http::head(method, path, HOST, headers);
+        stream.write_all(head.as_bytes()).expect("nginx reads");
+        http::read_response(&mut stream)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let id = libc::pid_t::try_from(self.process.id()).expect("a process id fits");
+        // Asked, it ends its worker, too.
+        // SAFETY: a plain system call; the child has not been waited for, so the id is still its own.
+        unsafe { libc::kill(id, libc::SIGTERM) };
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_manuals_configuration_serves_the_sites_own_pages_and_no_others() {
+    let directory = directory();
+    let walcast = Daemon::on_new_file()
+        .option("--allow-host", "console.example.com")
+        .option("--trusted-proxy", "127.0.0.1")
+        .start();
+    let Some(nginx) = Nginx::before(&walcast, directory.path()) else {
+        return;
+    };
+    for path in [
+        "/",
+        "/dashboard/app.js",
+        "/api/feeds",
+        STOCK_EVENTS,
+        "/healthz",
+    ] {
+        let answer = nginx.ask("GET", path, &[("Origin", ORIGIN)]);
+        assert_eq!(answer.status, 200, "{path}");
+    }
+    let upgrade = |origin| {
+        nginx.ask(
+            "GET",
+            STOCK_FEED,
+            &[&UPGRADE[..], &[("Origin", origin)]].concat(),
+        )
+    };
+    assert_eq!(upgrade(ORIGIN).status, 101);
+    for origin in [
+        "https://console.example.com",
+        "https://evil.example",
+        "http://localhost:5173",
+    ] {
+        assert_eq!(upgrade(origin).status, 403, "{origin}");
+    }
+}
+
+#[test]
+fn what_the_proxy_denies_is_denied_under_every_spelling() {
+    let directory = directory();
+    let walcast = Daemon::on_new_file()
+        .option("--allow-host", "console.example.com")
+        .start();
+    let Some(nginx) = Nginx::before(&walcast, directory.path()) else {
+        return;
+    };
+    for path in [
+        "/metrics",
+        "/metrics?x",
+        "/metrics/",
+        "//metrics",
+        "///metrics",
+        "/%6detrics",
+        "/%2fmetrics",
+        "/./metrics",
+        "/x/../metrics",
+        "/metrics/.",
+        "/metrics;x",
+        "/metrics%20",
+        "/METRICS",
+        "/metrics#x",
+    ] {
+        let answer = nginx.ask("GET", path, &[]);
+        assert!(
+            matches!(answer.status, 400 | 403 | 404),
+            "{path}: {}",
+            answer.status
+        );
+        assert!(!answer.text().contains("walcast_"), "{path}");
+    }
+}
