@@ -132,4 +132,9 @@ fn clients_that_send_pings_without_end_are_read_slowly_and_delay_nobody() {
     let allowed = (480 << 10) + (160 << 10) * (began.elapsed().as_secs() as usize + 1) + (16 << 20);
     let most = sent.iter().max().expect("there are some");
     assert!(*most < allowed, "{most} bytes were taken of one client");
+    drop(talking);
+    wait_until(
+        "those who are gone are let go, whatever they had still to say",
+        || walcast.metric("walcast_ws_connections_active") == 1.0,
+    );
 }
