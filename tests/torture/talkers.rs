@@ -27,7 +27,7 @@ fn stuck(walcast: &Daemon) -> Subscriber {
 #[test]
 fn of_the_pongs_owed_to_a_client_only_the_newest_is_kept() {
     const PINGS: usize = 3_000;
-    let clients = sized(20, 200);
+    let clients = sized(60, 200);
     let walcast = Daemon::start_new();
     walcast.fill(30_000);
     let mut stuck: Vec<Subscriber> = (0..clients).map(|_| stuck(&walcast)).collect();
@@ -54,9 +54,10 @@ fn of_the_pongs_owed_to_a_client_only_the_newest_is_kept() {
     let before = walcast.memory("RssAnon");
     ask(&pings(10..PINGS), 2);
     let grown = walcast.memory("RssAnon").saturating_sub(before);
+    // What is kept of the table for who is behind comes and goes beside it, up to some 4 MB.
     let asked = clients * PINGS * 127;
     assert!(
-        grown < asked / 3,
+        grown < asked / 2,
         "{grown} bytes for Pings that ask for {asked}"
     );
     assert_eq!(told("ping"), 2.0 * clients as f64);
