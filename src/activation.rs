@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow, bail};
 use socket2::{Socket, Type};
 
 use crate::config::{Config, Listen};
-use crate::http::server::Listener;
+use crate::http::listener::Listener;
 
 /// The descriptors belong to whoever takes them first.
 static TAKEN: AtomicBool = AtomicBool::new(false);

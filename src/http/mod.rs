@@ -11,6 +11,7 @@ mod histories;
 mod history;
 mod ingest;
 pub mod limits;
+pub mod listener;
 pub(crate) mod query;
 mod refused;
 mod request_line;

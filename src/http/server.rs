@@ -1,11 +1,9 @@
-//! Accepting connections: limits, deadlines, origins; then the routes.
+//! Serving connections: limits, deadlines, who may come in; then the routes.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +16,6 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tower_service::Service;
 use warp::filters::BoxedFilter;
 use warp::http::{HeaderMap, Method, Request};
@@ -29,6 +26,9 @@ use crate::http::access::{Admitted, Denied};
 use crate::http::clock::{Answering, Clock, Lapse, Watched};
 use crate::http::error::HttpError;
 use crate::http::limits::{Admission, Refusal, Ticket};
+use crate::http::listener::{
+    Accepted, Listener, Reserve, is_of_one_connection, is_out_of_descriptors,
+};
 use crate::http::refused::Patience;
 use crate::http::{App, Peer, forwarded, refused, request_line, routes};
 
@@ -38,79 +38,10 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a connection may take to come for which accepting it has just failed.
 const SECOND_ATTEMPT: Duration = Duration::from_millis(10);
-/// Bytes the kernel may hold for a client that does not read. Without a bound it is up to 2.8 MB each; this is
-/// several hundred rows, enough to keep a client on another continent busy between two writes.
-const SEND_BUFFER: usize = 128 * 1024;
 /// While the daemon drains, a connection without a request yet is kept for so long: the request may be on its way.
 const FIRST_REQUEST_PATIENCE: Duration = Duration::from_millis(500);
 /// When accepting fails, most likely for want of descriptors, others must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// A bound listener. Whoever runs the daemon binds it, or has it passed in.
-pub enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener, Option<SocketFile>),
-}
-
-/// A socket file that is ours to remove.
-pub struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-impl Listener {
-    /// Where clients reach it: `http://127.0.0.1:8010`, `unix:/run/walcast.sock`.
-    pub fn url(&self) -> String {
-        match self {
-            Listener::Tcp(listener) => listener.local_addr().map_or_else(
-                |e| format!("unknown ({e})"),
-                |address| format!("http://{address}"),
-            ),
-            Listener::Unix(listener, _) => {
-                let address = listener.local_addr().ok();
-                let path = address.as_ref().and_then(|address| address.as_pathname());
-                format!("unix:{}", path.unwrap_or(Path::new("")).display())
-            }
-        }
-    }
-
-    pub async fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
-        TcpListener::bind(address).await.map(Listener::Tcp)
-    }
-
-    /// Binds a Unix socket. A socket left behind by a daemon that was killed is replaced; one somebody listens on is
-    /// not, and neither is a file of another kind.
-    pub async fn bind_unix(path: &Path) -> io::Result<Listener> {
-        if let Ok(there) = std::fs::symlink_metadata(path) {
-            if !there.file_type().is_socket() {
-                return Err(io::Error::new(
-                    io::ErrorKind::AlreadyExists,
-                    "there is a file that is no socket; remove it or choose another path",
-                ));
-            }
-            match UnixStream::connect(path).await {
-                Ok(_) => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::AddrInUse,
-                        "another process listens on it",
-                    ));
-                }
-                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                    std::fs::remove_file(path)?;
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(Listener::Unix(
-            UnixListener::bind(path)?,
-            Some(SocketFile(path.to_owned())),
-        ))
-    }
-}
 
 /// Serves one listener until the daemon drains.
 pub async fn serve(listener: Listener, app: Arc<App>, routes: BoxedFilter<(Response,)>) {
@@ -120,7 +51,7 @@ pub async fn serve(listener: Listener, app: Arc<App>, routes: BoxedFilter<(Respo
     loop {
         reserve.fill();
         let accepted = tokio::select! {
-            accepted = accept(&listener, &app) => accepted,
+            accepted = next(&listener, &app) => accepted,
             () = drains(&app) => return,
         };
         match accepted {
@@ -128,6 +59,7 @@ pub async fn serve(listener: Listener, app: Arc<App>, routes: BoxedFilter<(Respo
                 failing = false;
                 accepted.admit(&app, &routes);
             }
+            Err(e) if is_of_one_connection(&e) => {}
             Err(e) => {
                 if !std::mem::replace(&mut failing, true) {
                     tracing::warn!("a connection can't be accepted: {e}");
@@ -135,7 +67,7 @@ pub async fn serve(listener: Listener, app: Arc<App>, routes: BoxedFilter<(Respo
                 if !(is_out_of_descriptors(&e) && reserve.release()) {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 } else if let Ok(Ok(accepted)) =
-                    tokio::time::timeout(SECOND_ATTEMPT, accept(&listener, &app)).await
+                    tokio::time::timeout(SECOND_ATTEMPT, next(&listener, &app)).await
                 {
                     accepted.serve_without_room(&app, &routes).await;
                 }
@@ -144,49 +76,10 @@ pub async fn serve(listener: Listener, app: Arc<App>, routes: BoxedFilter<(Respo
     }
 }
 
-/// A descriptor to be given up when there are no others, so that those who come then are not left without an answer.
-#[derive(Default)]
-struct Reserve(Option<std::fs::File>);
-
-impl Reserve {
-    fn fill(&mut self) {
-        if self.0.is_none() {
-            // Where there is none to be had it is tried again.
-            self.0 = std::fs::File::open("/dev/null").ok();
-        }
-    }
-
-    /// Gives it up; says whether there was one.
-    fn release(&mut self) -> bool {
-        self.0.take().is_some()
-    }
-}
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
-/// A connection that was made.
-enum Accepted {
-    Tcp(TcpStream, IpAddr),
-    Unix(UnixStream),
-}
-
-async fn accept(listener: &Listener, app: &App) -> io::Result<Accepted> {
+/// The next connection, once there is room for it.
+async fn next(listener: &Listener, app: &App) -> io::Result<Accepted> {
     app.connections.room().await;
-    match listener {
-        Listener::Tcp(listener) => {
-            let (stream, peer) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            bound_send_buffer(&stream)?;
-            Ok(Accepted::Tcp(stream, peer.ip()))
-        }
-        Listener::Unix(listener, _) => {
-            let (stream, _) = listener.accept().await?;
-            bound_send_buffer(&stream)?;
-            Ok(Accepted::Unix(stream))
-        }
-    }
+    listener.accept().await
 }
 
 impl Accepted {
@@ -227,10 +120,6 @@ fn is_proxy(app: &App, address: Option<IpAddr>) -> bool {
         .trusted_proxies()
         .iter()
         .any(|proxy| proxy.is(address))
-}
-
-fn bound_send_buffer(socket: &impl AsFd) -> io::Result<()> {
-    socket2::SockRef::from(socket).set_send_buffer_size(SEND_BUFFER)
 }
 
 fn admit<S>(
