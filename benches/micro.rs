@@ -10,9 +10,9 @@ use walcast::config::{FeedConfig, Limits};
 use walcast::filter::{Filter, FilterId, FilterIndex};
 use walcast::hub::{Feed, Hub};
 use walcast::session::{Batch, BatchLimits};
+use walcast::sqlite::creation::STOCK_SCHEMA;
 use walcast::sqlite::encode::Encoder;
 use walcast::sqlite::table::Schema;
-use walcast::sqlite::writer::STOCK_SCHEMA;
 use walcast::wake::Wake;
 
 fn main() {

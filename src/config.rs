@@ -95,7 +95,7 @@ pub struct FeedConfig {
     pub truncate: Vec<(String, usize)>,
     /// Whether `POST /api/feeds/<feed>/events` is served.
     pub ingest: bool,
-    /// Whether the stock schema is created at start when its table is missing.
+    /// Whether the stock table is created at start, in a file that is missing or holds no table at all.
     pub create: bool,
 }
 

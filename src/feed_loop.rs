@@ -12,10 +12,10 @@ use crate::config::{Config, JournalMode};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::moderation::{self, Moderation};
+use crate::sqlite::creation::{Attempt, Creation, STOCK_TABLE};
 use crate::sqlite::identity::Suspicion;
-use crate::sqlite::open::{
-    Snapshot, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal,
-};
+use crate::sqlite::lock_holder;
+use crate::sqlite::open::{Snapshot, Unavailable, journal_mode, open_reading, schema_version};
 use crate::sqlite::openings::Openings;
 use crate::sqlite::other_name;
 use crate::sqlite::watcher::Watcher;
@@ -43,6 +43,10 @@ const REPLACING: Duration = Duration::from_millis(200);
 const CLOSE_PATIENCE: Duration = Duration::from_millis(100);
 /// How often a fresh connection reads the head row, to notice a file that was garbled in place.
 const FRESH_READ_EVERY: Duration = Duration::from_secs(30);
+/// A lock that lasts so long is worth a line in the log ...
+const LOCKED_FOR_LONG: Duration = Duration::from_millis(250);
+/// ... and after some time is asked for no more often than this.
+const LONGEST_LOCKED: Duration = Duration::from_millis(100);
 /// How often switching to WAL is tried while somebody keeps the file from it.
 const WAL_RETRY: Duration = Duration::from_secs(1);
 /// How soon a broken file is tried again after a file event.
@@ -61,6 +65,10 @@ pub struct FeedLoop {
     database: Option<Database>,
     /// Connections of this process may still use files that are no longer those beside the database.
     stale: bool,
+    /// The stock table, as long as it may have to be made.
+    creation: Option<Creation>,
+    /// Since when a lock keeps the file from being read, and whether that was said.
+    locked: Option<(Instant, bool)>,
     /// What was open when something beside the file went away; told once it is clear whether the file goes, too.
     apart: Option<Apart>,
     watcher: Option<Watcher>,
@@ -119,6 +127,8 @@ impl FeedLoop {
             database: None,
             stale: false,
             apart: None,
+            creation: None,
+            locked: None,
             watcher: None,
             unwatched: false,
             chase: Chase::default(),
@@ -140,6 +150,10 @@ impl FeedLoop {
     /// Opens what is there before anyone is served. An error is one that a restart would not mend: a table that can't
     /// be a feed.
     pub fn start(&mut self) -> Result<(), String> {
+        if self.config.feeds.iter().any(|feed| feed.create) {
+            let wal = self.config.journal_mode == JournalMode::Wal;
+            self.creation = Some(Creation::new(&self.config.database, wal));
+        }
         self.watch();
         self.open();
         match self.feeds.iter().find_map(|feed| feed.unfit()) {
@@ -445,11 +459,12 @@ impl FeedLoop {
 
     fn recovered(&mut self) {
         self.hub.beat(None);
-        if self
-            .trouble
-            .take()
-            .is_some_and(|trouble| trouble.error_kind().is_some())
-        {
+        // A lock that passed at once was not told of either.
+        let was_locked = self.locked.take().is_some_and(|(_, told)| told);
+        let was_broken = self.trouble.take().is_some_and(|trouble| {
+            !matches!(trouble, Unavailable::Busy(_)) && trouble.error_kind().is_some()
+        });
+        if was_locked || was_broken {
             tracing::info!("{} can be read again", self.config.database.display());
         }
     }
@@ -457,7 +472,8 @@ impl FeedLoop {
     /// A statement failed. Locks pass by themselves; anything else means a new connection.
     fn failed(&mut self, error: rusqlite::Error) {
         let reason = Unavailable::from_sqlite(&error, &self.config.database);
-        if matches!(reason, Unavailable::Busy(_)) {
+        if let Unavailable::Busy(why) = &reason {
+            self.tell_locked(why);
             if let Some(database) = &mut self.database {
                 // Read again at the next look, which is not at once: the lock needs time to go.
                 database.unfinished = false;
@@ -486,7 +502,9 @@ impl FeedLoop {
             match reason {
                 // Common and short; `/readyz` and the metric tell when it is not.
                 Unavailable::Busy(_) => tracing::debug!("{reason}"),
-                Unavailable::NoFile(_) | Unavailable::NoTable(_) => tracing::warn!("{reason}"),
+                Unavailable::NoFile(_) | Unavailable::Empty(_) | Unavailable::NoTable(_) => {
+                    tracing::warn!("{reason}");
+                }
                 Unavailable::Broken { .. } => tracing::error!("{reason}"),
             }
             self.trouble = Some(reason);
@@ -577,10 +595,45 @@ impl FeedLoop {
         !self.stale
     }
 
+    /// Makes the stock table while that is still to be done.
+    fn create(&mut self) {
+        let Some(creation) = &self.creation else {
+            return;
+        };
+        let path = self.config.database.display();
+        match creation.attempt() {
+            Attempt::Later => return,
+            Attempt::NotOurs => {}
+            Attempt::Made(what) => tracing::info!("{what}"),
+            Attempt::OthersTables(tables) => tracing::info!(
+                "{path} is not walcast's own, so the table {STOCK_TABLE} is not created in it, but waited for; tables there \
+                 are: {}",
+                tables.join(", ")
+            ),
+            Attempt::Failed(reason) => {
+                tracing::warn!("the stock table was not created: {reason}");
+            }
+        }
+        self.creation = None;
+    }
+
+    /// Says, once it has lasted for a while, who keeps the file locked. Gives for how long that has been.
+    fn tell_locked(&mut self, reason: &str) -> Duration {
+        let (since, told) = self.locked.get_or_insert((Instant::now(), false));
+        let waited = since.elapsed();
+        if waited >= LOCKED_FOR_LONG && !std::mem::replace(told, true) {
+            let holder = lock_holder::of(&self.config.database);
+            let holder = holder.map_or_else(String::new, |holder| format!(", held by {holder}"));
+            tracing::warn!("{reason}{holder}; rows are read as soon as the lock is gone");
+        }
+        waited
+    }
+
     fn open(&mut self) {
         if !self.is_fresh() {
             return;
         }
+        self.create();
         if let Some(apart) = self.apart.take() {
             self.tell_apart(&apart);
         }
@@ -598,6 +651,9 @@ impl FeedLoop {
                         Err(e) => {
                             let reason = Unavailable::from_sqlite(&e, &self.config.database);
                             self.close_feeds(&reason);
+                            if let Unavailable::Busy(why) = &reason {
+                                self.tell_locked(why);
+                            }
                             self.report(reason);
                             return self.back_off();
                         }
@@ -606,6 +662,8 @@ impl FeedLoop {
                 self.backoff = Duration::ZERO;
                 self.hub.set_journal_mode(&database.mode);
                 self.database = Some(database);
+                self.creation = None;
+                self.try_wal(Instant::now());
                 // A table that is missing or unfit has been reported by its feed; the file itself is well.
                 if waiting.is_none() {
                     self.recovered();
@@ -613,11 +671,16 @@ impl FeedLoop {
             }
             Err(reason) => {
                 self.close_feeds(&reason);
-                match reason {
+                match &reason {
                     // Waiting costs one `stat` a poll; backing off would only make the first row late.
-                    Unavailable::NoFile(_) => self.next_open = self.next_poll,
+                    Unavailable::NoFile(_) | Unavailable::Empty(_) => {
+                        self.next_open = self.next_poll;
+                    }
                     // A writer that creates the file, most likely; done in a moment.
-                    Unavailable::Busy(_) => self.next_open = Instant::now() + BUSY,
+                    Unavailable::Busy(reason) => {
+                        let waited = self.tell_locked(reason);
+                        self.next_open = Instant::now() + (waited / 8).clamp(BUSY, LONGEST_LOCKED);
+                    }
                     // Looking costs a few system calls, and no file event tells of a link that is gone.
                     Unavailable::Broken { kind, .. }
                         if other_name::public_message(kind).is_some() =>
@@ -674,21 +737,17 @@ impl FeedLoop {
             return;
         }
         database.next_wal_attempt = now + WAL_RETRY;
-        if self.config.journal_mode == JournalMode::Wal && database.other_name.is_none() {
-            match switch_to_wal(&self.config.database) {
-                Ok(true) => tracing::info!("{} is in WAL mode now", self.config.database.display()),
-                Ok(false) => database.next_wal_attempt = now + FRESH_READ_EVERY,
-                Err(reason) => tracing::debug!("not in WAL mode yet: {reason}"),
-            }
+        // A file that holds no feed's table is not ours to change.
+        let is_served = self.feeds.iter().any(|feed| feed.table().is_some());
+        if self.config.journal_mode == JournalMode::Wal && is_served {
+            database.switch_to_wal();
         }
         // Somebody else may have switched, too.
-        if let Ok(mode) = journal_mode(&database.connection) {
-            let wal = mode == "wal";
-            if wal != database.wal {
-                database.wal = wal;
-                if wal && let Err(reason) = database.note_companions() {
-                    tracing::debug!("not read right after the switch: {reason}");
-                }
+        if let Ok(mode) =
+            schema_version(&database.connection).and_then(|_| journal_mode(&database.connection))
+        {
+            if let Err(reason) = database.is_in(&mode) {
+                tracing::debug!("not read right after the switch: {reason}");
             }
             self.hub.set_journal_mode(&mode);
         }

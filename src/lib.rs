@@ -66,7 +66,7 @@ use metrics::Metrics;
 use shutdown::{Control, Stop, tell};
 use sqlite::openings::Openings;
 use sqlite::pool::ReadPool;
-use sqlite::writer::{Writer, create_stock_table};
+use sqlite::writer::Writer;
 use wake::{Waiter, Wake, Wakes};
 
 /// Threads that write to sockets. More than two bring nothing to a machine whose feed loop and writers run too.
@@ -120,7 +120,7 @@ pub async fn run(
         Arc::clone(&openings),
         shutdown::watchdog(),
     );
-    let feed_loop = started(feed_loop, Arc::clone(&config)).await?;
+    let feed_loop = started(feed_loop).await?;
     let (drain, draining) = watch::channel(false);
     let app = assemble(&config, &hub, metrics, (&wake, &openings), draining)?;
     let feed_thread = std::thread::Builder::new()
@@ -150,11 +150,8 @@ pub async fn run(
 }
 
 /// The feed loop once it has opened what there is; it may take as long as a database is slow.
-async fn started(mut feed_loop: FeedLoop, config: Arc<Config>) -> anyhow::Result<FeedLoop> {
-    let started = tokio::task::spawn_blocking(move || {
-        create_stock_tables(&config);
-        feed_loop.start().map(|()| feed_loop)
-    });
+async fn started(mut feed_loop: FeedLoop) -> anyhow::Result<FeedLoop> {
+    let started = tokio::task::spawn_blocking(move || feed_loop.start().map(|()| feed_loop));
     started
         .await
         .context("the feed loop could not start")?
@@ -300,16 +297,6 @@ fn bounds(config: &Config) -> Bounds {
     Bounds {
         total: wanted.min(allowed),
         per_ip: config.limits.max_connections_per_ip,
-    }
-}
-
-/// Creates the stock table where it is wanted and missing. What keeps it from being created will keep it from being
-/// served, and is reported there.
-fn create_stock_tables(config: &Config) {
-    if config.feeds.iter().any(|feed| feed.create)
-        && let Err(reason) = create_stock_table(&config.database)
-    {
-        tracing::warn!("the stock table was not created: {reason}");
     }
 }
 

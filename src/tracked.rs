@@ -170,7 +170,7 @@ impl Tracked {
         (self.fetched, self.more) = (None, false);
         self.head_row = HeadRow::Unknown;
         let cause = match reason {
-            Unavailable::NoFile(_) => Cause::NoDatabase,
+            Unavailable::NoFile(_) | Unavailable::Empty(_) => Cause::NoDatabase,
             Unavailable::NoTable(_) => Cause::NoTable,
             Unavailable::Broken {
                 kind: "unfit_table",

@@ -1,17 +1,16 @@
 //! The database file as the feed loop holds it open.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::config::{Config, JournalMode};
+use crate::config::Config;
 use crate::probe::Probe;
 use crate::sqlite::companions::{Companions, real_path};
+use crate::sqlite::journal;
 use crate::sqlite::open::{
-    FileId, Unavailable, companion, journal_mode, open_reading, schema_version, switch_to_wal,
-    tidy_on_close,
+    FileId, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal, tidy_on_close,
 };
 use crate::sqlite::other_name::OtherName;
 use crate::tracked::Tracked;
@@ -23,6 +22,9 @@ pub const BUSY: Duration = Duration::from_millis(5);
 
 /// A row may wait for so long while others are written to a rollback journal.
 const LONGEST_PUT_OFF: Duration = Duration::from_millis(30);
+
+/// How soon a file that can't be in WAL mode is tried again.
+const UNSWITCHABLE_FOR: Duration = Duration::from_secs(30);
 
 /// The open file.
 pub struct Database {
@@ -44,6 +46,10 @@ pub struct Database {
     pub wal: bool,
     pub mode: String,
     pub next_wal_attempt: Instant,
+    /// A journal that was there without a transaction.
+    resting_journal: Option<FileId>,
+    /// It was said why it is not in WAL mode.
+    told: bool,
     /// Since when looks are put off.
     put_off: Option<Instant>,
     /// `None` until it is needed under this schema.
@@ -85,10 +91,14 @@ impl Apart {
 }
 
 impl Database {
-    /// Opens the file that is configured, and switches it to WAL where that is wanted and can be done now.
+    /// Opens the file that is configured. An empty one is left alone: to open it costs nothing, but what is in it by the
+    /// time is not read before there is something.
     pub fn open(config: &Config) -> Result<Database, Unavailable> {
         let path = &config.database;
         let before = FileId::of(path);
+        if std::fs::metadata(path).is_ok_and(|meta| meta.len() == 0) {
+            return Err(Unavailable::Empty(path.clone()));
+        }
         let connection = open_reading(path, BUSY)?;
         connection
             .set_prepared_statement_cache_capacity(STATEMENTS + STATEMENTS * config.feeds.len());
@@ -114,6 +124,8 @@ impl Database {
             mode,
             next_wal_attempt: Instant::now(),
             put_off: None,
+            resting_journal: None,
+            told: false,
             probe: None,
         };
         if let Some(other) = &database.other_name {
@@ -122,15 +134,6 @@ impl Database {
                 path.display(),
                 database.mode
             );
-        } else if !database.wal && config.journal_mode == JournalMode::Wal {
-            match switch_to_wal(path) {
-                Ok(true) => (database.wal, database.mode) = (true, "wal".to_owned()),
-                Ok(false) => {}
-                Err(reason) => tracing::info!(
-                    "in journal mode {} until it can be switched to WAL: {reason}",
-                    database.mode
-                ),
-            }
         }
         if database.wal {
             database.note_companions()?;
@@ -146,11 +149,58 @@ impl Database {
         Ok(())
     }
 
+    /// The file is in this journal mode now.
+    pub fn is_in(&mut self, mode: &str) -> Result<(), Unavailable> {
+        let was_wal = std::mem::replace(&mut self.wal, mode == "wal");
+        mode.clone_into(&mut self.mode);
+        match self.wal && !was_wal {
+            true => self.note_companions(),
+            false => Ok(()),
+        }
+    }
+
+    /// Switches the file to WAL where that can be done now. In the log it says what it did, or once why not.
+    pub fn switch_to_wal(&mut self) {
+        if self.other_name.is_some() || self.is_journal_kept() {
+            return;
+        }
+        let (path, mode) = (self.path.display(), &self.mode);
+        match switch_to_wal(&self.path) {
+            Ok(true) => tracing::info!(
+                "{path} switched from {mode} to wal; back with: sqlite3 {path} 'PRAGMA journal_mode = {mode}' while walcast is \
+                 stopped, and journal_mode = \"keep\", which a writer needs that sets journal_mode or locking_mode itself"
+            ),
+            Ok(false) => self.next_wal_attempt = Instant::now() + UNSWITCHABLE_FOR,
+            Err(reason) if !self.told => {
+                tracing::info!("in journal mode {mode} until it can be switched to WAL: {reason}");
+                self.told = true;
+            }
+            Err(reason) => tracing::debug!("not in WAL mode yet: {reason}"),
+        }
+    }
+
+    /// Whether a writer keeps its journal when it commits: it sets `journal_mode` to PERSIST or TRUNCATE itself, and would
+    /// be refused in WAL mode. True only of one seen twice: the first time a transaction may just begin or end.
+    fn is_journal_kept(&mut self) -> bool {
+        let resting = journal::at_rest(&self.real);
+        let before = std::mem::replace(&mut self.resting_journal, resting);
+        if resting.is_some() && resting == before && !self.told {
+            tracing::warn!(
+                "{} stays in its journal mode: beside it lies a -journal, as a writer leaves it that sets journal_mode to PERSIST \
+                 or TRUNCATE itself, and in WAL mode that writer would get \"database is locked\"; say journal_mode = \"keep\", \
+                 or remove the -journal once there is no such writer",
+                self.path.display()
+            );
+            self.told = true;
+        }
+        resting.is_some()
+    }
+
     /// Whether a look is better put off, for a transaction is being written to a file with a rollback journal: the look
     /// takes a lock that its commit has to wait for. Of transactions without a pause between them each would put it off,
     /// so not for ever.
     pub fn is_being_written(&mut self, now: Instant) -> bool {
-        let hot = !self.wal && journal_is_hot(&self.real);
+        let hot = !self.wal && journal::is_hot(&self.real);
         if !hot {
             self.put_off = None;
             return false;
@@ -218,21 +268,4 @@ pub fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("PRAGMA data_version")?
         .query_row([], |row| row.get(0))
-}
-
-/// Whether a transaction is being written to a file with a rollback journal: the journal begins with a header, which
-/// the commit takes away, and was written just now. Its writer may be gone.
-fn journal_is_hot(real: &Path) -> bool {
-    const JUST_NOW: Duration = Duration::from_millis(20);
-    // SQLite's locks are on the database, so a descriptor of the journal may be closed.
-    let Ok(mut journal) = std::fs::File::open(companion(real, "-journal")) else {
-        return false;
-    };
-    let mut magic = [0; 8];
-    if journal.read_exact(&mut magic).is_err() || magic == [0; 8] {
-        return false;
-    }
-    let written = journal.metadata().and_then(|meta| meta.modified()).ok();
-    let age = written.and_then(|written| written.elapsed().ok());
-    age.is_none_or(|age| age < JUST_NOW)
 }

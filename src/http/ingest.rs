@@ -174,7 +174,9 @@ fn aborted() -> HttpError {
 /// In words for clients, who need not know where the file is.
 fn public(reason: &Unavailable) -> &'static str {
     match reason {
-        Unavailable::NoFile(_) | Unavailable::NoTable(_) => "the table does not exist yet",
+        Unavailable::NoFile(_) | Unavailable::Empty(_) | Unavailable::NoTable(_) => {
+            "the table does not exist yet"
+        }
         Unavailable::Busy(_) => "the database is locked by another process",
         Unavailable::Broken { .. } => {
             "the database can't be written; the daemon's log and /readyz may say more"

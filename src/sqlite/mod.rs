@@ -2,10 +2,14 @@
 //! and writing them. Nothing here knows of sockets or subscribers.
 
 pub mod companions;
+pub mod creation;
 pub mod deadline;
 pub mod encode;
 pub mod identity;
+pub mod journal;
 pub mod kept;
+pub mod lease;
+pub mod lock_holder;
 pub mod lockout;
 pub mod new_row;
 pub mod open;

@@ -53,6 +53,8 @@ pub fn companion(database: &Path, suffix: &str) -> PathBuf {
 pub enum Unavailable {
     /// The file is not there (yet). Normal: the writer may create it later.
     NoFile(PathBuf),
+    /// The file is there, and has nothing in it (yet): its writer is about to make it a database, and is left alone.
+    Empty(PathBuf),
     /// The file is there, the table is not (yet). Normal as well.
     NoTable(String),
     /// Somebody holds a lock; passes by itself.
@@ -65,7 +67,7 @@ impl Unavailable {
     /// Label of `walcast_database_errors_total`; `None` for states that are no error.
     pub fn error_kind(&self) -> Option<&'static str> {
         match self {
-            Unavailable::NoFile(_) | Unavailable::NoTable(_) => None,
+            Unavailable::NoFile(_) | Unavailable::Empty(_) | Unavailable::NoTable(_) => None,
             Unavailable::Busy(_) => Some("busy"),
             Unavailable::Broken { kind, .. } => Some(kind),
         }
@@ -76,6 +78,9 @@ impl Unavailable {
         let message = match self {
             Unavailable::NoFile(_) => {
                 "the database does not exist yet; it is served as soon as a writer creates it"
+            }
+            Unavailable::Empty(_) => {
+                "the database is empty; it is served as soon as a writer has made a table in it"
             }
             Unavailable::NoTable(_) => return self.to_string(),
             Unavailable::Busy(_) => "the database is locked by another process",
@@ -141,6 +146,11 @@ impl fmt::Display for Unavailable {
             Unavailable::NoFile(path) => write!(
                 f,
                 "the database {} does not exist yet; it is served as soon as a writer creates it",
+                path.display()
+            ),
+            Unavailable::Empty(path) => write!(
+                f,
+                "{} is empty; it is served as soon as a writer has made a table in it",
                 path.display()
             ),
             Unavailable::NoTable(table) => write!(

@@ -1,8 +1,7 @@
-//! The daemon's own writing connection: creates the stock table, inserts what is ingested. Its `update_hook` wakes the
+//! The daemon's own writing connection: inserts what is ingested. Its `update_hook` wakes the
 //! feed loop, but only after the commit returned.
 
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,30 +19,6 @@ use crate::wake::{Wake, Wakes};
 
 /// How long opening the file and making its table waits for other writers.
 const BUSY: Duration = Duration::from_secs(5);
-
-/// The stock table.
-pub const STOCK_SCHEMA: &str = include_str!("../../schema.sql");
-
-/// Creates the file and the stock table where they are missing.
-pub fn create_stock_table(path: &Path) -> Result<(), Unavailable> {
-    create_file(path);
-    let connection = open_writing(path, BUSY, true)?;
-    connection
-        .execute_batch(STOCK_SCHEMA)
-        .map_err(|e| Unavailable::from_sqlite(&e, path))
-}
-
-/// Creates an empty file, which is an empty database, where there is none. SQLite itself would make it 0644 less the
-/// umask, and -wal and -shm after it: a umask chosen to let a group write would be of no use.
-fn create_file(path: &Path) {
-    // Open nowhere else in this process, as it is new, so closing it costs no locks. What keeps it from being created
-    // keeps SQLite from it as well, which then says so.
-    let _ = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o666)
-        .open(path);
-}
 
 /// Why rows were not ingested; nothing was written.
 #[derive(Debug)]

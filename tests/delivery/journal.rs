@@ -47,7 +47,7 @@ fn a_file_is_switched_to_wal_once_its_writer_lets_go() {
     let mut plain = walcast.subscribe("");
     python.commit();
     assert_eq!(plain.next_row()["id"], 1);
-    walcast.wait_for_log("is in WAL mode now");
+    walcast.wait_for_log("switched from delete to wal");
     assert_eq!(journal_mode(&database), "wal");
     assert_eq!(python.insert(1), [2]);
     assert_eq!(plain.next_row()["id"], 2);

@@ -7,6 +7,7 @@
 mod common;
 
 mod companions;
+mod creation;
 mod crowds;
 mod documented;
 mod faults;

@@ -10,6 +10,7 @@ use super::feeds;
 use super::report::{Report, quoted, size};
 use crate::accounts::{Owned, User};
 use crate::config::{Config, JournalMode};
+use crate::sqlite::journal;
 use crate::sqlite::lockout;
 use crate::sqlite::open::{FileId, Unavailable, names_are_names, open_reading, tidy_on_close};
 use crate::sqlite::other_name::OtherName;
@@ -194,8 +195,18 @@ fn journal_mode(config: &Config, place: &Place, wal: bool, report: &mut Report) 
     const LABEL: &str = "journal mode";
     match (wal, config.journal_mode) {
         (true, _) => report.ok(LABEL, "wal"),
+        (false, JournalMode::Wal) if journal::at_rest(&place.real).is_some() => report.warn(
+            LABEL,
+            "rollback journal, which a writer keeps that sets journal_mode to PERSIST or TRUNCATE itself: walcast does not \
+             switch it to WAL, where that writer would get \"database is locked\"",
+            &["say journal_mode = \"keep\", or let the writer not set it and remove the -journal".to_owned()],
+        ),
         (false, JournalMode::Wal) => {
-            report.ok(LABEL, "rollback journal; walcast switches it to WAL as soon as nobody else has it open");
+            report.ok(
+                LABEL,
+                "rollback journal; walcast switches it to WAL as soon as nobody else has it open. A writer that sets \
+                 journal_mode or locking_mode itself gets \"database is locked\" then: with one, say journal_mode = \"keep\"",
+            );
         }
         (false, JournalMode::Keep) => report.warn(
             LABEL,

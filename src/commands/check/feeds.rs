@@ -6,6 +6,7 @@ use super::Place;
 use super::report::Report;
 use crate::config::{Config, FeedConfig};
 use crate::filter::quote_identifier;
+use crate::sqlite::creation::tables;
 use crate::sqlite::kept::IdentityFiles;
 use crate::sqlite::open::Unavailable;
 use crate::sqlite::table::{Schema, TableError};
@@ -16,7 +17,7 @@ const COUNTED: i64 = 10_000;
 /// Reports the feeds of a file that is not there yet.
 pub fn expect(config: &Config, report: &mut Report) {
     for feed in &config.feeds {
-        report.note(&label(feed), missing(feed));
+        report.note(&label(feed), missing(feed, &[]));
     }
 }
 
@@ -37,7 +38,10 @@ pub fn look(config: &Config, place: &Place, connection: &Connection, report: &mu
                     &[],
                 ),
             },
-            Err(TableError::Missing) => report.note(&label, missing(feed)),
+            Err(TableError::Missing) => {
+                let others = tables(connection).unwrap_or_default();
+                report.note(&label, missing(feed, &others));
+            }
             Err(TableError::Unfit(reason)) => report.problem(&label, reason, &[]),
             Err(TableError::Sqlite(e)) => {
                 report.problem(
@@ -54,15 +58,18 @@ fn label(feed: &FeedConfig) -> String {
     format!("feed {}", feed.name)
 }
 
-fn missing(feed: &FeedConfig) -> String {
-    match feed.create {
-        true => format!(
-            "table {} does not exist yet; walcast creates it",
-            feed.table
-        ),
-        false => format!(
-            "table {} does not exist yet; it is served as soon as a writer creates it",
-            feed.table
+/// What becomes of a feed whose table is not there; `others` are.
+fn missing(feed: &FeedConfig, others: &[String]) -> String {
+    let table = &feed.table;
+    match others {
+        [] if feed.create => format!("table {table} does not exist yet; walcast creates it"),
+        [] => {
+            format!("table {table} does not exist yet; it is served as soon as a writer creates it")
+        }
+        others => format!(
+            "table {table} does not exist yet; it is served as soon as a writer creates it (walcast creates nothing in a file \
+             with tables of others; there are {})",
+            others.join(", ")
         ),
     }
 }
