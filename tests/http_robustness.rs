@@ -208,7 +208,10 @@ fn clients_that_do_not_wait_for_their_history_do_not_keep_it_from_others() {
     }
     std::thread::scope(|scope| {
         for _ in 0..16 {
-            scope.spawn(|| assert_eq!(walcast.get(STOCK_EVENTS).status, 200));
+            scope.spawn(|| {
+                let answer = walcast.get(STOCK_EVENTS);
+                assert_eq!(answer.status, 200, "{}", answer.text());
+            });
         }
     });
 }

@@ -2,6 +2,7 @@
 //! then it must live, say what is wrong, recover by itself, and have sent every row once to everybody.
 
 mod at_start;
+mod beside;
 mod commits;
 pub mod faulty;
 mod lasting;

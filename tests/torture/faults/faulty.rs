@@ -122,7 +122,7 @@ fn next_row(subscriber: &mut Subscriber) -> i64 {
             Some(frame) => {
                 let kind = frame["type"].as_str().unwrap_or_default().to_owned();
                 tellings += 1;
-                let known = ["waiting", "hello", "live"].contains(&kind.as_str());
+                let known = ["waiting", "hello", "live", "heartbeat"].contains(&kind.as_str());
                 assert!(known && tellings < 20, "{frame}");
                 assert_ne!(frame["recovered"], false, "{frame}");
             }

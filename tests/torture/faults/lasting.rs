@@ -1,11 +1,15 @@
 //! Calls fail for as long as something is wrong: that is said, once, and everything goes on when it is mended.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::faulty::{Control, Newcomer, RING, ROWS, Watchers, check_history, faulty, lasting};
 use super::places::{Fault, Order, Place};
 use crate::common::database::STOCK_SCHEMA;
+use crate::common::wait::pause;
 use crate::common::{Daemon, STOCK_EVENTS, wait_until};
+use crate::scale;
 
 fn daemon() -> Daemon {
     let settings = Daemon::on_new_file()
@@ -86,6 +90,30 @@ fn the_wal_index_can_not_be_mapped_for_a_while() {
         &[order(Place::ShmMap), order(Place::ShmLock)],
         "disk I/O error",
     );
+}
+
+/// A fresh connection reads every 30 s; nothing else would notice while nobody writes.
+#[test]
+fn a_file_that_can_not_be_read_any_more_is_noticed_although_nobody_writes() {
+    if !scale::is_full() {
+        eprintln!("skipped: it takes half a minute; WALCAST_TORTURE=full");
+        return;
+    }
+    let daemon = daemon();
+    let mut control = Control::of(&daemon);
+    let mut watchers = Watchers::new(&daemon);
+    let before = watchers.head;
+    control.arm(lasting(Place::ReadDatabase, Fault::Io));
+    control.arm(lasting(Place::ReadWal, Fault::Io));
+    let deadline = Instant::now() + Duration::from_secs(45);
+    while daemon.get("/readyz").status == 200 {
+        assert!(Instant::now() < deadline, "not noticed");
+        pause();
+    }
+    assert!(control.disarm() > 0);
+    daemon.wait_until_ready();
+    watchers.write();
+    watchers.expect_rows(before);
 }
 
 #[test]
