@@ -15,6 +15,7 @@ pub mod new_row;
 pub mod open;
 pub mod openings;
 pub mod other_name;
+pub mod pauses;
 pub mod pool;
 pub mod reader;
 pub mod table;

@@ -19,6 +19,7 @@ use crate::hub::{Feed, Presence};
 use crate::sqlite::deadline::Deadline;
 use crate::sqlite::open::{FileId, Unavailable, open_reading, schema_version};
 use crate::sqlite::openings::{Opening, Openings};
+use crate::sqlite::pauses::Pauses;
 use crate::sqlite::reader::RowReader;
 use crate::sqlite::table::{Schema, TableError};
 use crate::sqlite::turns::Turns;
@@ -74,6 +75,7 @@ struct Shared {
     work: Condvar,
     ended: Condvar,
     waiting: IntGauge,
+    pauses: Pauses,
 }
 
 #[derive(Default)]
@@ -146,6 +148,7 @@ impl ReadPool {
     ) -> ReadPool {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
+            pauses: Pauses::of(&path),
             path,
             openings: Arc::clone(&openings),
             threads,
@@ -258,6 +261,7 @@ fn run(shared: &Shared) {
         open: None,
     };
     while let Some((work, mut waiting)) = next_job(shared, &mut reader) {
+        let reading = shared.pauses.read();
         // A job that panics must not cost the pool a thread that still counts as running.
         let next = catch_unwind(AssertUnwindSafe(|| (waiting.job)(&mut reader)));
         let next = next.unwrap_or_else(|_| {
@@ -265,6 +269,7 @@ fn run(shared: &Shared) {
             tracing::error!("a job of the read pool panicked");
             Next::Done
         });
+        drop(reading);
         let mut queue = shared.queue.lock();
         queue.searching -= usize::from(work == Work::Search);
         match next {
