@@ -15,6 +15,7 @@ use warp::reply::{Reply, Response};
 
 use crate::catchup::{Bounds, PageError};
 use crate::change::{Block, Cursor, Epoch};
+use crate::http::clock::Clock;
 use crate::http::error::HttpError;
 use crate::http::limits::Ticket;
 use crate::http::{App, Peer, query, refuse_unfit, too_many_values};
@@ -71,6 +72,7 @@ async fn open(
     let session = session.on_behalf_of(peer.client);
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     let counted = (Counted::in_gauge(&app.metrics.sse_connections), peer.ticket);
+    let clock = peer.clock;
     let stream = SseStream {
         moved: app.moves.subscribe(feed.index),
         draining: app.draining.clone(),
@@ -80,6 +82,7 @@ async fn open(
         sender,
         quiet_since: Instant::now(),
         app,
+        clock,
         _counted: counted,
     };
     tokio::spawn(stream.run());
@@ -122,6 +125,8 @@ struct SseStream {
     /// When something was last sent.
     quiet_since: Instant,
     app: Arc<App>,
+    /// Of the connection, whose end hyper does not see behind a further request.
+    clock: Arc<Clock>,
     _counted: (Counted, Arc<Ticket>),
 }
 
@@ -279,10 +284,13 @@ impl SseStream {
     /// Waits for `work` for as long as the client is there, and lets it know that we are.
     async fn beside_comments<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
         let mut work = std::pin::pin!(work);
+        let clock = Arc::clone(&self.clock);
+        let mut gone = std::pin::pin!(clock.client_is_gone());
         loop {
             tokio::select! {
                 done = work.as_mut() => return Ok(done),
                 () = self.sender.closed() => return Err(Ended),
+                () = gone.as_mut() => return Err(Ended),
                 () = sleep_until(self.quiet_since + QUIET) => {}
             }
             self.send_comment().await?;

@@ -16,6 +16,7 @@ mod ingest;
 mod neighbours;
 mod other_names;
 mod outages;
+mod reads;
 mod rollback_journals;
 mod scale;
 mod schemas;
