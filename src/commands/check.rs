@@ -4,6 +4,7 @@
 mod access;
 mod database;
 mod feeds;
+mod indexes;
 mod listen;
 mod place;
 mod report;

@@ -118,6 +118,28 @@ fn check_refuses_what_could_never_be_served() {
 }
 
 #[test]
+fn check_suggests_indexes_for_what_a_large_table_may_be_filtered_by() {
+    let directory = TempDir::new().unwrap();
+    let rows = |rows: u32| {
+        format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
+             INSERT INTO remediation_events(ts, tenant, action, details)
+             SELECT 'at ' || i, 't' || (i % 20), 'a' || (i % 3), 'row ' || i FROM n"
+        )
+    };
+    let path = database(&directory, STOCK_SCHEMA);
+    let add = |sql: &str| Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    add(&rows(2_000));
+    assert!(!check(&path, &[]).out.contains("CREATE INDEX"));
+    add(&rows(110_000));
+    add("CREATE INDEX by_action ON remediation_events(action, tenant)");
+    let checked = check(&path, &[]);
+    checked.says("CREATE INDEX remediation_events_tenant ON remediation_events(tenant)");
+    assert_eq!(checked.out.matches("CREATE INDEX").count(), 1);
+    assert_eq!(checked.code, 0);
+}
+
+#[test]
 fn check_warns_of_ids_that_are_given_twice() {
     let directory = TempDir::new().unwrap();
     let path = database(

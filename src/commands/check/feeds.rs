@@ -2,8 +2,8 @@
 
 use rusqlite::Connection;
 
-use super::Place;
 use super::report::Report;
+use super::{Place, indexes};
 use crate::config::{Config, FeedConfig};
 use crate::filter::quote_identifier;
 use crate::sqlite::creation::tables;
@@ -30,6 +30,8 @@ pub fn look(config: &Config, place: &Place, connection: &Connection, report: &mu
                 Ok(lines) => {
                     report.ok_lines(&label, &lines);
                     without_autoincrement(&label, &schema, report);
+                    // What it could not look at is no fault of the feed's.
+                    let _ = indexes::suggest(&label, connection, &schema, report);
                     history(config, feed, &label, report);
                 }
                 Err(e) => report.problem(
