@@ -9,15 +9,14 @@ use walcast::cli::{Cli, Command, ServeArgs};
 use walcast::config::Config;
 
 pub fn configuration(bytes: &[u8]) {
-    let file = &place().1;
+    let Place { file, args, .. } = place();
     std::fs::write(file, bytes).expect("the file can be written");
-    let args = serve(&["--config".into(), file.into()]);
-    match Config::load(&args) {
+    match Config::load(args) {
         Ok(config) => {
             assert!(!config.listen.is_empty() && !config.feeds.is_empty());
-            let described = Config::describe(&args).expect("what can be loaded can be described");
+            let described = Config::describe(args).expect("what can be loaded can be described");
             std::fs::write(file, &described).expect("the file can be written");
-            let again = Config::load(&args).unwrap_or_else(|e| panic!("{e}\n{described}"));
+            let again = Config::load(args).unwrap_or_else(|e| panic!("{e}\n{described}"));
             assert_eq!(config, again, "{described}");
         }
         Err(error) => {
@@ -43,11 +42,21 @@ pub fn serve(arguments: &[OsString]) -> ServeArgs {
     }
 }
 
-fn place() -> &'static (TempDir, PathBuf) {
-    static PLACE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+struct Place {
+    file: PathBuf,
+    args: ServeArgs,
+    _directory: TempDir,
+}
+
+fn place() -> &'static Place {
+    static PLACE: OnceLock<Place> = OnceLock::new();
     PLACE.get_or_init(|| {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let file = directory.path().join("walcast.toml");
-        (directory, file)
+        Place {
+            args: serve(&["--config".into(), file.clone().into()]),
+            file,
+            _directory: directory,
+        }
     })
 }
