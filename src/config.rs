@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::ServeArgs;
+use crate::harmless::harmless;
 pub use access::{AccessRules, TrustedProxy};
 use layers::{Layers, Node, Place};
 pub use reload::Reload;
@@ -178,13 +179,9 @@ impl ConfigError {
     /// A key may hold whatever TOML can write. What would move a terminal's cursor or begin another line is shown as an
     /// escape.
     fn new(problems: Vec<String>) -> Self {
-        let shown = |c: char| match c.is_control() {
-            true => c.escape_default().to_string(),
-            false => c.to_string(),
-        };
         let problems = problems.iter();
         Self {
-            problems: problems.map(|p| p.chars().map(shown).collect()).collect(),
+            problems: problems.map(|p| harmless(p).into_owned()).collect(),
         }
     }
 
