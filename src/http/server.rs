@@ -196,7 +196,11 @@ impl Connection {
         self.over = Some(refusal.limit);
         let app = Arc::clone(&self.app);
         let stream = Watched::new(stream, Arc::clone(&self.clock));
-        let Some(stream) = refused::first_request(stream, &refusal, patience).await else {
+        let asked = tokio::select! {
+            asked = refused::first_request(stream, &refusal, patience) => asked,
+            () = self.may_end() => return,
+        };
+        let Some(stream) = asked else {
             return app.metrics.connection_error("capacity");
         };
         // Whoever needs longer has had as much as there is for one.

@@ -78,6 +78,26 @@ fn silent_connections_above_the_limit_give_way() {
     }
 }
 
+#[test]
+fn silent_connections_above_the_limit_do_not_hold_up_a_stop() {
+    let mut walcast = Daemon::on_new_file()
+        .option("--max-connections", "1")
+        .option("--drain-timeout", "60s")
+        .start();
+    let member = walcast.subscribe("");
+    let _silent: Vec<TcpStream> = (0..5).map(|_| walcast.connect()).collect();
+    assert_eq!(walcast.get("/healthz").status, 200);
+    drop(member);
+    walcast.signal(libc::SIGTERM);
+    assert!(walcast.wait_for_exit().success());
+    let log = walcast.log();
+    let drained = log
+        .split_once("stopped after ")
+        .and_then(|(_, rest)| rest.split(' ').next()?.parse::<f64>().ok());
+    // By themselves they would have gone ten seconds after they came.
+    assert!(drained.is_some_and(|seconds| seconds < 5.0), "{log}");
+}
+
 /// As many descriptors as the daemon has open, and one more, until this is dropped.
 struct FewDescriptors<'a> {
     walcast: &'a Daemon,
