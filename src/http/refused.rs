@@ -21,8 +21,8 @@ const EXEMPT: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 const LOOKED_AT: usize = 4096;
 /// A connection whose place others need is kept for so long after it was made: its request may be on its way.
 const GRACE: Duration = Duration::from_millis(20);
-/// The least time that is waited for anything.
-const HURRY: Duration = Duration::from_millis(1);
+/// How long an answer may take into a socket that has room for it.
+const HURRY: Duration = Duration::from_millis(100);
 
 /// How long is waited for a client above a limit.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +43,7 @@ impl Patience {
     /// Where all have the same place, one after the other.
     pub const IN_TURN: Patience = Patience {
         request: Duration::from_millis(50),
-        close: HURRY,
+        close: Duration::ZERO,
     };
 }
 
@@ -81,11 +81,18 @@ where
     };
     match asked {
         Asked::Health => return Some(Rewound { read, stream }),
-        Asked::Otherwise => tokio::select! {
-            () = tell(&mut stream, refusal.limit, patience.close) => {}
-            () = evicted(refusal, made) => {}
-        },
-        Asked::Nothing => tell(&mut stream, refusal.limit, HURRY).await,
+        Asked::Otherwise => {
+            tell(&mut stream, refusal.limit).await;
+            tokio::select! {
+                biased;
+                () = linger(&mut stream, patience.close) => {}
+                () = refusal.evicted.notified() => {}
+            }
+        }
+        Asked::Nothing => {
+            tell(&mut stream, refusal.limit).await;
+            linger(&mut stream, Duration::ZERO).await;
+        }
     }
     None
 }
@@ -126,21 +133,29 @@ fn target_of(line: &[u8]) -> Option<&str> {
     target.split('?').next()
 }
 
-/// Answers, and waits for a moment that the client closes, taking what it still sends.
-async fn tell<S>(stream: &mut S, limit: &'static str, linger: Duration)
+/// Answers, and has nothing more to say.
+async fn tell<S>(stream: &mut S, limit: &'static str)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let answer = written(HttpError::at_capacity(limit));
-    // A client that is gone needs no answer.
-    let _ = timeout(linger, async {
+    // A client that is gone needs no answer, and a socket on which nothing was sent yet has room for this one.
+    let _ = timeout(HURRY, async {
         stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await?;
-        let mut rest = [0; 4096];
-        while stream.read(&mut rest).await? > 0 {}
-        io::Result::Ok(())
+        stream.shutdown().await
     })
     .await;
+}
+
+/// Takes what the client has sent, and for so long what it still sends, until it closes.
+async fn linger<S>(stream: &mut S, time: Duration)
+where
+    S: AsyncRead + Unpin,
+{
+    let mut rest = [0; 4096];
+    let closed = async { while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
+    // Either way it is closed now.
+    let _ = timeout(time, closed).await;
 }
 
 /// An error as bytes of HTTP: at a limit there is nothing but the socket.
