@@ -41,6 +41,8 @@ pub struct Ingest {
     waiting: Arc<Semaphore>,
     /// A permit for each byte.
     bodies: Arc<Semaphore>,
+    /// What was logged.
+    fault: Mutex<Option<Unavailable>>,
 }
 
 impl Ingest {
@@ -61,6 +63,7 @@ impl Ingest {
             turn: Arc::new(tokio::sync::Mutex::new(Pace::new(Instant::now()))),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             bodies: Arc::new(Semaphore::new(MAX_HELD_BYTES)),
+            fault: Mutex::default(),
         }
     }
 
@@ -96,12 +99,26 @@ impl Ingest {
             result
         });
         match insert.await {
-            Ok(Ok(ids)) => Ok(ids),
+            Ok(Ok(ids)) => {
+                *self.fault.lock() = None;
+                Ok(ids)
+            }
             Ok(Err(IngestError::Invalid(message))) => Err(invalid(message)),
             Ok(Err(IngestError::Unavailable(reason))) => {
-                Err(HttpError::unavailable(public(&reason)))
+                let answer = HttpError::unavailable(reason.public_message());
+                self.tell(reason);
+                Err(answer)
             }
             Err(_) => Err(aborted()),
+        }
+    }
+
+    /// Logs why rows can't be written, once for as long as it stays so. Waiting for a lock is no fault.
+    fn tell(&self, reason: Unavailable) {
+        let mut told = self.fault.lock();
+        if matches!(reason, Unavailable::Broken { .. }) && told.as_ref() != Some(&reason) {
+            tracing::warn!("rows that come by HTTP can't be written: {reason}");
+            *told = Some(reason);
         }
     }
 }
@@ -148,19 +165,6 @@ async fn parsed(schema: &Arc<Schema>, body: Body) -> Result<Vec<NewRow>, HttpErr
 fn aborted() -> HttpError {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
     HttpError::new(status, "internal", "the write was aborted")
-}
-
-/// In words for clients, who need not know where the file is.
-fn public(reason: &Unavailable) -> &'static str {
-    match reason {
-        Unavailable::NoFile(_) | Unavailable::Empty(_) | Unavailable::NoTable(_) => {
-            "the table does not exist yet"
-        }
-        Unavailable::Busy(_) => "the database is locked by another process",
-        Unavailable::Broken { .. } => {
-            "the database can't be written; the daemon's log and /readyz may say more"
-        }
-    }
 }
 
 fn invalid(message: String) -> HttpError {

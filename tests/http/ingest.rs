@@ -331,3 +331,27 @@ fn ingest_without_a_table_is_refused_until_it_is_there() {
     walcast.wait_until_ready();
     assert_eq!(walcast.post(STOCK_EVENTS, &json!({"ts": "a"})).status, 201);
 }
+
+#[test]
+fn why_rows_can_not_be_written_is_logged_once_and_told_without_paths() {
+    let walcast = Daemon::on_new_file()
+        .toml("[feeds.remediation]\ningest = true\n[feeds.broken]\ningest = true\n")
+        .with_tables(&format!(
+            "{STOCK_SCHEMA}; CREATE TABLE broken(id INTEGER PRIMARY KEY, t TEXT)"
+        ))
+        .start();
+    // A function that only its own writer has.
+    walcast.database().execute(
+        "CREATE TRIGGER own AFTER INSERT ON broken BEGIN SELECT its_own_function(NEW.t); END",
+    );
+    for _ in 0..3 {
+        let response = walcast.post("/api/feeds/broken/events", &json!({"t": "a"}));
+        assert_eq!(response.status, 503, "{}", response.text());
+        let directory = walcast.directory().display().to_string();
+        assert!(!response.text().contains(&directory), "{}", response.text());
+    }
+    let told = walcast.log().matches("its_own_function").count();
+    assert_eq!(told, 1, "{}", walcast.log());
+    assert_eq!(walcast.database().number("SELECT count(*) FROM broken"), 0);
+    assert_eq!(walcast.post(STOCK_EVENTS, &json!({"ts": "a"})).status, 201);
+}
