@@ -337,6 +337,7 @@ impl CatchUp {
             feed: Arc::clone(session.feed()),
             filter: Arc::clone(session.filter()),
             last,
+            committed: (session.generation(), session.position()),
             found: None,
         };
         let far = session.feed().head().0 > NEAR;
@@ -368,6 +369,8 @@ struct BoundsRead {
     feed: Arc<Feed>,
     filter: Arc<Filter>,
     last: Option<u32>,
+    /// The history the subscriber is in, and up to where rows were committed before it came.
+    committed: (u64, Cursor),
     /// What is known after the first step.
     found: Option<(Bounds, LastRows)>,
 }
@@ -378,6 +381,10 @@ impl BoundsRead {
         let (feed, filter) = (&self.feed, &self.filter);
         let Some((bounds, last)) = &mut self.found else {
             let mut bounds = Bounds::of(feed, feed.standing());
+            let (generation, committed) = self.committed;
+            if bounds.generation == generation {
+                bounds.head = bounds.head.max(committed);
+            }
             let is_there = reader.with_feed(feed, |open| match open {
                 Some((connection, rows)) => bounds.read(connection, rows).map(|()| true),
                 None => Ok(false),

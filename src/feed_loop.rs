@@ -285,8 +285,12 @@ impl FeedLoop {
         if self.is_unfinished() {
             self.hub.keep_waiting(waiting);
         } else {
+            // A look that failed has forgotten what it saw before.
+            let database = self.database.as_ref();
+            let seen = database.is_none_or(|database| database.data_version.is_some());
             for waiter in waiting {
-                let _ = waiter.send(());
+                // Who asked may be gone.
+                let _ = waiter.send(seen);
             }
         }
         self.save(now);

@@ -31,7 +31,7 @@ pub struct Hub {
     pub feeds: Vec<Arc<Feed>>,
     wake: Arc<Wake>,
     listeners: OnceLock<Vec<Listener>>,
-    sync: Mutex<Vec<oneshot::Sender<()>>>,
+    sync: Mutex<Vec<oneshot::Sender<bool>>>,
     health: Mutex<Health>,
     /// For the opening line and `/api/feeds`; empty while no file is open.
     journal_mode: Mutex<String>,
@@ -46,8 +46,8 @@ struct Health {
     failing: Option<(Instant, String)>,
 }
 
-/// A read that was needed may fail for so long before the daemon counts as not ready.
-const READ_PATIENCE: Duration = Duration::from_secs(5);
+/// A read that was needed may fail for so long before the daemon counts as not ready, and whoever waits for it is told.
+pub const READ_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Hub {
     pub fn new(feeds: Vec<FeedConfig>, limits: &Limits, wake: Arc<Wake>) -> Hub {
@@ -98,20 +98,22 @@ impl Hub {
     }
 
     /// Resolves when the feed loop has seen every commit that returned before the call, or after a quarter of a second.
-    pub async fn caught_up(&self) {
+    /// Says whether it has.
+    pub async fn caught_up(&self) -> bool {
         let (sender, receiver) = oneshot::channel();
         self.sync.lock().push(sender);
         self.wake.signal(Wakes::SYNC);
-        let _ = tokio::time::timeout(SYNC_PATIENCE, receiver).await;
+        let answer = tokio::time::timeout(SYNC_PATIENCE, receiver).await;
+        matches!(answer, Ok(Ok(true)))
     }
 
-    /// Those who wait in [`caught_up`](Self::caught_up); to be answered after the next look.
-    pub fn take_waiting(&self) -> Vec<oneshot::Sender<()>> {
+    /// Those who wait in [`caught_up`](Self::caught_up); to be told after the next look whether it saw everything.
+    pub fn take_waiting(&self) -> Vec<oneshot::Sender<bool>> {
         std::mem::take(&mut *self.sync.lock())
     }
 
     /// Puts back those who can't be answered yet.
-    pub fn keep_waiting(&self, waiting: Vec<oneshot::Sender<()>>) {
+    pub fn keep_waiting(&self, waiting: Vec<oneshot::Sender<bool>>) {
         self.sync.lock().extend(waiting);
     }
 

@@ -50,6 +50,8 @@ pub enum Step {
     Wait,
     /// There is no table to go on with: look again when that changes.
     WaitForTable,
+    /// The log has not come to where this subscriber begins: look again when it moves.
+    WaitForHead,
     Close(CloseCode),
 }
 
@@ -119,6 +121,12 @@ impl Session {
             replayed_to: Cursor::MIN,
             started: Instant::now(),
         })
+    }
+
+    /// Rows up to here were committed before it came, although the log does not have them yet.
+    pub fn above(mut self, committed: Option<Cursor>) -> Session {
+        self.position = self.position.max(committed.unwrap_or(Cursor::MIN));
+        self
     }
 
     /// Reads for it are taken in turn with others of this client. Without a word it is a client of its own.
@@ -200,13 +208,18 @@ impl Session {
             Phase::Opening => Step::AskBounds,
             _ if self.position < self.table_until(view) => Step::ReadPage,
             _ if self.position < view.head => self.rows(view),
+            // Of what was there when it came, the log has not seen all.
+            Phase::CatchUp if self.position < self.replayed_to => Step::WaitForHead,
             Phase::CatchUp => {
                 self.phase = Phase::Live;
                 match self.is_resumable() {
-                    true => Step::Say(Control::Live { id: view.head }),
-                    false => Step::Wait,
+                    true => Step::Say(Control::Live {
+                        id: view.head.max(self.position),
+                    }),
+                    false => self.next(view),
                 }
             }
+            Phase::Live if self.position > view.head => Step::WaitForHead,
             Phase::Live => Step::Wait,
         }
     }
@@ -263,6 +276,8 @@ impl Session {
             self.generation = view.generation;
             self.phase = Phase::Opening;
             self.starts_over = true;
+            // What it had is of the other history.
+            self.position = Cursor::MIN;
             return self.next(view);
         }
         if self.from_nothing {

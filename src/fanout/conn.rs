@@ -103,7 +103,7 @@ pub enum Place {
     Reading,
     /// A read failed; it is tried again at the next tick.
     Retry,
-    /// There is no table to go on with.
+    /// There is no table to go on with, or the log has not come to where it begins.
     Away,
     /// The close frame was sent; waits for the peer's.
     Closing,
@@ -129,6 +129,8 @@ pub struct Conn {
     /// Since when the socket has accepted no byte although there were some.
     pub stalled_since: Option<Instant>,
     pub closing_since: Option<Instant>,
+    /// Since when reads for it have failed.
+    pub failing_since: Option<Instant>,
     /// Bytes the kernel held when the stall began or was last looked at.
     unsent: usize,
     /// Bytes that came after the close frame was sent.
@@ -178,6 +180,7 @@ impl Conn {
             last_heard: now,
             stalled_since: None,
             closing_since: None,
+            failing_since: None,
             unsent: 0,
             discarded: 0,
             peer_closed: false,

@@ -53,6 +53,8 @@ pub struct Shard {
     stalled: HashSet<usize>,
     closing: HashSet<usize>,
     retry: Vec<ConnId>,
+    /// When it was last said that reads fail.
+    complained: Option<Instant>,
     serial: u64,
     draining: Option<usize>,
     /// One of the shards tidies up for all.
@@ -64,6 +66,8 @@ pub struct Shard {
 struct Watched {
     view: View,
     cohorts: HashMap<FilterId, Cohort>,
+    /// Those who begin above the view's head, and so stand in no cohort yet.
+    ahead: Vec<ConnId>,
     /// The youngest filter a cohort was ever made for.
     youngest: FilterId,
 }
@@ -106,6 +110,7 @@ impl Shard {
             .map(|feed| Watched {
                 view: feed.view(),
                 cohorts: HashMap::new(),
+                ahead: Vec::new(),
                 youngest: FilterId::NONE,
             })
             .collect();
@@ -124,6 +129,7 @@ impl Shard {
             stalled: HashSet::new(),
             closing: HashSet::new(),
             retry: Vec::new(),
+            complained: None,
             serial: 0,
             draining: None,
             tidies,

@@ -27,21 +27,26 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use warp::Rejection;
 use warp::path::FullPath;
 
 use crate::asker::Client;
 use crate::catchup::CatchUp;
+use crate::change::Cursor;
 use crate::config::HistoryLimits;
 use crate::fanout::Fanout;
 use crate::hub::{Absence, Cause, Feed, Hub, Listener, Presence, TooManyValues};
 use crate::metrics::Metrics;
+use crate::sqlite::glimpse;
 use answers::Answers;
 use clock::Clock;
 use error::HttpError;
 use histories::Histories;
 use limits::{Connections, Ticket};
+
+/// Looks at where a table ends that run at once. Each opens a connection.
+const CONCURRENT_GLIMPSES: usize = 2;
 
 /// What handlers work with.
 pub struct App {
@@ -64,6 +69,8 @@ pub struct App {
     /// How long such a request may wait for its turn, and then look for its rows.
     history_wait: Duration,
     history_time: Duration,
+    /// Turns to look where a table ends.
+    glimpses: Semaphore,
     /// How many streams of server-sent events there ever were.
     streams: AtomicU64,
     paths: Paths,
@@ -114,6 +121,7 @@ impl App {
             histories,
             history_wait: parts.history.wait,
             history_time: parts.history.time,
+            glimpses: Semaphore::new(CONCURRENT_GLIMPSES),
             streams: AtomicU64::new(0),
             paths,
         })
@@ -175,6 +183,20 @@ fn refuse_unfit(feed: &Feed) -> Result<(), HttpError> {
         }) => Err(HttpError::unavailable(&*message)),
         _ => Ok(()),
     }
+}
+
+/// Waits until the feed loop has seen what was committed up to now. Where that takes too long, for it reads a huge
+/// transaction or somebody holds the file: up to which id rows were committed, as far as can be told.
+async fn committed_before(app: &App, feed: &Arc<Feed>) -> Option<Cursor> {
+    if app.hub.caught_up().await {
+        return None;
+    }
+    let schema = feed.schema()?;
+    let path = app.catchup.pool.path().to_owned();
+    let _turn = app.glimpses.acquire().await.ok()?;
+    let read = tokio::task::spawn_blocking(move || glimpse::highest(&path, &schema.table));
+    // A panic there has been logged; the feed's own head serves as well.
+    read.await.ok().flatten().map(Cursor)
 }
 
 /// Refuses a filter for which there is no room.

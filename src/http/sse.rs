@@ -18,10 +18,12 @@ use crate::change::{Block, Cursor, Epoch};
 use crate::http::clock::Clock;
 use crate::http::error::HttpError;
 use crate::http::limits::Ticket;
-use crate::http::{App, Peer, query, refuse_unfit, too_many_values};
+use crate::http::{App, Peer, committed_before, query, refuse_unfit, too_many_values};
+use crate::hub::READ_PATIENCE;
 use crate::metrics::Counted;
 use crate::protocol::{Control, HEARTBEAT_SECS, payload, reconnect_after};
 use crate::session::{Batch, BatchLimits, Session, Step};
+use crate::sqlite::open::Unavailable;
 
 /// Rows that are put into one chunk.
 const BATCH: BatchLimits = BatchLimits {
@@ -65,11 +67,11 @@ async fn open(
     if *app.draining.borrow() {
         return Err(HttpError::unavailable("the daemon is shutting down"));
     }
-    app.hub.caught_up().await;
+    let committed = committed_before(&app, &feed).await;
     // Asked first: should the history change between the two, the client comes back with the older one and is told.
     let epoch = feed.standing().epoch;
     let session = Session::begin(&feed, request).map_err(too_many_values)?;
-    let session = session.on_behalf_of(peer.client);
+    let session = session.on_behalf_of(peer.client).above(committed);
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     let counted = (Counted::in_gauge(&app.metrics.sse_connections), peer.ticket);
     let clock = peer.clock;
@@ -81,6 +83,7 @@ async fn open(
         serial: app.streams.fetch_add(1, Ordering::Relaxed),
         sender,
         quiet_since: Instant::now(),
+        failing_since: None,
         app,
         clock,
         _counted: counted,
@@ -124,6 +127,8 @@ struct SseStream {
     sender: mpsc::Sender<Bytes>,
     /// When something was last sent.
     quiet_since: Instant,
+    /// Since when reads for it have failed.
+    failing_since: Option<Instant>,
     app: Arc<App>,
     /// Of the connection, whose end hyper does not see behind a further request.
     clock: Arc<Clock>,
@@ -181,7 +186,7 @@ impl SseStream {
             },
             Step::ReadPage => self.send_page().await,
             Step::AskBounds => self.open_session().await,
-            Step::Wait | Step::WaitForTable => self.wait().await,
+            Step::Wait | Step::WaitForTable | Step::WaitForHead => self.wait().await,
             Step::Close(_) => Err(Ended),
         }
     }
@@ -247,10 +252,14 @@ impl SseStream {
         });
         match self.beside_comments(receiver).await? {
             Ok(Ok((page, generation))) => {
+                self.failing_since = None;
                 Ok(Some(page).filter(|page| self.session.accepts(page, generation)))
             }
             Ok(Err(PageError::Pruned | PageError::FilterGone)) => Err(Ended),
-            _ => self.try_later().await.map(|()| None),
+            Ok(Err(PageError::Unavailable(reason))) => {
+                self.try_later(Some(&reason)).await.map(|()| None)
+            }
+            Err(_) => self.try_later(None).await.map(|()| None),
         }
     }
 
@@ -264,7 +273,8 @@ impl SseStream {
                 Some(control) => self.say(&control).await,
                 None => Ok(()),
             },
-            _ => self.try_later().await,
+            Ok(Err(reason)) => self.try_later(Some(&reason)).await,
+            Err(_) => self.try_later(None).await,
         }
     }
 
@@ -277,7 +287,14 @@ impl SseStream {
         }
     }
 
-    async fn try_later(&mut self) -> Result<(), Ended> {
+    /// Waits before a read is tried again. Where reads have failed for long, and not for a lock, the stream ends: the
+    /// client comes back, and is refused where that says more.
+    async fn try_later(&mut self, reason: Option<&Unavailable>) -> Result<(), Ended> {
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        let passes = matches!(reason, None | Some(Unavailable::Busy(_)));
+        if !passes && since.elapsed() >= READ_PATIENCE {
+            return Err(Ended);
+        }
         self.beside_comments(tokio::time::sleep(RETRY)).await
     }
 

@@ -17,7 +17,7 @@ use warp::reply::{Reply, Response};
 use crate::fanout::Stream;
 use crate::http::clock::Watched;
 use crate::http::error::HttpError;
-use crate::http::{App, Peer, feed_at, query, refuse_unfit, too_many_values};
+use crate::http::{App, Peer, committed_before, feed_at, query, refuse_unfit, too_many_values};
 use crate::hub::Feed;
 use crate::metrics::Counted;
 use crate::session::Session;
@@ -74,9 +74,9 @@ async fn accept(
     }
     // What was committed before this request is history to the subscriber, what comes after it is news. Both are
     // certain only when the feed loop has seen everything up to now.
-    app.hub.caught_up().await;
+    let committed = committed_before(app, &feed).await;
     let session = Session::begin(&feed, request).map_err(too_many_values)?;
-    let session = session.on_behalf_of(peer.client);
+    let session = session.on_behalf_of(peer.client).above(committed);
     let app = Arc::clone(app);
     tokio::spawn(async move {
         match on_upgrade.await {

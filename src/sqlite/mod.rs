@@ -5,6 +5,7 @@ pub mod companions;
 pub mod creation;
 pub mod deadline;
 pub mod encode;
+pub mod glimpse;
 pub mod identity;
 pub mod journal;
 pub mod kept;

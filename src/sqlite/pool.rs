@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,6 +137,11 @@ impl Queue {
 }
 
 impl ReadPool {
+    /// The database it reads.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
     /// At most `threads` reads run at once, half of them searches, and no more of these than half the cores: live rows
     /// come first. More wait their turn; `waiting` counts them.
     /// Connections are closed when `openings` says so.

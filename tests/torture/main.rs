@@ -22,5 +22,6 @@ mod scale;
 mod schemas;
 mod soak;
 mod standstill;
+mod subscriptions;
 mod talkers;
 mod terminal;

@@ -218,7 +218,7 @@ impl<'a> Tail<'a> {
                 Step::TakeRows => self.take_rows()?,
                 Step::ReadPage => self.read_page()?,
                 Step::AskBounds => self.ask_bounds()?,
-                Step::Wait | Step::WaitForTable => {
+                Step::Wait | Step::WaitForTable | Step::WaitForHead => {
                     // An idle connection would only keep a writer from being the last to close.
                     self.reader = None;
                     Some(LOOK)

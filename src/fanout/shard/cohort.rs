@@ -35,8 +35,19 @@ impl Shard {
             .cloned()
             .collect();
         self.take_fresh(feed, head, &fresh);
+        self.look_ahead(feed);
         if refreshed.presence_changed {
             self.tell_presence(feed);
+        }
+    }
+
+    /// Who began above the head looks whether the log has come to where it stands.
+    fn look_ahead(&mut self, feed: usize) {
+        for id in std::mem::take(&mut self.feeds[feed].ahead) {
+            if self.is(id) && self.conns[id.slot].place == Place::Away {
+                self.conns[id.slot].place = Place::Behind;
+                self.ready.push(id);
+            }
         }
     }
 

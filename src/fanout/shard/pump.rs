@@ -8,6 +8,7 @@ use crate::catchup::{Bounds, PageError, PageResult};
 use crate::change::Block;
 use crate::fanout::conn::{Conn, Place, Sent, Wrote};
 use crate::fanout::{Command, ConnId};
+use crate::hub::READ_PATIENCE;
 use crate::protocol::CloseCode;
 use crate::session::{Batch, BatchLimits, Step};
 use crate::sqlite::open::Unavailable;
@@ -89,6 +90,11 @@ impl Shard {
                 conn.place = Place::Away;
                 false
             }
+            Step::WaitForHead => {
+                conn.place = Place::Away;
+                self.feeds[feed].ahead.push(id);
+                false
+            }
             Step::Close(code) => {
                 self.close(slot, code);
                 false
@@ -161,6 +167,7 @@ impl Shard {
         };
         match result {
             Ok((page, generation)) => {
+                conn.failing_since = None;
                 if conn.session.accepts(&page, generation) {
                     conn.page = Some(page);
                 }
@@ -179,6 +186,7 @@ impl Shard {
         };
         match result {
             Ok(bounds) => {
+                conn.failing_since = None;
                 // The head in the bounds may be news to this shard.
                 let feed = conn.session.feed().index;
                 self.feed_moved(feed);
@@ -196,7 +204,22 @@ impl Shard {
 
     pub(super) fn try_later(&mut self, id: ConnId, reason: &Unavailable) {
         tracing::debug!("a catch-up read is tried again: {reason}");
-        self.conns[id.slot].place = Place::Retry;
+        let now = Instant::now();
+        let conn = &mut self.conns[id.slot];
+        let since = *conn.failing_since.get_or_insert(now);
+        // A lock passes by itself; anything else a client is told rather than left waiting for ever.
+        if !matches!(reason, Unavailable::Busy(_)) && now - since >= READ_PATIENCE {
+            let long_ago = |at: Instant| now - at >= READ_PATIENCE;
+            if self.complained.is_none_or(long_ago) {
+                let feed = &conn.session.feed().config.name;
+                tracing::warn!(
+                    "feed {feed}: rows can't be read for subscribers that catch up, who are sent away: {reason}"
+                );
+                self.complained = Some(now);
+            }
+            return self.close(id.slot, CloseCode::TryAgainLater);
+        }
+        conn.place = Place::Retry;
         self.retry.push(id);
     }
 }
