@@ -100,6 +100,7 @@ fn block(after: i64, rows: i64) -> Block {
             ..Matches::default()
         }),
         read_at: Instant::now(),
+        handover: Default::default(),
     }
 }
 

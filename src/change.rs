@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde::{Serialize, Serializer};
@@ -84,6 +85,37 @@ pub struct Block {
     pub matches: Option<Matches>,
     /// When the first row was read: the start of `walcast_broadcast_seconds`.
     pub read_at: Instant,
+    pub handover: Handover,
+}
+
+/// Who of those that hand a block's rows to sockets has done so.
+#[derive(Debug, Default)]
+pub struct Handover {
+    expected: AtomicUsize,
+    done: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+impl Handover {
+    /// So many are told of the block. Says whether they have all handed it on already; at most once of a block.
+    pub fn expect(&self, number: usize) -> bool {
+        if number == 0 {
+            self.is_over.store(true, Ordering::SeqCst);
+        }
+        self.expected.store(number, Ordering::SeqCst);
+        self.ends(self.done.load(Ordering::SeqCst))
+    }
+
+    /// One has handed it on. Says whether it was the last.
+    pub fn done(&self) -> bool {
+        let done = self.done.fetch_add(1, Ordering::SeqCst) + 1;
+        self.ends(done)
+    }
+
+    fn ends(&self, done: usize) -> bool {
+        let expected = self.expected.load(Ordering::SeqCst);
+        expected > 0 && done >= expected && !self.is_over.swap(true, Ordering::SeqCst)
+    }
 }
 
 /// What the filters known when a block was read take of it.
@@ -104,6 +136,7 @@ impl Block {
             entries: Vec::new(),
             matches: None,
             read_at: Instant::now(),
+            handover: Handover::default(),
         }
     }
 
@@ -197,6 +230,16 @@ mod tests {
     }
 
     #[test]
+    fn a_block_is_handed_on_once_by_all_who_were_told_of_it() {
+        let told = Handover::default();
+        assert!(!told.expect(2) && !told.done() && told.done() && !told.done());
+        let early = Handover::default();
+        assert!(!early.done() && early.expect(1) && !early.expect(1));
+        let nobody = Handover::default();
+        assert!(!nobody.expect(0) && !nobody.done() && !nobody.expect(1));
+    }
+
+    #[test]
     fn a_selection_starts_above_the_position() {
         let block = Block {
             after: Cursor(0),
@@ -212,6 +255,7 @@ mod tests {
                 rows: HashMap::from([(FilterId(2), vec![0, 2])]),
             }),
             read_at: Instant::now(),
+            handover: Handover::default(),
         };
         assert_eq!(block.selection(FilterId::NONE, Cursor(4)).len(), 2);
         let filtered = block.selection(FilterId(2), Cursor(2));

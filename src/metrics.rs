@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::change::Block;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -199,6 +200,14 @@ impl Metrics {
         }
         for reason in CONNECTION_ERRORS {
             self.connection_errors.with_label_values(&[reason]);
+        }
+    }
+
+    /// A block's rows were handed to the last socket.
+    pub fn handed_on(&self, block: &Block) {
+        if !block.entries.is_empty() {
+            self.broadcast
+                .observe(block.read_at.elapsed().as_secs_f64());
         }
     }
 

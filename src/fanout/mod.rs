@@ -36,6 +36,7 @@ pub struct Context {
 /// All shards; connections are handed over here.
 pub struct Fanout {
     lanes: Vec<Lane>,
+    context: Arc<Context>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -77,13 +78,14 @@ impl Fanout {
         }
         Ok(Fanout {
             lanes,
+            context,
             threads: Mutex::new(threads),
         })
     }
 
     /// Serves or wakes the shards when a feed's log moved.
     pub fn listener(&self) -> Listener {
-        let lanes = self.lanes.clone();
+        let (lanes, context) = (self.lanes.clone(), Arc::clone(&self.context));
         Box::new(move |feed| {
             let loads = lanes.iter().map(|lane| lane.mailbox.subscribers(feed));
             let mut busy: Vec<(&Lane, usize)> = lanes.iter().zip(loads).collect();
@@ -92,6 +94,11 @@ impl Fanout {
             }
             // Nobody there to be told; who comes later takes the log as it is then.
             busy.retain(|(_, load)| *load > 0);
+            if let Some(block) = context.hub.feeds[feed].newest()
+                && block.handover.expect(busy.len())
+            {
+                context.metrics.handed_on(&block);
+            }
             let total: usize = busy.iter().map(|(_, load)| load).sum();
             // The others begin while this thread serves the last one.
             let own = if total <= HANDFUL {

@@ -125,6 +125,11 @@ impl Feed {
         self.log.lock().schema.clone()
     }
 
+    /// The block that was published last, while the log holds it.
+    pub fn newest(&self) -> Option<Arc<Block>> {
+        self.log.lock().blocks.back().cloned()
+    }
+
     pub fn subscribers(&self) -> usize {
         self.subscribers.load(Ordering::Relaxed)
     }
@@ -320,6 +325,7 @@ mod tests {
             entries,
             matches: Some(Default::default()),
             read_at: Instant::now(),
+            handover: Default::default(),
         }
     }
 

@@ -172,6 +172,7 @@ mod tests {
                 rows: HashMap::from([(FilterId(1), (0..ids.len() as u32).step_by(2).collect())]),
             }),
             read_at: Instant::now(),
+            handover: Default::default(),
         })
     }
 

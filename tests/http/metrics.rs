@@ -78,3 +78,28 @@ fn metrics_count_what_happens() {
     let reads = walcast.metric(r#"walcast_catchup_reads_total{feed="remediation"}"#);
     assert!(reads >= 1.0, "{reads}");
 }
+
+#[test]
+fn a_row_is_late_for_its_last_subscriber_and_not_for_who_comes_after_it() {
+    let walcast = Daemon::start_new();
+    let handed_on = || walcast.metric("walcast_broadcast_seconds_count");
+    walcast.fill(3);
+    let mut first = walcast.subscribe_live();
+    assert_eq!(handed_on(), 0.0, "nobody was there to be late for");
+    // Over all threads that serve sockets.
+    let mut others: Vec<_> = (0..20).map(|_| walcast.subscribe_live()).collect();
+    for expected in 1..=3 {
+        let id = walcast.database().insert("live");
+        for subscriber in others.iter_mut().chain([&mut first]) {
+            assert_eq!(subscriber.next_row()["id"], id);
+        }
+        wait_until("the row was handed on once", || {
+            handed_on() == f64::from(expected)
+        });
+    }
+    let late: Vec<_> = (0..5)
+        .map(|_| walcast.subscribe("since=earliest"))
+        .collect();
+    drop(late);
+    assert_eq!(handed_on(), 3.0);
+}

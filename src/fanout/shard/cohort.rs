@@ -63,12 +63,8 @@ impl Shard {
     }
 
     pub(super) fn observe_broadcast(&self, fresh: &[Arc<Block>]) {
-        let rows = fresh.iter().filter(|block| !block.entries.is_empty());
-        for block in rows {
-            self.context
-                .metrics
-                .broadcast
-                .observe(block.read_at.elapsed().as_secs_f64());
+        for block in fresh.iter().filter(|block| block.handover.done()) {
+            self.context.metrics.handed_on(block);
         }
     }
 

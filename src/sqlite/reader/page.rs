@@ -95,6 +95,7 @@ impl Page {
             entries: self.entries,
             matches,
             read_at: self.read_at,
+            handover: Default::default(),
         }
     }
 }
