@@ -46,8 +46,11 @@ fn metrics_count_what_happens() {
     let feed = |name: &str| walcast.metric(&format!("{name}{{feed=\"remediation\"}}"));
     let mut plain = walcast.subscribe("");
     let mut sse = walcast.event_source(STOCK_SSE, &[]);
-    assert_eq!(walcast.metric("walcast_ws_connections_active"), 1.0);
-    assert_eq!(walcast.metric("walcast_sse_connections_active"), 1.0);
+    // A socket is handed over once the answer to its handshake is out.
+    wait_until("both are connected", || {
+        walcast.metric("walcast_ws_connections_active") == 1.0
+            && walcast.metric("walcast_sse_connections_active") == 1.0
+    });
     assert_eq!(feed("walcast_feed_subscribers"), 2.0);
     walcast.database().insert("one");
     walcast.database().insert("two");
