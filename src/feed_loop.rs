@@ -238,7 +238,8 @@ impl FeedLoop {
         let save = self.feeds.iter().filter_map(Tracked::next_save).min();
         let unfinished = self.is_unfinished().then_some(now);
         let open = self.database.is_none().then_some(self.next_open);
-        [save, self.next_look, unfinished, open]
+        let check = self.is_unheard().then_some(self.next_check);
+        [save, self.next_look, unfinished, open, check]
             .into_iter()
             .flatten()
             .fold(self.next_poll, Instant::min)
@@ -259,8 +260,7 @@ impl FeedLoop {
         if poll {
             self.next_poll = now + self.config.limits.poll_interval;
         }
-        // While commits are asked for, no event tells of another file in place of this.
-        let unheard = self.moderation.is_asking() && now >= self.next_check;
+        let unheard = self.is_unheard() && now >= self.next_check;
         if poll || unheard || wakes.contains(Wakes::REPLACED) {
             self.next_check = now + CHECK_EVERY;
             if now >= self.next_watch || wakes.contains(Wakes::REPLACED) {
@@ -298,6 +298,11 @@ impl FeedLoop {
             self.next_fresh_read = now + FRESH_READ_EVERY;
             self.fresh_read();
         }
+    }
+
+    /// Whether no event would tell of another file in place of this: none are to be had, or commits are asked for.
+    fn is_unheard(&self) -> bool {
+        self.moderation.is_asking() || self.watcher.is_none()
     }
 
     /// Whether the last look left rows unread.

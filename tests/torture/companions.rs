@@ -212,3 +212,20 @@ fn the_last_to_close_tidies_up() {
     }
     assert_eq!(database.rows().len(), 20);
 }
+
+#[test]
+fn what_happens_to_the_file_is_noticed_however_rarely_is_polled() {
+    let directory = directory();
+    let walcast = Daemon::on(directory.path())
+        .without_file_events()
+        .without_poll()
+        .start();
+    let database = walcast.database();
+    database.insert_many(5);
+    remove(&database, &["-wal", "-shm"]);
+    walcast.wait_for_log(OPENED_ANEW);
+    let other = Database::at(directory.path().join("other.db"));
+    other.execute(include_str!("../../schema.sql"));
+    fs::rename(other.path(), database.path()).unwrap();
+    walcast.wait_for_log("was replaced by another file");
+}
