@@ -18,9 +18,9 @@ pub struct PageLimits {
 /// Bytes of texts and blobs that are read for one page, however little of them leaves: a millisecond's worth.
 const MAX_READ: usize = 1 << 20;
 /// How long a page may take, so that no checkpoint waits for it; on a slow disk a row may take a while.
-const MAX_TIME: Duration = Duration::from_millis(10);
+const MAX_TIME: Duration = Duration::from_millis(12);
 /// Between two looks at the clock, so many rows.
-const ROWS_A_LOOK: usize = 32;
+const ROWS_A_LOOK: usize = 64;
 
 /// A block in the making.
 pub(super) struct Page {
