@@ -20,28 +20,36 @@ pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 pub struct Cursor(pub i64);
 
 impl Cursor {
-    /// Below every id there can be.
+    /// Before every row, also one with the lowest id there can be. Shown as 0.
     pub const MIN: Cursor = Cursor(i64::MIN);
 
     /// The position just below the row with this id.
     pub fn before(id: i64) -> Cursor {
         Cursor(id.saturating_sub(1))
     }
+
+    fn shown(self) -> i64 {
+        match self {
+            Cursor::MIN => 0,
+            Cursor(id) => id,
+        }
+    }
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.shown().fmt(f)
     }
 }
 
 /// A JSON number where JavaScript can hold it, else a string.
 impl Serialize for Cursor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0.unsigned_abs() <= MAX_SAFE_INTEGER as u64 {
-            serializer.serialize_i64(self.0)
+        let shown = self.shown();
+        if shown.unsigned_abs() <= MAX_SAFE_INTEGER as u64 {
+            serializer.serialize_i64(shown)
         } else {
-            serializer.collect_str(&self.0)
+            serializer.collect_str(&shown)
         }
     }
 }
@@ -154,7 +162,10 @@ impl Block {
 
     /// Index of the first entry above `position`.
     pub fn first_above(&self, position: Cursor) -> usize {
-        self.entries.partition_point(|entry| entry.id <= position.0)
+        match position {
+            Cursor::MIN => 0,
+            Cursor(id) => self.entries.partition_point(|entry| entry.id <= id),
+        }
     }
 
     /// The bytes of entry `index`.
@@ -226,7 +237,8 @@ mod tests {
         assert_eq!(json(MAX_SAFE_INTEGER), "9007199254740991");
         assert_eq!(json(MAX_SAFE_INTEGER + 1), "\"9007199254740992\"");
         assert_eq!(json(-MAX_SAFE_INTEGER), "-9007199254740991");
-        assert_eq!(json(i64::MIN), "\"-9223372036854775808\"");
+        assert_eq!(json(i64::MIN + 1), "\"-9223372036854775807\"");
+        assert_eq!(json(i64::MIN), "0", "before every row");
     }
 
     #[test]

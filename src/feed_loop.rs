@@ -13,16 +13,18 @@ use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::moderation::{self, Moderation};
 use crate::sqlite::creation::{Attempt, Creation, STOCK_TABLE};
-use crate::sqlite::identity::Suspicion;
 use crate::sqlite::lock_holder;
 use crate::sqlite::open::{Snapshot, Unavailable, journal_mode, open_reading, schema_version};
 use crate::sqlite::openings::Openings;
 use crate::sqlite::other_name;
 use crate::sqlite::watcher::Watcher;
-use crate::tracked::{Attached, Tracked};
+use crate::tracked::Tracked;
 use crate::wake::{Waiter, Wakes};
 
 mod database;
+mod troubles;
+
+use troubles::{Troubles, is_the_files};
 
 use database::{Apart, BUSY, Database, Standing, data_version, tops};
 
@@ -156,7 +158,9 @@ impl FeedLoop {
         }
         self.watch();
         self.open();
-        match self.feeds.iter().find_map(|feed| feed.unfit()) {
+        // One unfit table does not keep the others from being served.
+        let unfit: Option<Vec<&str>> = self.feeds.iter().map(Tracked::unfit).collect();
+        match unfit.and_then(|reasons| reasons.first().map(|reason| (*reason).to_owned())) {
             Some(reason) => Err(reason),
             None => Ok(()),
         }
@@ -189,7 +193,7 @@ impl FeedLoop {
             return Ok(());
         }
         let mut feeds = self.feeds.iter_mut();
-        feeds.try_for_each(|feed| feed.sample_to_keep(&database.connection))
+        feeds.try_for_each(|feed| feed.sample_to_keep(&database.connection, &self.hub))
     }
 
     /// Waits until something is to be done, and says what woke it.
@@ -236,10 +240,12 @@ impl FeedLoop {
 
     fn next_turn(&self, now: Instant) -> Instant {
         let save = self.feeds.iter().filter_map(Tracked::next_save).min();
+        let retry = self.feeds.iter().filter_map(Tracked::next_retry).min();
         let unfinished = self.is_unfinished().then_some(now);
         let open = self.database.is_none().then_some(self.next_open);
         let check = self.is_unheard().then_some(self.next_check);
-        [save, self.next_look, unfinished, open, check]
+        let retry = retry.filter(|_| self.database.is_some());
+        [save, retry, self.next_look, unfinished, open, check]
             .into_iter()
             .flatten()
             .fold(self.next_poll, Instant::min)
@@ -278,7 +284,10 @@ impl FeedLoop {
         }
         // The daemon's own commit is visible already.
         let expected = !waiting.is_empty() || wakes.contains(Wakes::HOOK);
-        let due = self.feeds.iter().any(|feed| feed.is_due(now));
+        let due = self
+            .feeds
+            .iter()
+            .any(|feed| feed.is_due(now) || feed.is_retry_due(now));
         if poll || expected || due || self.is_unfinished() || self.is_time_to_look(wakes, now) {
             self.look(poll, expected || due, now);
         }
@@ -346,7 +355,10 @@ impl FeedLoop {
             return;
         }
         let thorough = poll && std::mem::take(&mut self.unprobed);
-        match self.read_feeds(thorough, now) {
+        let read = self
+            .retry_feeds(now)
+            .and_then(|()| self.read_feeds(thorough, now));
+        match read {
             Ok(Found::Nothing) => {
                 self.chase.looked();
                 self.moderate(false, now);
@@ -426,9 +438,8 @@ impl FeedLoop {
                     found = Found::Commits { writes };
                 } else if !thorough {
                     // Not while there are feeds that a commit may have changed and nobody looked at.
-                    let mut due = self.feeds.iter_mut().filter(|feed| feed.is_due(now));
                     if !self.unprobed {
-                        due.try_for_each(|feed| feed.sample_to_keep(connection))?;
+                        sample(&mut self.feeds, connection, &self.hub, now)?;
                     }
                     return Ok(found);
                 }
@@ -436,26 +447,42 @@ impl FeedLoop {
             let version = schema_version(connection)?;
             if version != database.schema_version {
                 drop(snapshot);
-                for feed in &mut self.feeds {
-                    feed.attach(connection, file, &self.hub, Suspicion::Reshaped)?;
+                let mut troubles = Troubles::default();
+                for (index, feed) in self.feeds.iter_mut().enumerate() {
+                    let attached = feed.attach(connection, file, &self.hub, true);
+                    troubles.note(index, attached)?;
                 }
+                troubles.settle(&mut self.feeds, &self.hub, now)?;
                 (database.schema_version, database.probe) = (version, None);
                 continue;
             }
             let tops = match first && self.feeds.len() >= PROBED && !thorough {
-                true => Some(tops(connection, &mut database.probe, &self.feeds)?),
+                // Where one of them can't be asked, each is read for itself.
+                true => match tops(connection, &mut database.probe, &self.feeds) {
+                    Err(e) if !is_the_files(&e) => None,
+                    tops => Some(tops?),
+                },
                 false => None,
             };
+            let mut troubles = Troubles::default();
             for (index, feed) in self.feeds.iter_mut().enumerate() {
                 let moved = tops.as_ref().is_none_or(|tops| feed.has_moved(tops[index]));
                 if (first && moved) || feed.has_more() {
-                    feed.read(connection, file, &self.hub, woken)?;
+                    troubles.note(index, feed.read(connection, &self.hub, woken))?;
                 }
             }
             self.unprobed |= first && tops.is_some();
             first = false;
-            let more = publish(&mut self.feeds, connection, &self.hub, now)?;
+            let mut more = false;
+            for (index, feed) in self.feeds.iter_mut().enumerate() {
+                let published = feed.publish(connection, &self.hub, now);
+                more |= feed.has_more();
+                troubles.note(index, published)?;
+            }
             drop(snapshot);
+            if troubles.settle(&mut self.feeds, &self.hub, now)? {
+                database.probe = None;
+            }
             if !more {
                 (database.unfinished, database.data_version) = (false, moved_to);
                 return Ok(found);
@@ -464,6 +491,28 @@ impl FeedLoop {
         // What is left is read at the next turn, which comes at once.
         database.unfinished = true;
         Ok(found)
+    }
+
+    /// Tries to read the tables again that failed for themselves and whose time has come.
+    fn retry_feeds(&mut self, now: Instant) -> rusqlite::Result<()> {
+        let Some(database) = &mut self.database else {
+            return Ok(());
+        };
+        if !self.feeds.iter().any(|feed| feed.is_retry_due(now)) {
+            return Ok(());
+        }
+        // A page that is garbled on the disk may stand well in the cache, and the other way round.
+        database.connection.execute_batch("PRAGMA shrink_memory")?;
+        // What came meanwhile is to be read.
+        (database.data_version, database.probe) = (None, None);
+        let mut troubles = Troubles::default();
+        for (index, feed) in self.feeds.iter_mut().enumerate() {
+            if feed.is_retry_due(now) {
+                let attached = feed.attach(&database.connection, database.file, &self.hub, false);
+                troubles.note(index, attached)?;
+            }
+        }
+        troubles.settle(&mut self.feeds, &self.hub, now).map(drop)
     }
 
     fn recovered(&mut self) {
@@ -651,30 +700,22 @@ impl FeedLoop {
         }
         match Database::open(&self.config) {
             Ok(database) => {
-                let (connection, file) = (&database.connection, database.file);
-                let mut waiting = None;
-                for feed in &mut self.feeds {
-                    match feed.attach(connection, file, &self.hub, Suspicion::Replaced) {
-                        Ok(Attached::Open) => {}
-                        Ok(Attached::Not(reason)) => waiting = Some(reason),
-                        Err(e) => {
-                            let reason = Unavailable::from_sqlite(&e, &self.config.database);
-                            self.close_feeds(&reason);
-                            if let Unavailable::Busy(why) = &reason {
-                                self.tell_locked(why);
-                            }
-                            self.report(reason);
-                            return self.back_off();
-                        }
+                if let Err(e) = self.attach_feeds(&database) {
+                    let reason = Unavailable::from_sqlite(&e, &self.config.database);
+                    self.close_feeds(&reason);
+                    if let Unavailable::Busy(why) = &reason {
+                        self.tell_locked(why);
                     }
+                    self.report(reason);
+                    return self.back_off();
                 }
                 self.backoff = Duration::ZERO;
                 self.hub.set_journal_mode(&database.mode);
                 self.database = Some(database);
                 self.creation = None;
                 self.try_wal(Instant::now());
-                // A table that is missing or unfit has been reported by its feed; the file itself is well.
-                if waiting.is_none() {
+                // A table that is missing, unfit or broken has been reported by its feed; the file itself is well.
+                if self.feeds.iter().all(Tracked::is_open) {
                     self.recovered();
                 }
             }
@@ -701,6 +742,17 @@ impl FeedLoop {
                 self.report(reason);
             }
         }
+    }
+
+    fn attach_feeds(&mut self, database: &Database) -> rusqlite::Result<()> {
+        let mut troubles = Troubles::default();
+        for (index, feed) in self.feeds.iter_mut().enumerate() {
+            let attached = feed.attach(&database.connection, database.file, &self.hub, false);
+            troubles.note(index, attached)?;
+        }
+        troubles
+            .settle(&mut self.feeds, &self.hub, Instant::now())
+            .map(drop)
     }
 
     /// Keeps watching the right directories.
@@ -772,39 +824,41 @@ impl FeedLoop {
         if self.database.is_none() {
             return;
         }
-        let read = open_reading(&self.config.database, BUSY).and_then(|connection| {
-            let read = self
-                .feeds
-                .iter()
-                .try_for_each(|feed| feed.read_head_row(&connection));
-            read.map_err(|e| Unavailable::from_sqlite(&e, &self.config.database))
-        });
-        if let Err(reason @ Unavailable::Broken { .. }) = read {
+        if let Err(reason @ Unavailable::Broken { .. }) = self.read_head_rows() {
             self.database = None;
             self.close_feeds(&reason);
             self.report(reason);
             self.back_off();
         }
     }
+
+    /// Reads each feed's head row through a connection of its own.
+    fn read_head_rows(&mut self) -> Result<(), Unavailable> {
+        let connection = open_reading(&self.config.database, BUSY)?;
+        let mut troubles = Troubles::default();
+        let mut feeds = self.feeds.iter().enumerate();
+        let read = feeds
+            .try_for_each(|(index, feed)| troubles.note(index, feed.read_head_row(&connection)))
+            .and_then(|()| troubles.settle(&mut self.feeds, &self.hub, Instant::now()));
+        read.map(drop)
+            .map_err(|e| Unavailable::from_sqlite(&e, &self.config.database))
+    }
 }
 
-/// Publishes the pages that were read, and takes the samples that are due. Gives whether there is more to read.
-fn publish(
+/// Takes the samples that are due of feeds whose rows were all read.
+fn sample(
     feeds: &mut [Tracked],
     connection: &Connection,
     hub: &Hub,
     now: Instant,
-) -> rusqlite::Result<bool> {
-    let mut more = false;
-    for feed in feeds {
-        more |= feed.publish(hub);
-        feed.pass_ids_given(connection, hub)?;
-        feed.resample(connection)?;
-        if feed.take_is_read() && feed.is_due(now) {
-            feed.sample_to_keep(connection)?;
+) -> rusqlite::Result<()> {
+    let mut troubles = Troubles::default();
+    for (index, feed) in feeds.iter_mut().enumerate() {
+        if feed.wants_sample(now) {
+            troubles.note(index, feed.sample_to_keep(connection, hub))?;
         }
     }
-    Ok(more)
+    troubles.settle(feeds, hub, now).map(drop)
 }
 
 /// Takes the events there are, and says whether there was a write among them. What was written up to now is of the

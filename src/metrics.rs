@@ -37,6 +37,7 @@ pub struct Metrics {
     /// `kind`
     pub database_errors: IntCounterVec,
     pub epoch_changes: IntCounterVec,
+    pub rows_below_head: IntCounterVec,
 }
 
 /// From 20 µs, faster than any commit, to 5 s, slower than any promise.
@@ -45,9 +46,10 @@ const SECONDS: [f64; 16] = [
 ];
 
 /// Labels of `walcast_database_errors_total`.
-const DATABASE_ERRORS: [&str; 7] = [
+const DATABASE_ERRORS: [&str; 8] = [
     "busy",
     "corrupt",
+    "corrupt_table",
     "io",
     "not_a_database",
     "permission",
@@ -174,13 +176,24 @@ impl Metrics {
                 "Histories replaced, restored or started over.",
                 &["feed"],
             )?,
+            rows_below_head: int_counter_vec(
+                r,
+                "walcast_rows_below_head_total",
+                "Rows inserted below the head, which can't be sent.",
+                &["feed"],
+            )?,
             registry,
         }))
     }
 
     /// Makes the series of a feed exist before anything happened, so that rates and alerts have a zero to start from.
     pub fn announce_feed(&self, feed: &str) {
-        let counters = [&self.rows_read, &self.catchup_reads, &self.epoch_changes];
+        let counters = [
+            &self.rows_read,
+            &self.catchup_reads,
+            &self.epoch_changes,
+            &self.rows_below_head,
+        ];
         for counter in counters {
             counter.with_label_values(&[feed]);
         }

@@ -335,7 +335,8 @@ impl Session {
         let from_earliest = bounds.earliest.map_or(bounds.head, Cursor::before);
         let honoured = |id: Cursor| match id <= bounds.head && id >= from_earliest {
             true => (id, true),
-            false => (from_earliest, false),
+            // Before every row, as it was shown to a client when there was none.
+            false => (from_earliest, id == Cursor::MIN || id == Cursor(0)),
         };
         match self.since.as_deref() {
             Some(Since::Last(_)) if !self.greeted || self.starts_over => {
@@ -371,7 +372,7 @@ impl Session {
 
 /// A position below every row is shown as the one below the first, or as 0.
 fn lowest_shown(bounds: &Bounds) -> Cursor {
-    bounds.earliest.map_or(Cursor(0), |earliest| {
+    bounds.earliest.map_or(Cursor::MIN, |earliest| {
         Cursor::before(earliest).min(Cursor(0))
     })
 }

@@ -77,7 +77,7 @@ impl Feed {
         let log = Log {
             epoch: Epoch::new(""),
             generation: 0,
-            head: Cursor(0),
+            head: Cursor::MIN,
             presence: Presence::away(Cause::Unreadable, "the database has not been opened yet"),
             schema: None,
             blocks: VecDeque::new(),
@@ -333,6 +333,7 @@ mod tests {
     fn the_log_is_bounded_in_rows_and_in_bytes() {
         let cost = block(0, 1..=1).cost();
         for feed in [feed(5, 1 << 20), feed(1000, 5 * cost)] {
+            feed.begin(Epoch::new("e1"), Cursor(0));
             let mut view = feed.view();
             for id in 1..=20 {
                 feed.publish(block(id - 1, id..=id));
@@ -348,6 +349,7 @@ mod tests {
     #[test]
     fn a_view_follows_step_by_step() {
         let feed = feed(5, 1 << 20);
+        feed.begin(Epoch::new("e1"), Cursor(0));
         let mut view = feed.view();
         for id in 1..=12 {
             feed.publish(block(id - 1, id..=id));

@@ -41,8 +41,8 @@ impl Default for View {
         View {
             epoch: Epoch::new(""),
             generation: 0,
-            head: Cursor(0),
-            floor: Cursor(0),
+            head: Cursor::MIN,
+            floor: Cursor::MIN,
             blocks: VecDeque::new(),
             schema: None,
             presence: Presence::Open,

@@ -1,290 +1,330 @@
 //! Which history a table holds: tells a table that went on from one that was replaced, restored or started over,
 //! by rows sampled earlier.
+//!
+//! A false "another" costs subscribers a replay, a false "same" loses rows for good: where it can't be told, it is another.
+
+mod follows;
+mod sample;
 
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::Connection;
-use rusqlite::types::ValueRef;
-use serde::{Deserialize, Serialize};
 
 use crate::filter::quote_identifier;
 use crate::sqlite::open::FileId;
 use crate::sqlite::reader::fingerprint;
 use crate::sqlite::table::Table;
+use follows::follows_from_id;
+use sample::{Cell, Resampled};
+pub use sample::{SAMPLE_ROWS, Sample};
 
-/// Rows sampled; enough that a chance agreement of a whole column is out of the question.
-const SAMPLE_ROWS: usize = 16;
-/// With fewer rows left, a single column that agrees proves nothing.
-const ENOUGH_ROWS: usize = 8;
-
-/// Bytes up to which a value is fingerprinted whole; of a larger one the type, the length and its ends.
-const WHOLE: usize = 2 * END;
-/// Bytes taken from each end of a large value.
-const END: usize = 4096;
-/// Bytes above which a value is looked into in the newest sampled row alone, and there only at its beginning: to look
-/// into one SQLite reads it whole, a millisecond for each MiB. A history written past the old head differs in the newest.
-const READ: usize = 256 * 1024;
-
-/// Fingerprints of the newest rows of a table, column by column.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-pub struct Sample {
-    /// All columns but the key.
-    columns: Vec<String>,
-    /// Ids and fingerprints, newest first.
-    rows: Vec<(i64, Vec<u64>)>,
-}
-
-/// How much a difference weighs.
+/// What may have happened to the table since it was sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Suspicion {
-    /// The file was replaced or the daemon was away: what can't be told apart is another history.
-    Replaced,
+pub enum Doubt {
+    /// The path names another file than the one sampled, or it is not known which that was.
+    OtherFile,
+    /// The same file, which nobody watched for a while.
+    Unwatched,
     /// The same open file, whose schema changed: an ALTER or VACUUM, or a restore in place.
     Reshaped,
-    /// The same open file, whose newest row looks different: most likely an update.
+    /// The same open file, whose newest row is not what it was: most likely an update or a deletion.
     Edited,
 }
 
-impl Sample {
-    /// Number of rows sampled.
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
+/// Is it the same history?
+#[derive(Debug)]
+pub struct Question<'a> {
+    pub table: &'a Table,
+    /// The newest rows up to `sampled_to`, as they were.
+    pub sample: &'a Sample,
+    /// The highest id given when they were sampled; [`i64::MIN`] for none.
+    pub sampled_to: i64,
+    /// The highest id given, as far as is known by now. Not below `sampled_to`.
+    pub head: i64,
+    pub doubt: Doubt,
+}
 
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
+/// Whether a table still holds the history that was sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Same,
+    Another,
+}
 
-    /// Samples the newest rows up to `head`.
-    pub fn take(connection: &Connection, table: &Table, head: i64) -> rusqlite::Result<Sample> {
-        let columns: Vec<String> = table
-            .columns
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| *i != table.key)
-            .map(|(_, c)| c.name.clone())
-            .collect();
-        let (key, name) = (
-            quote_identifier(table.key_name()),
-            quote_identifier(&table.name),
-        );
-        let newest: Option<i64> = connection
-            .prepare_cached(&format!(
-                "SELECT max({key}) FROM {name} WHERE {key} <= ?{}",
-                table.has_position()
-            ))?
-            .query_row([head], |row| row.get(0))?;
-        let sql = format!(
-            "SELECT {} FROM {name} WHERE {key} <= ?1{} ORDER BY {key} DESC LIMIT {SAMPLE_ROWS}",
-            select_list(&key, &columns),
-            table.has_position()
-        );
-        let rows = connection
-            .prepare_cached(&sql)?
-            // The newest row is given by its id, for that is what tells it when the same rows are looked at again.
-            .query_map((newest, newest), |row| fingerprints(row, columns.len()))?
-            .collect::<Result<_, _>>()?;
-        Ok(Sample { columns, rows })
-    }
-
-    /// The sampled rows as they are now; rows and columns that are gone are left out.
-    fn again(&self, connection: &Connection, table: &Table) -> rusqlite::Result<Sample> {
-        let columns: Vec<String> = self
-            .columns
-            .iter()
-            .filter(|name| table.columns.iter().any(|c| c.name == **name))
-            .cloned()
-            .collect();
-        let key = quote_identifier(table.key_name());
-        let sql = format!(
-            "SELECT {} FROM {} WHERE {key} = ?1{}",
-            select_list(&key, &columns),
-            quote_identifier(&table.name),
-            table.has_position()
-        );
-        let mut statement = connection.prepare_cached(&sql)?;
-        let newest = self.rows.first().map(|(id, _)| *id);
-        let mut rows = Vec::new();
-        for (id, _) in &self.rows {
-            let mut found =
-                statement.query_map((id, newest), |row| fingerprints(row, columns.len()))?;
-            rows.extend(found.next().transpose()?);
+impl Verdict {
+    fn same_if(same: bool) -> Verdict {
+        match same {
+            true => Verdict::Same,
+            false => Verdict::Another,
         }
-        Ok(Sample { columns, rows })
     }
 }
 
-/// The key, then each column: whole, or what stands for a large value. `?2` is the newest sampled id.
-fn select_list(key: &str, columns: &[String]) -> String {
-    let mut list = key.to_owned();
-    for column in columns {
-        let column = quote_identifier(column);
-        // SQLite knows the length without reading the value; any other look at it reads it whole.
-        list.push_str(&format!(
-            ", CASE WHEN octet_length({column}) > {WHOLE} THEN typeof({column}) || octet_length({column}) ||
-               CASE WHEN octet_length({column}) <= {READ}
-               THEN substr(CAST({column} AS BLOB), 1, {END}) || substr(CAST({column} AS BLOB), -{END})
-               WHEN {key} = ?2 THEN substr(CAST({column} AS BLOB), 1, {END}) ELSE '' END
-             ELSE {column} END"
-        ));
-    }
-    list
-}
-
-fn fingerprints(row: &rusqlite::Row<'_>, columns: usize) -> rusqlite::Result<(i64, Vec<u64>)> {
-    let values = (1..=columns).map(|place| row.get_ref(place).map(value_fingerprint));
-    Ok((row.get(0)?, values.collect::<Result<_, _>>()?))
-}
-
-fn value_fingerprint(value: ValueRef<'_>) -> u64 {
-    // The first byte keeps 5, 5.0 and '5' apart.
-    let tagged =
-        |tag: u8, bytes: &[u8]| fingerprint(bytes) ^ (u64::from(tag) << 56 | u64::from(tag));
-    match value {
-        ValueRef::Null => 0,
-        ValueRef::Integer(i) => tagged(1, &i.to_le_bytes()),
-        ValueRef::Real(r) => tagged(2, &r.to_le_bytes()),
-        ValueRef::Text(text) => tagged(3, text),
-        ValueRef::Blob(blob) => tagged(4, blob),
-    }
-}
-
-/// Whether the table still holds the history that `sample` and `head` were taken from.
-pub fn same_history(
-    connection: &Connection,
-    table: &Table,
-    sample: &Sample,
-    head: i64,
-    suspicion: Suspicion,
-) -> rusqlite::Result<bool> {
-    if head_fell(connection, table, sample, head)? {
-        return Ok(false);
-    }
-    let now = sample.again(connection, table)?;
-    if now.rows.is_empty() {
-        // Nothing to compare: everything sampled was deleted, or there never was a row.
-        return Ok(match suspicion {
-            Suspicion::Edited => true,
-            // Ids go on above those given: rows were pruned. A dropped table's sequence goes with it, and a restored
-            // one would have to have pruned the very rows sampled here.
-            Suspicion::Reshaped if table.sequence(connection)? >= Some(head.max(1)) => true,
-            Suspicion::Reshaped | Suspicion::Replaced => {
-                (sample.rows.is_empty() && head == 0) || only_deleted(connection, table, head)?
+impl Question<'_> {
+    /// Asks the table. In one snapshot.
+    pub fn answer(&self, connection: &Connection) -> rusqlite::Result<Verdict> {
+        let now = self.sample.again(connection, self.table)?;
+        let compared = Compared::new(self.sample, &now);
+        let signs = Signs::look(self, connection, &now)?;
+        if signs.fell && !(self.doubt == Doubt::Reshaped && signs.keeps_all && compared.is_whole())
+        {
+            return Ok(Verdict::Another);
+        }
+        if now.rows.is_empty() {
+            return Ok(self.with_nothing_left(&signs));
+        }
+        Ok(match self.doubt {
+            Doubt::Edited => Verdict::same_if(!(signs.rose && compared.newest_are_foreign(2))),
+            Doubt::Reshaped => Verdict::same_if(!compared.newest_are_foreign(1)),
+            _ if signs.strangers => Verdict::Another,
+            // Then there is nothing that anybody could have missed.
+            _ if compared.is_whole() => Verdict::Same,
+            Doubt::Unwatched => Verdict::same_if(
+                !compared.some_column_is_foreign() && !compared.newest_are_foreign(1),
+            ),
+            Doubt::OtherFile => {
+                Verdict::same_if(!compared.some_column_is_foreign() && compared.newest_is_known())
             }
-        });
+        })
     }
-    Ok(agrees(sample, &now, suspicion))
+
+    /// Every row that was sampled is gone, or there never was one.
+    fn with_nothing_left(&self, signs: &Signs) -> Verdict {
+        if self.head == i64::MIN {
+            return Verdict::Same;
+        }
+        match self.doubt {
+            // Rows are deleted; ids given again are noticed when that happens.
+            Doubt::Edited => Verdict::Same,
+            // Ids go on above those given: rows were pruned. A dropped table's sequence goes with it, and a restored one
+            // would have to have pruned the very rows sampled here.
+            Doubt::Reshaped => Verdict::same_if(signs.remembers),
+            Doubt::Unwatched => Verdict::same_if(signs.remembers && !signs.strangers),
+            // Nothing below the head was put in the place of what was there.
+            Doubt::OtherFile => Verdict::same_if(signs.remembers && signs.nothing_below),
+        }
+    }
 }
 
-/// All sampled rows are gone, yet SQLite remembers having given the head: rows were deleted.
-fn only_deleted(connection: &Connection, table: &Table, head: i64) -> rusqlite::Result<bool> {
-    Ok(head > 0
-        && table.max_key(connection)?.is_none()
-        && table.sequence(connection)? >= Some(head))
+/// What the ids say.
+#[derive(Debug)]
+struct Signs {
+    /// Ids up to the head are being given again, or will be.
+    fell: bool,
+    /// SQLite remembers having given the head.
+    remembers: bool,
+    /// Every row sampled is there, and none above them.
+    keeps_all: bool,
+    /// Rows came above the head, or up to it where there was none.
+    rose: bool,
+    /// Among the ids that were sampled there are some that were not there.
+    strangers: bool,
+    /// There is no row up to the head.
+    nothing_below: bool,
 }
 
-/// Ids below the head are being given again, or will be.
-fn head_fell(
+impl Signs {
+    fn look(
+        question: &Question<'_>,
+        connection: &Connection,
+        now: &Resampled,
+    ) -> rusqlite::Result<Signs> {
+        let Question {
+            table,
+            sample,
+            sampled_to,
+            head,
+            ..
+        } = *question;
+        let max = table.max_key(connection)?;
+        let given = max.max(table.sequence(connection)?);
+        let sampled = |id: i64| sample.rows.iter().any(|(sampled, _)| *sampled == id);
+        // Only what AUTOINCREMENT gave is remembered, and it gives nothing below 1. Without it, a deleted newest row looks
+        // like a head that fell; ids were given again where the highest row is not one of those that were there.
+        let fell = match table.autoincrement && head > 0 {
+            true => given < Some(head),
+            false => max.is_some_and(|max| max < head && max <= sampled_to && !sampled(max)),
+        };
+        let covered = (sample.covers_from(), sampled_to);
+        let above_sample = sample
+            .newest()
+            .map_or(i64::MIN, |newest| newest.saturating_add(1));
+        let found = now.rows.len() as i64;
+        Ok(Signs {
+            fell,
+            remembers: table.autoincrement && head > 0 && given >= Some(head),
+            keeps_all: max == sample.newest() && now.rows.len() == sample.len(),
+            rose: given > Some(head) || count(connection, table, (above_sample, sampled_to))? > 0,
+            strangers: count(connection, table, covered)? > found,
+            nothing_below: table.min_key(connection)?.is_none_or(|min| min > head),
+        })
+    }
+}
+
+/// Rows in a range of ids, counted no further than a sample and one more.
+fn count(
     connection: &Connection,
     table: &Table,
-    sample: &Sample,
-    head: i64,
-) -> rusqlite::Result<bool> {
-    let max = table.max_key(connection)?;
-    if table.autoincrement {
-        return Ok(max.max(table.sequence(connection)?).unwrap_or(0) < head);
-    }
-    // Without AUTOINCREMENT a deleted newest row looks like this too. Ids were given again where the highest row is
-    // not one of those that were there.
-    Ok(match max {
-        Some(max) if max < head => !sample.rows.iter().any(|(id, _)| *id == max),
-        Some(_) => false,
-        None => false,
-    })
+    (lowest, highest): (i64, i64),
+) -> rusqlite::Result<i64> {
+    let key = quote_identifier(table.key_name());
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT 1 FROM {} WHERE {key} >= ? AND {key} <= ?{} LIMIT {})",
+        quote_identifier(&table.name),
+        table.has_position(),
+        SAMPLE_ROWS + 1
+    );
+    connection
+        .prepare_cached(&sql)?
+        .query_row((lowest, highest), |row| row.get(0))
 }
 
-/// Compares the rows that still exist on the columns that still exist.
-fn agrees(before: &Sample, now: &Sample, suspicion: Suspicion) -> bool {
-    let rows = Compared::new(before, now);
-    let columns = 0..now.columns.len();
-    let unchanged: Vec<usize> = columns
-        .filter(|&column| rows.all(|row| row.agrees_on(column)))
-        .collect();
-    if unchanged.len() == now.columns.len() {
-        return true;
-    }
-    match suspicion {
-        Suspicion::Replaced | Suspicion::Reshaped => {
-            // A column of few values (a status) agrees by chance. One whose values are mostly its rows' own does not,
-            // and neither do several columns that tell most rows apart together.
-            let count = now.rows.len();
-            let telling = |column: &usize| rows.distinct(&[*column]) * 2 >= count.max(4);
-            count >= ENOUGH_ROWS
-                && (unchanged.iter().any(telling) || rows.distinct(&unchanged) * 4 >= count * 3)
+/// The sampled rows that still exist beside what they were, newest first, on the columns of both.
+struct Compared {
+    rows: usize,
+    columns: Vec<Column>,
+    /// There were columns, and none of them is left.
+    unrelated: bool,
+}
+
+/// One column of the rows compared.
+struct Column {
+    /// Whether each row's value is what it was.
+    agrees: Vec<bool>,
+    /// The values were mostly the rows' own, and they are.
+    was_own: bool,
+    is_own: bool,
+    /// It agrees in the newest row, as it would in another history: by the id.
+    follows_from_id: bool,
+}
+
+impl Column {
+    fn new(
+        before: &[(i64, u64)],
+        now: &[(i64, &Cell)],
+        sampled: &HashSet<u64>,
+        rows: usize,
+    ) -> Column {
+        let agrees: Vec<bool> = before
+            .iter()
+            .zip(now)
+            .map(|((_, before), (_, now))| *before == now.fingerprint)
+            .collect();
+        let agreeing = now.iter().zip(&agrees).filter(|(_, agrees)| **agrees);
+        let agreeing: Vec<_> = agreeing.map(|((id, cell), _)| (*id, &cell.plain)).collect();
+        let distinct: HashSet<u64> = now.iter().map(|(_, cell)| cell.fingerprint).collect();
+        Column {
+            was_own: are_own(sampled.len(), rows),
+            is_own: are_own(distinct.len(), now.len()),
+            follows_from_id: agrees.first() == Some(&true) && follows_from_id(&agreeing),
+            agrees,
         }
-        Suspicion::Edited => {
-            let varied = |column: &usize| rows.distinct(&[*column]) >= 2 || now.rows.len() == 1;
-            rows.any_whole() || unchanged.iter().any(varied)
-        }
+    }
+
+    /// Whether another history would most likely have other values here.
+    fn is_telling(&self) -> bool {
+        (self.was_own || self.is_own) && !self.follows_from_id
     }
 }
 
-/// Rows as they were sampled beside the same rows as they are now, on the columns of now.
-struct Compared(Vec<ComparedRow>);
-
-struct ComparedRow {
-    before: Vec<Option<u64>>,
-    now: Vec<u64>,
-}
-
-impl ComparedRow {
-    /// A column that was not sampled before says nothing against a row.
-    fn agrees_on(&self, column: usize) -> bool {
-        self.before[column].is_none_or(|before| before == self.now[column])
-    }
+/// Whether values are mostly their rows' own: not a status, nor the time of a whole transaction.
+fn are_own(distinct: usize, rows: usize) -> bool {
+    distinct * 2 >= rows.max(4)
 }
 
 impl Compared {
-    fn new(before: &Sample, now: &Sample) -> Compared {
-        let old: HashMap<i64, &Vec<u64>> = before
+    fn new(before: &Sample, now: &Resampled) -> Compared {
+        let was: HashMap<i64, &Vec<u64>> = before
             .rows
             .iter()
             .map(|(id, values)| (*id, values))
             .collect();
-        let places: Vec<Option<usize>> = now
+        let of_before = |place: usize| -> Vec<(i64, u64)> {
+            let rows = now
+                .rows
+                .iter()
+                .filter_map(|(id, _)| Some((*id, was.get(id)?[place])));
+            rows.collect()
+        };
+        let of_now = |place: usize| -> Vec<(i64, &Cell)> {
+            now.rows
+                .iter()
+                .map(|(id, cells)| (*id, &cells[place]))
+                .collect()
+        };
+        // A column of another name with the same values was renamed.
+        let renamed = |place: usize| {
+            let mut gone = before.columns.iter().enumerate();
+            gone.position(|(was, name)| {
+                let mut values = of_before(was).into_iter().zip(of_now(place));
+                !now.columns.contains(name)
+                    && values.all(|((_, was), (_, is))| was == is.fingerprint)
+            })
+        };
+        let columns: Vec<Column> = (0..now.columns.len())
+            .filter_map(|place| {
+                let same_name = |name: &String| *name == now.columns[place];
+                let found = before.columns.iter().position(same_name);
+                let was = found.or_else(|| renamed(place))?;
+                let sampled = before.rows.iter().map(|(_, values)| values[was]).collect();
+                Some(Column::new(
+                    &of_before(was),
+                    &of_now(place),
+                    &sampled,
+                    before.len(),
+                ))
+            })
+            .collect();
+        Compared {
+            rows: now.rows.len(),
+            unrelated: columns.is_empty() && !before.columns.is_empty(),
+            columns,
+        }
+    }
+
+    /// Every row is in every column what it was.
+    fn is_whole(&self) -> bool {
+        !self.unrelated
+            && self
+                .columns
+                .iter()
+                .all(|column| column.agrees.iter().all(|agrees| *agrees))
+    }
+
+    fn telling(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|column| column.is_telling())
+    }
+
+    /// Whether the newest rows, `upto` of them, differ in all that tells: an update of one's own leaves something. Where
+    /// nothing tells, every row has to differ in every column.
+    fn newest_are_foreign(&self, upto: usize) -> bool {
+        let differ = |column: &Column| !column.agrees.iter().take(upto).any(|agrees| *agrees);
+        match self.telling().next() {
+            Some(_) => self.telling().all(differ),
+            None => {
+                self.unrelated || {
+                    let differs = |column: &Column| !column.agrees.iter().any(|agrees| *agrees);
+                    !self.columns.is_empty() && self.columns.iter().all(differs)
+                }
+            }
+        }
+    }
+
+    /// Whether there is a column of the rows' own values, then and now, in which no row is what it was.
+    fn some_column_is_foreign(&self) -> bool {
+        let mut own = self
             .columns
             .iter()
-            .map(|name| before.columns.iter().position(|c| c == name))
-            .collect();
-        let rows = now.rows.iter().filter_map(|(id, values)| {
-            let old = old.get(id)?;
-            let before = places
-                .iter()
-                .map(|place| place.map(|place| old[place]))
-                .collect();
-            Some(ComparedRow {
-                before,
-                now: values.clone(),
-            })
-        });
-        Compared(rows.collect())
+            .filter(|column| column.was_own && column.is_own);
+        self.rows > 1 && own.any(|column| !column.agrees.iter().any(|agrees| *agrees))
     }
 
-    fn all(&self, holds: impl Fn(&ComparedRow) -> bool) -> bool {
-        self.0.iter().all(holds)
-    }
-
-    /// Whether some row is in every column what it was.
-    fn any_whole(&self) -> bool {
-        self.0
-            .iter()
-            .any(|row| (0..row.now.len()).all(|column| row.agrees_on(column)))
-    }
-
-    /// How many rows differ on these columns, taken together.
-    fn distinct(&self, columns: &[usize]) -> usize {
-        let values = |row: &ComparedRow| columns.iter().map(|&c| row.now[c]).collect::<Vec<u64>>();
-        self.0.iter().map(values).collect::<HashSet<_>>().len()
+    /// Whether the newest row agrees in all that tells, and something tells.
+    fn newest_is_known(&self) -> bool {
+        self.telling().next().is_some()
+            && self
+                .telling()
+                .all(|column| column.agrees.first() == Some(&true))
     }
 }
 
@@ -315,141 +355,4 @@ pub fn derived_epoch(file: FileId, table: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEAD: i64 = 20;
-
-    fn events(autoincrement: bool) -> (Connection, Table) {
-        let db = Connection::open_in_memory().unwrap();
-        let auto = if autoincrement { "AUTOINCREMENT" } else { "" };
-        db.execute_batch(&format!(
-            "CREATE TABLE t(id INTEGER PRIMARY KEY {auto}, ts TEXT, status TEXT, details TEXT)"
-        ))
-        .unwrap();
-        fill(&db, 1, HEAD, "a");
-        let table = Table::introspect(&db, "t", None).unwrap();
-        (db, table)
-    }
-
-    fn fill(db: &Connection, from: i64, to: i64, mark: &str) {
-        for id in from..=to {
-            let status = if id % 4 == 0 { "error" } else { "success" };
-            db.execute(
-                "INSERT INTO t VALUES (?1, ?2 || ?1, ?3, ?2 || 'd' || ?1)",
-                (id, mark, status),
-            )
-            .unwrap();
-        }
-    }
-
-    /// Whether the history counts as the same after `change`.
-    fn after(autoincrement: bool, suspicion: Suspicion, change: &str) -> bool {
-        let (db, table) = events(autoincrement);
-        let sample = Sample::take(&db, &table, HEAD).unwrap();
-        db.execute_batch(change).unwrap();
-        let table = Table::introspect(&db, "t", None).unwrap();
-        same_history(&db, &table, &sample, HEAD, suspicion).unwrap()
-    }
-
-    #[test]
-    fn updates_deletions_and_new_columns_are_the_same_history() {
-        for change in [
-            "",
-            "UPDATE t SET status = 'done'",
-            "UPDATE t SET details = 'x' WHERE id = 20",
-            "DELETE FROM t WHERE id < 10",
-            "DELETE FROM t WHERE id = 20",
-            "ALTER TABLE t ADD COLUMN extra TEXT DEFAULT 'x'",
-            "ALTER TABLE t DROP COLUMN details",
-            "INSERT INTO t(ts) VALUES ('later')",
-            "VACUUM",
-        ] {
-            for suspicion in [Suspicion::Replaced, Suspicion::Edited] {
-                assert!(after(true, suspicion, change), "{change} {suspicion:?}");
-                assert!(
-                    after(false, suspicion, change),
-                    "{change} {suspicion:?} without AUTOINCREMENT"
-                );
-            }
-        }
-        assert!(after(true, Suspicion::Replaced, "DELETE FROM t"));
-        assert!(after(false, Suspicion::Edited, "DELETE FROM t"));
-    }
-
-    #[test]
-    fn a_restore_is_another_history_also_when_written_past_the_old_head() {
-        let restored = "DELETE FROM t WHERE id > 18; UPDATE sqlite_sequence SET seq = 18;";
-        let written = "INSERT INTO t(ts, status, details) VALUES ('b19', 'success', 'x'), ('b20', 'error', 'y'), ('b21', 'success', 'z')";
-        for suspicion in [Suspicion::Replaced, Suspicion::Edited] {
-            assert!(!after(true, suspicion, restored));
-        }
-        assert!(!after(
-            true,
-            Suspicion::Replaced,
-            &format!("{restored}{written}")
-        ));
-        assert!(!after(
-            false,
-            Suspicion::Replaced,
-            &format!("DELETE FROM t WHERE id > 18; {written}")
-        ));
-    }
-
-    #[test]
-    fn large_values_are_told_apart_by_their_ends() {
-        let (db, table) = events(true);
-        let details = |id: i64, sql: &str| {
-            db.execute_batch(&format!("UPDATE t SET details = {sql} WHERE id = {id}"))
-                .unwrap();
-            Sample::take(&db, &table, HEAD).unwrap()
-        };
-        let last = |sample: &Sample, row: usize| sample.rows[row].1[2];
-        for (row, size) in [(0, 10_000), (5, 10_000), (0, 2_000_000), (5, 2_000_000)] {
-            let id = HEAD - row as i64;
-            let zeroes = last(&details(id, &format!("zeroblob({size})")), row);
-            let longer = format!("zeroblob({})", size + 1);
-            let text = format!("CAST(zeroblob({size}) AS TEXT)");
-            let begun = format!("CAST(x'01' || zeroblob({}) AS BLOB)", size - 1);
-            let ended = format!("CAST(zeroblob({}) || x'01' AS BLOB)", size - 1);
-            let looked_into = size <= READ;
-            for (sql, told) in [
-                (longer, true),
-                (text, true),
-                (begun, looked_into || row == 0),
-                (ended, looked_into),
-            ] {
-                let sample = details(id, &sql);
-                assert_eq!(last(&sample, row) != zeroes, told, "row {row}: {sql}");
-                assert_eq!(sample.again(&db, &table).unwrap(), sample);
-            }
-        }
-    }
-
-    #[test]
-    fn ids_that_start_over_are_another_history() {
-        let over = "DELETE FROM t; DELETE FROM sqlite_sequence;
-            INSERT INTO t(ts, status, details) SELECT 'n' || value, 'ok', 'm' || value FROM generate_series(1, 30)";
-        let recursive = over.replace(
-            "SELECT 'n' || value, 'ok', 'm' || value FROM generate_series(1, 30)",
-            "WITH RECURSIVE s(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM s WHERE value < 30) SELECT 'n' || value, 'ok', 'm' || value FROM s",
-        );
-        assert!(!after(true, Suspicion::Edited, &recursive));
-        let without = recursive.replace("DELETE FROM sqlite_sequence;", "");
-        assert!(!after(false, Suspicion::Edited, &without));
-        assert!(!after(
-            false,
-            Suspicion::Replaced,
-            "DELETE FROM t; INSERT INTO t(ts) VALUES ('x')"
-        ));
-    }
-
-    #[test]
-    fn few_rows_must_agree_whole_when_the_file_was_replaced() {
-        let few = "DELETE FROM t WHERE id < 18;";
-        assert!(after(true, Suspicion::Replaced, few));
-        let updated = format!("{few} UPDATE t SET status = 'done' WHERE id = 20");
-        assert!(!after(true, Suspicion::Replaced, &updated));
-        assert!(after(true, Suspicion::Edited, &updated));
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::sqlite::identity::Sample;
+use crate::sqlite::open::FileId;
 use crate::sqlite::reader::fingerprint;
 
 /// What is kept.
@@ -16,6 +17,9 @@ pub struct Identity {
     pub database: PathBuf,
     pub table: String,
     pub epoch: String,
+    /// The file it was seen in; unknown where an earlier version kept it.
+    #[serde(default)]
+    pub file: Option<FileId>,
     /// The highest id ever given in this epoch.
     pub head: i64,
     pub sample: Sample,
@@ -116,6 +120,7 @@ mod tests {
             database: "db".into(),
             table: "t".into(),
             epoch: "e".repeat(head as usize),
+            file: None,
             head,
             sample: Sample::default(),
         }

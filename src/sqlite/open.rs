@@ -11,12 +11,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::config::DbConfig;
 use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use serde::{Deserialize, Serialize};
 
 use crate::sqlite::lockout;
 use crate::sqlite::other_name::{self, OtherName};
 
 /// Which file a path names at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {
     pub device: u64,
     pub inode: u64,
@@ -85,7 +86,7 @@ impl Unavailable {
             Unavailable::NoTable(_) => return self.to_string(),
             Unavailable::Busy(_) => "the database is locked by another process",
             Unavailable::Broken { kind, reason } => match *kind {
-                "unfit_table" => return reason.clone(),
+                "unfit_table" | "unreadable" | "corrupt_table" => return reason.clone(),
                 "not_a_database" => "the database file is not a SQLite database",
                 "corrupt" => "the database is corrupt",
                 "permission" => "the daemon has no right to open the database",
@@ -96,6 +97,30 @@ impl Unavailable {
             Unavailable::Broken { .. } => format!("{message}; the daemon's log says more"),
             _ => message.to_owned(),
         }
+    }
+
+    /// Why one table can't be read, though the file can.
+    pub fn of_table(error: &rusqlite::Error, table: &str) -> Unavailable {
+        let (kind, reason) = match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt) => (
+                "corrupt_table",
+                format!(
+                    "the table {table} is corrupt ({error}); restore it from a backup or run `.recover` in the sqlite3 shell"
+                ),
+            ),
+            Some(ErrorCode::SystemIoFailure) => (
+                "unreadable",
+                format!("the table {table} can't be read ({error})"),
+            ),
+            _ => (
+                "unreadable",
+                format!(
+                    "the table {table} can't be read ({error}); a column that needs what only its writer's process has, such \
+                     as a function or a collation, can be left out with `exclude`"
+                ),
+            ),
+        };
+        Unavailable::Broken { kind, reason }
     }
 
     /// Puts what SQLite said into words an operator can act on.

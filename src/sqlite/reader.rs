@@ -107,7 +107,7 @@ impl RowReader {
             self.message.clear();
             self.encoder
                 .message(&mut self.message, page.counted(values(row)));
-            if id == head.0 {
+            if id == head.0 && head != Cursor::MIN {
                 head_row = Some(fingerprint(&self.message));
                 continue;
             }

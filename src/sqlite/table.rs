@@ -49,11 +49,14 @@ impl From<rusqlite::Error> for TableError {
 }
 
 impl TableError {
+    /// Kind of [`Unavailable::Broken`] for a table that can't be a feed.
+    pub const UNFIT: &'static str = "unfit_table";
+
     pub fn unavailable(self, table: &str, path: &std::path::Path) -> Unavailable {
         match self {
             TableError::Missing => Unavailable::NoTable(table.to_owned()),
             TableError::Unfit(reason) => Unavailable::Broken {
-                kind: "unfit_table",
+                kind: TableError::UNFIT,
                 reason,
             },
             TableError::Sqlite(error) => Unavailable::from_sqlite(&error, path),
@@ -138,7 +141,8 @@ impl Table {
             .prepare_cached("SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = ?1")?
             .query_row([&self.name], |row| row.get(0))
             .optional()
-            .map(Option::flatten)
+            // It gives ids from 1 on; what is lower was given by others, and is not remembered.
+            .map(|sequence| sequence.flatten().filter(|id| *id > 0))
     }
 
     fn extreme(&self, connection: &Connection, which: &str) -> rusqlite::Result<Option<i64>> {

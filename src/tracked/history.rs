@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::config::{Config, FeedConfig};
-use crate::sqlite::identity::Sample;
+use crate::sqlite::identity::{Doubt, Question, Sample};
 use crate::sqlite::kept::{Identity, IdentityFiles};
+use crate::sqlite::open::FileId;
 use crate::sqlite::table::Table;
 
 /// The identity is kept at most so often. Rows sent within this time before a kill are not in it; a restore would have
@@ -44,7 +45,14 @@ impl History {
         let mut files =
             directory.map(|directory| IdentityFiles::new(directory, &config.database, &feed.name));
         let known = files.as_mut().and_then(|files| files.load().ok().flatten());
-        let known = known.filter(|identity| identity.table == feed.table);
+        let mut known = known.filter(|identity| identity.table == feed.table);
+        if let Some(identity) = &mut known
+            && identity.head == 0
+            && identity.sample.is_empty()
+        {
+            // So an earlier version kept that there never was a row.
+            identity.head = i64::MIN;
+        }
         History {
             feed: feed.name.clone(),
             table: feed.table.clone(),
@@ -62,6 +70,23 @@ impl History {
 
     pub fn known(&self) -> Option<&Identity> {
         self.known.as_ref()
+    }
+
+    /// Asks whether this is still the history of `table`, whose highest id was `head`; `None` where none is known.
+    pub fn question<'a>(
+        &'a self,
+        table: &'a Table,
+        head: i64,
+        doubt: Doubt,
+    ) -> Option<Question<'a>> {
+        let known = self.known.as_ref()?;
+        Some(Question {
+            table,
+            sample: &known.sample,
+            sampled_to: known.head.min(head),
+            head,
+            doubt,
+        })
     }
 
     /// Whether there is a place to keep it.
@@ -90,12 +115,14 @@ impl History {
         connection: &Connection,
         table: &Table,
         epoch: String,
+        file: FileId,
         head: i64,
     ) -> rusqlite::Result<()> {
         self.known = Some(Identity {
             database: self.database.clone(),
             table: self.table.clone(),
             epoch,
+            file: Some(file),
             head,
             sample: Sample::take(connection, table, head)?,
         });

@@ -276,3 +276,37 @@ fn check_says_who_may_come_in() {
         .says("any client may claim to be another");
     check(&path, &["--allow-host", "http://walcast"]).says("without scheme");
 }
+
+#[test]
+fn check_says_which_ids_can_t_be_followed() {
+    let directory = TempDir::new().unwrap();
+    let path = database(
+        &directory,
+        "CREATE TABLE remediation_events(id INTEGER PRIMARY KEY, ts TEXT);
+         INSERT INTO remediation_events(id) VALUES (9223372036854775807)",
+    );
+    check(&path, &[])
+        .says("is the largest there can be")
+        .says("delete the row whose id is 9223372036854775807");
+}
+
+#[test]
+fn check_says_which_table_can_t_be_read() {
+    const SCRIPT: &str = "
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.create_function('slug', 1, str, deterministic=True)
+connection.execute('ALTER TABLE remediation_events ADD COLUMN g AS (slug(ts))')";
+    let directory = TempDir::new().unwrap();
+    let path = database(&directory, STOCK_SCHEMA);
+    let python = Command::new("python3")
+        .args(["-c", SCRIPT])
+        .arg(&path)
+        .status();
+    assert!(python.unwrap().success());
+    let checked = check(&path, &[]);
+    checked
+        .says("the table remediation_events can't be read")
+        .says("`exclude`");
+    assert_eq!(checked.code, 1, "{}", checked.out);
+}

@@ -6,12 +6,15 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod apart;
 mod companions;
 mod creation;
 mod crowds;
 mod documented;
 mod faults;
 mod filters;
+mod histories;
+mod ids;
 mod ingest;
 mod neighbours;
 mod other_names;

@@ -30,15 +30,15 @@ pub fn look(config: &Config, place: &Place, connection: &Connection, report: &mu
                 Ok(lines) => {
                     report.ok_lines(&label, &lines);
                     without_autoincrement(&label, &schema, report);
+                    highest_id(connection, &label, &schema, report);
                     // What it could not look at is no fault of the feed's.
                     let _ = indexes::suggest(&label, connection, &schema, report);
                     history(config, feed, &label, report);
                 }
-                Err(e) => report.problem(
-                    &label,
-                    Unavailable::from_sqlite(&e, &place.real).to_string(),
-                    &[],
-                ),
+                Err(e) => {
+                    let reason = Unavailable::of_table(&e, &schema.table.name);
+                    report.problem(&label, reason.to_string(), &[]);
+                }
             },
             Err(TableError::Missing) => {
                 let others = tables(connection).unwrap_or_default();
@@ -79,6 +79,15 @@ fn missing(feed: &FeedConfig, others: &[String]) -> String {
 /// The table, and its columns.
 fn found(connection: &Connection, schema: &Schema) -> rusqlite::Result<[String; 2]> {
     let table = &schema.table;
+    // What only its writer's process can compute shows when it is read.
+    connection
+        .prepare(&format!(
+            "SELECT {} FROM {} LIMIT 1",
+            schema.select_list(1),
+            quote_identifier(&table.name)
+        ))?
+        .query([])?
+        .next()?;
     let rows: i64 = connection.query_row(
         &format!(
             "SELECT count(*) FROM (SELECT 1 FROM {} LIMIT {})",
@@ -139,6 +148,25 @@ fn without_autoincrement(label: &str, schema: &Schema, report: &mut Report) {
         "harmless where rows are never deleted; else declare {key} INTEGER PRIMARY KEY AUTOINCREMENT"
     );
     report.warn(label, text, &[declare]);
+}
+
+/// Above the largest id there can be, SQLite gives others at random, or none with AUTOINCREMENT.
+fn highest_id(connection: &Connection, label: &str, schema: &Schema, report: &mut Report) {
+    let table = &schema.table;
+    // What can't be read was said before.
+    if !matches!(table.highest(connection), Ok(Some(i64::MAX))) {
+        return;
+    }
+    let next = match table.autoincrement {
+        true => "SQLite refuses further rows",
+        false => "SQLite gives further rows ids at random, and each makes subscribers start over",
+    };
+    let text = format!(
+        "the highest id of {} is the largest there can be: {next}",
+        table.name
+    );
+    let mend = format!("delete the row whose {} is {}", table.key_name(), i64::MAX);
+    report.warn(label, text, &[mend]);
 }
 
 fn history(config: &Config, feed: &FeedConfig, label: &str, report: &mut Report) {

@@ -193,7 +193,7 @@ impl Lookups<'_> {
         let mut statement = connection.prepare_cached(sql)?;
         let mut ids: Vec<i64> = Vec::new();
         for combination in &self.combinations {
-            let bounds = [range.after.0, range.upto.0].map(Value::Integer);
+            let bounds = range.bounds();
             let params = combination.iter().copied().chain(&bounds);
             let found = statement.query_map(params_from_iter(params), |row| row.get(0))?;
             for id in found {

@@ -36,6 +36,15 @@ impl Range {
         self.after >= self.upto
     }
 
+    /// What the ids are above, and up to. For the position before every row the former has to be lower than the lowest id.
+    pub fn bounds(self) -> [Value; 2] {
+        let above = match self.after {
+            Cursor::MIN => Value::Real(-1e19),
+            Cursor(id) => Value::Integer(id),
+        };
+        [above, Value::Integer(self.upto.0)]
+    }
+
     /// Leaves out the row with this id, and all that come before it on the way.
     fn pass(&mut self, id: i64, order: Order) {
         match order {
@@ -368,7 +377,9 @@ impl Walker {
 impl Condition {
     /// The parameters of a query of a range.
     fn within(&self, range: Range) -> impl Iterator<Item = Value> {
-        let bounds = [range.after.0, range.upto.0].map(Value::Integer);
-        bounds.into_iter().chain(self.params.iter().cloned())
+        range
+            .bounds()
+            .into_iter()
+            .chain(self.params.iter().cloned())
     }
 }
