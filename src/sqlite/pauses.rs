@@ -17,8 +17,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const PAUSE: Duration = Duration::from_millis(40);
 /// Between two looks at whether the WAL has started over.
 const MOMENT: Duration = Duration::from_micros(500);
-/// After pauses that brought nothing (who writes runs no checkpoints, say) the next is so many times as far away, at most.
-const MOST_PATIENCE: u32 = 32;
+/// After pauses that brought nothing the next is so many times as far away, at most. Not further: with each that misses
+/// the moment in which a checkpoint has ended, the WAL gets longer.
+const MOST_PATIENCE: u32 = 2;
 /// Pages from which on a WAL is to start over: half as many again as those after which SQLite runs a checkpoint.
 const LONG: u64 = 1500;
 
