@@ -180,7 +180,7 @@ impl FeedLoop {
         if let Err(e) = self.sample_all() {
             tracing::debug!("no samples at the end: {e}");
         }
-        self.feeds.iter_mut().for_each(Tracked::save);
+        self.feeds.iter_mut().for_each(Tracked::save_at_end);
     }
 
     /// Samples every feed to be kept, unless there are commits that were not read.

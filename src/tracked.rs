@@ -520,6 +520,12 @@ impl Tracked {
         self.history.save();
     }
 
+    /// Keeps what is known by now, also where a commit that was not read forbids another sample: the last one is of its
+    /// own head, and that of a row that was sent must not be forgotten.
+    pub fn save_at_end(&mut self) {
+        self.history.store();
+    }
+
     /// Reads the row at the head through another connection.
     pub fn read_head_row(&self, connection: &Connection) -> rusqlite::Result<()> {
         match &self.state {
