@@ -297,6 +297,9 @@ impl FeedLoop {
             // A look that failed has forgotten what it saw before.
             let database = self.database.as_ref();
             let seen = database.is_none_or(|database| database.data_version.is_some());
+            if !waiting.is_empty() {
+                self.feeds.iter_mut().for_each(Tracked::take_filters);
+            }
             for waiter in waiting {
                 // Who asked may be gone.
                 let _ = waiter.send(seen);

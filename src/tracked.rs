@@ -314,6 +314,16 @@ impl Tracked {
             .sample(connection, open.table(), epoch, open.file, self.head.0)
     }
 
+    /// Takes in filters that came and went. Done while somebody subscribes, so that of many that came not all are left to
+    /// be taken in before the next row.
+    pub fn take_filters(&mut self) {
+        let schema = match &self.state {
+            State::Open(open) => Some(Arc::clone(open.schema())),
+            _ => None,
+        };
+        self.filters.take_changes(&self.feed, schema.as_deref());
+    }
+
     /// Reads a page above the head, within the caller's snapshot; [`publish`](Self::publish) hands it on. `woken` is
     /// when the wake came, or the look was due, that made the loop look.
     pub fn read(
