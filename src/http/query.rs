@@ -23,6 +23,10 @@ const MIN_ITEM_BYTES: usize = 16 * 1024;
 /// column has that name.
 const IGNORED: char = '_';
 
+/// What consoles ask a history of other makes for. The newest rows are the answer all the same (`before` leads to older
+/// ones), unless columns have these names.
+const OF_OTHER_HISTORIES: [&str; 2] = ["offset", "page"];
+
 /// The parameters of a request, decoded.
 #[derive(Debug)]
 struct Params(Vec<(String, String)>);
@@ -66,6 +70,14 @@ impl Params {
     fn take_last(&mut self, word: &str) -> Option<String> {
         let found = self.0.extract_if(.., |(name, _)| name == word);
         found.last().map(|(_, value)| value)
+    }
+
+    /// Drops parameters that say nothing to walcast, but for columns of these names.
+    fn ignore(&mut self, words: &[&str], schema: Option<&Schema>) {
+        self.0.retain(|(name, _)| {
+            let is_column = || schema.is_some_and(|schema| schema.place(name).is_some());
+            !words.contains(&name.as_str()) || is_column()
+        });
     }
 
     /// What is left are filters.
@@ -229,6 +241,7 @@ pub fn history(raw: &str, schema: Option<&Schema>) -> Result<HistoryQuery, HttpE
     };
     let before = bound("before", params.take("before")?)?;
     let after = bound("after", params.take("after")?)?;
+    params.ignore(&OF_OTHER_HISTORIES, schema);
     Ok(HistoryQuery {
         limit,
         item_bytes: (PAGE_BYTES / limit as usize).max(MIN_ITEM_BYTES),
@@ -244,7 +257,7 @@ mod tests {
 
     fn schema() -> Schema {
         let db = rusqlite::Connection::open_in_memory().unwrap();
-        db.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, _own TEXT)")
+        db.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY, _own TEXT, page TEXT)")
             .unwrap();
         let table = crate::sqlite::table::Table::introspect(&db, "t", None).unwrap();
         let exposed = table.columns.iter().map(|c| crate::sqlite::table::Exposed {
@@ -332,6 +345,21 @@ mod tests {
         assert_eq!(filter, wanted, "a column's name may begin so, too");
         assert!(subscription("_own", Some(&schema())).is_err());
         assert!(subscription("lastEventId=e:5", Some(&schema())).is_err());
+    }
+
+    #[test]
+    fn a_history_takes_what_others_are_asked_for() {
+        let filter = |raw: &str| history(raw, Some(&schema())).unwrap().filter;
+        assert_eq!(filter("limit=10&offset=20&_=17"), Filter::default());
+        let mut wanted = Filter::default();
+        wanted.accept("page", "2");
+        assert_eq!(
+            filter("page=2&offset="),
+            wanted,
+            "a column may have the name"
+        );
+        assert!(history("page=2&offset=20", None).unwrap().filter.is_empty());
+        assert!(subscription("offset=20", Some(&schema())).is_err());
     }
 
     #[test]
