@@ -253,11 +253,12 @@ def first_frame(data):
 
 
 class Relay:
-    """Passes connections on to the daemon; while `cuts` is above 0, a connection ends after the daemon's first frame."""
+    """Passes connections on to the daemon. While `cuts` is above 0, a connection ends after the daemon's first frame; with
+    `refuses` above 0 it is answered with 502, as by a proxy whose daemon is away."""
 
     def __init__(self, port):
         self.to = port
-        self.cuts = 0
+        self.cuts = self.refuses = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -270,6 +271,11 @@ class Relay:
 
     def _serve(self, client):
         with client, contextlib.suppress(OSError):
+            if self.refuses > 0:
+                self.refuses -= 1
+                client.recv(65536)
+                client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                return
             server = socket.create_connection(("127.0.0.1", self.to), PATIENCE)
             with server:
                 threading.Thread(target=pass_on, args=[client, server], daemon=True).start()

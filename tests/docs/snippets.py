@@ -5,19 +5,21 @@ tests/docs/snippets.py [WORD...]   only tests whose name contains one of the wor
 """
 
 import contextlib
+import http.server
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
 import threading
 
-from harness import BINARY, PATIENCE, ROOT, TABLE, Daemon, Documentation, Relay, Tests, WebSocket, place, wait_until
+from harness import BINARY, PATIENCE, ROOT, TABLE, Daemon, Documentation, Relay, Skipped, Tests, WebSocket, place, wait_until
 
 tests = Tests()
 test = tests.test
-README, OUTBOX = "README.md", "docs/outbox.md"
+README, OUTBOX, HUB = "README.md", "docs/outbox.md", "docs/your-own-hub.md"
 MANUALS = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "docs").glob("*.md"))
 documentation = Documentation(README, "python/README.md", "web/client/README.md", *MANUALS)
 snippet = documentation.snippet
@@ -37,9 +39,15 @@ ELSEWHERE = [
     ("docs/operations.md", "SupplementaryGroups=app", "tests/service/run"),
     ("docs/operations.md", "replicas:", "a configuration of Litestream"),
     ("docs/operations.md", "scrape_configs:", "a configuration of Prometheus"),
-    ("docs/operations.md", "proxy_pass", "tests/http/nginx.rs"),
-    ("docs/operations.md", "reverse_proxy", "tests/docs/proxies.py"),
-    ("docs/proxies.md", "", "tests/docs/proxies.py"),
+    ("docs/proxies.md", "proxy_pass", "tests/docs/proxies.py"),
+    ("docs/proxies.md", "reverse_proxy", "tests/docs/proxies.py"),
+    ("docs/proxies.md", "http-no-delay", "tests/docs/proxies.py"),
+    ("docs/proxies.md", "ProxyPass", "tests/docs/proxies.py"),
+    ("docs/proxies.md", "loadBalancer", "Debian has no Traefik"),
+    ("docs/proxies.md", "upgrade_configs", "Debian has no Envoy"),
+    ("docs/your-own-hub.md", "+const BASE", "walcast_takes_over_from_a_hub"),
+    ("docs/your-own-hub.md", "useState(null)", "what not to do"),
+    ("docs/your-own-hub.md", "useRemediationWebSocket(", "web/client/tests/react.test.tsx"),
     ("docs/performance.md", "benches/run", "half an hour of measuring"),
     ("python/README.md", "pip install walcast", "python/tests"),
     ("python/README.md", "async with aio.subscribe", "python/tests/test_daemon.py"),
@@ -275,6 +283,29 @@ def an_outbox_tells_of_updates_and_deletes():
 
 
 @test
+def walcast_takes_over_from_a_hub():
+    """Beside a service that has the file open, and sets nothing: what its console asks for is answered as before."""
+    with place() as here:
+        database = here / "remediation.db"
+        insert(database, "before")
+        service = sqlite3.connect(database, timeout=PATIENCE)
+        (check,) = commands(snippet(HUB, "sh", "walcast check").replace("/srv/app/remediation.db", str(database)), 0)
+        done = subprocess.run(check + " --listen 127.0.0.1:0", shell=True, capture_output=True, text=True, timeout=PATIENCE, cwd=here)
+        assert done.returncode == 0, done.stdout + done.stderr
+        serve = snippet(HUB, "sh", "walcast serve")
+        assert serve == "walcast serve --db /srv/app/remediation.db --listen 127.0.0.1:8011\n"
+        with Daemon(here, database="remediation.db") as daemon, WebSocket(daemon.port, "/ws/remediation") as console:
+            wait_until("it has subscribed", lambda: json.loads(daemon.get("/api/feeds")[1])["feeds"][0]["subscribers"] == 1)
+            with service:
+                service.execute("INSERT INTO remediation_events(ts, alertname) VALUES ('2026-01-01T00:00:00Z', 'after')")
+            message = console.frame()
+            assert (message["type"], message["event"]["alertname"]) == ("remediation_event", "after")
+            status, text = daemon.get("/ops/remediate/history?limit=50&offset=0&page=1&_=1700000000", {"X-User-Roles": "admin"})
+            assert (status, json.loads(text)["total"]) == (200, 2), text
+        service.close()
+
+
+@test
 def the_commands_of_the_manual():
     """Those that ask and change nothing, on a configuration of one's own."""
     with place() as here:
@@ -297,6 +328,58 @@ def the_known_hosts_of_the_manual():
             with Daemon(here, "--config", "walcast.toml") as daemon:
                 assert daemon.get("/api/feeds", {"Host": "console.example.com"})[0] == 200, text
                 assert daemon.get("/api/feeds", {"Host": "evil.example.com"})[0] == 421, text
+
+
+class Site(http.server.BaseHTTPRequestHandler):
+    """A page that shows rows with a script of the manual, and takes what it shows."""
+
+    script, shown = "", []
+
+    def do_GET(self):
+        body = f"<!doctype html><script>{self.script}</script>".encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self):
+        self.shown.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@test
+def an_event_source_that_comes_back_after_a_502():
+    chromium = shutil.which("chromium")
+    if not chromium:
+        raise Skipped("there is no chromium")
+    with place() as here, Daemon(here) as daemon, http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
+        relay = Relay(daemon.port)
+        feed = f"http://127.0.0.1:{relay.port}/sse/remediation?since=earliest"
+        shows = f"follow('{feed}', (row) => fetch('/', {{ method: 'POST', body: row.alertname }}));"
+        Site.script, Site.shown = snippet("docs/proxies.md", "js", "new EventSource(address)") + shows, []
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={here}/chromium"]
+        page = f"http://127.0.0.1:{site.server_address[1]}/"
+        browser = subprocess.Popen([chromium, *options, page], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            insert(daemon.database, "first")
+            wait_until("it shows the first row", lambda: Site.shown == ["first"])
+            relay.refuses = 2
+            daemon.stop()
+            insert(daemon.database, "second")
+            daemon.start()
+            wait_until("it shows the second row", lambda: Site.shown == ["first", "second"])
+            assert relay.refuses == 0
+        finally:
+            browser.terminate()
+            browser.wait()
+            site.shutdown()
+            relay.close()
 
 
 @test

@@ -21,7 +21,7 @@ struct Nginx {
 impl Nginx {
     /// Runs the manual's configuration before the daemon, but on a socket of its own; `None` where there is no nginx.
     fn before(walcast: &Daemon, directory: &Path) -> Option<Nginx> {
-        let manual = include_str!("../../docs/operations.md");
+        let manual = include_str!("../../docs/proxies.md");
         let (_, rest) = manual.split_once("```nginx\n").expect("the manual has it");
         let (site, _) = rest.split_once("```").expect("it ends");
         let socket = directory.join("nginx.sock");

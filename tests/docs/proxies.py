@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Runs the proxies of docs/proxies.md before a daemon, configured as it says.
+
+tests/docs/proxies.py [WORD...]   only tests whose name contains one of the words; a proxy that is missing counts as skipped
+"""
+
+import contextlib
+import http.client
+import os
+import shutil
+import socket
+import subprocess
+
+from harness import PATIENCE, Daemon, Documentation, Skipped, Tests, WebSocket, free_port, place, wait_until
+from snippets import insert
+
+tests = Tests()
+test = tests.test
+PAGE = "docs/proxies.md"
+documentation = Documentation(PAGE)
+NAME = "console.example.com"
+HIDDEN = ["/metrics", "/metrics?x", "/metrics/", "//metrics", "///metrics", "/%6detrics", "/./metrics", "/x/../metrics", "/METRICS"]
+
+
+def configuration(language, containing, changes):
+    """A snippet, on other addresses than it names; each of them has to be there."""
+    text = documentation.snippet(PAGE, language, containing)
+    for old, new in changes.items():
+        assert old in text, f"{old} is not in\n{text}"
+        text = text.replace(old, new)
+    return text
+
+
+@contextlib.contextmanager
+def running(here, port, *command):
+    """The proxy, from when it listens."""
+    log = here / "proxy.log"
+    with open(log, "wb") as out:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, "HOME": str(here)})
+
+    def listens():
+        assert process.poll() is None, f"{command[0]} ended: {log.read_text()}"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+
+    try:
+        wait_until(f"{command[0]} listens", listens)
+        yield
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def program(name):
+    if not (found := shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")):
+        raise Skipped(f"there is no {name}")
+    return found
+
+
+@contextlib.contextmanager
+def daemon(here):
+    # Others than this one may own the proxy's workers.
+    here.chmod(0o755)
+    with Daemon(here, "--allow-host", NAME, "--trusted-proxy", "127.0.0.1") as started:
+        yield started
+
+
+def asked(port, path, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection.putrequest("GET", path, skip_host=True)
+    for name, value in {"Host": f"{NAME}:{port}", **headers}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    return connection, connection.getresponse()
+
+
+def serves_its_pages_and_hides_metrics(walcast, port, prefix="", scheme="http"):
+    """All that a proxy is for: pages of its own origin, both kinds of streams, rows as they come, and no metrics."""
+    origin = f"{scheme}://{NAME}:{port}"
+    for path in ["/", "/dashboard/app.js", "/api/feeds", "/api/feeds/remediation/events", "/healthz"]:
+        connection, answer = asked(port, prefix + path, Origin=origin)
+        assert answer.status == 200, f"{path}: {answer.status} {answer.read()}"
+        connection.close()
+    host = f"{NAME}:{port}"
+    for other in [f"{scheme}://{NAME}", "https://evil.example", "http://localhost:5173"]:
+        with WebSocket(port, prefix + "/ws/remediation", host, other) as refused:
+            assert refused.status == 403, f"{other}: {refused.head}"
+    connection, stream = asked(port, prefix + "/sse/remediation?since=now", Origin=origin)
+    with WebSocket(port, prefix + "/ws/remediation?since=now", host, origin) as client:
+        assert client.status == 101, client.head
+        assert client.frame()["type"] == "hello"
+        assert client.frame()["type"] == "live"
+        event_of(stream, "live")
+        for name in ["first", "second"]:
+            insert(walcast.database, name)
+            assert client.frame()["event"]["alertname"] == name
+            event_of(stream, name)
+    connection.close()
+    for path in HIDDEN:
+        connection, answer = asked(port, prefix + path)
+        text = answer.read().decode()
+        assert answer.status in (301, 308, 400, 403, 404) and "walcast_" not in text, f"{path}: {answer.status} {text}"
+        connection.close()
+
+
+def event_of(stream, word):
+    """Reads a stream of events up to a line with the word."""
+    while line := stream.readline().decode():
+        if word in line:
+            return
+    raise AssertionError(f"the stream ended before {word}")
+
+
+def nginx_before(here, walcast, port, server):
+    upstream = configuration("nginx", "upstream walcast", {"127.0.0.1:8010": f"127.0.0.1:{walcast.port}"})
+    folders = "".join(f"{kind}_temp_path {here}/{kind};\n" for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
+    (here / "nginx.conf").write_text(
+        f"daemon off; pid {here}/nginx.pid; error_log {here}/error.log;\nevents {{ worker_connections 64; }}\n"
+        f"http {{ access_log off;\n{folders}{server(upstream)}\n}}\n"
+    )
+    return running(here, port, program("nginx"), "-p", here, "-e", here / "error.log", "-c", here / "nginx.conf")
+
+
+@test
+def nginx():
+    port = free_port()
+    with place() as here, daemon(here) as walcast:
+        with nginx_before(here, walcast, port, lambda site: site.replace("listen 443 ssl", f"listen 127.0.0.1:{port}")):
+            serves_its_pages_and_hides_metrics(walcast, port)
+
+
+@test
+def nginx_below_a_path():
+    port = free_port()
+    location = documentation.snippet(PAGE, "nginx", "location /live/")
+
+    def server(site):
+        upstream = site[: site.index("server {")]
+        return f"{upstream} server {{ listen 127.0.0.1:{port}; {location} }}"
+
+    with place() as here, daemon(here) as walcast, nginx_before(here, walcast, port, server):
+        serves_its_pages_and_hides_metrics(walcast, port, "/live")
+
+
+@test
+def caddy():
+    port = free_port()
+    with place() as here, daemon(here) as walcast:
+        changes = {f"{NAME} {{": f"http://{NAME}:{port} {{\n    bind 127.0.0.1", "127.0.0.1:8010": f"127.0.0.1:{walcast.port}"}
+        site = configuration("caddy", "reverse_proxy", changes)
+        (here / "Caddyfile").write_text(f"{{\n    admin off\n    auto_https off\n    grace_period 1s\n}}\n{site}")
+        with running(here, port, program("caddy"), "run", "--adapter", "caddyfile", "--config", here / "Caddyfile"):
+            serves_its_pages_and_hides_metrics(walcast, port)
+
+
+@test
+def haproxy():
+    port = free_port()
+    with place() as here, daemon(here) as walcast:
+        changes = {"bind :443 ssl crt /etc/haproxy/console.pem": f"bind 127.0.0.1:{port}", "127.0.0.1:8010": f"127.0.0.1:{walcast.port}"}
+        (here / "haproxy.cfg").write_text(configuration("haproxy", "backend walcast", changes))
+        with running(here, port, program("haproxy"), "-db", "-f", here / "haproxy.cfg"):
+            serves_its_pages_and_hides_metrics(walcast, port)
+
+
+@test
+def apache():
+    port = free_port()
+    with place() as here, daemon(here) as walcast:
+        modules = "".join(
+            f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"
+            for name in ["mpm_event", "authz_core", "proxy", "proxy_http"]
+        )
+        user = "User www-data\nGroup www-data\n" if os.getuid() == 0 else ""
+        changes = {"*:443": f"127.0.0.1:{port}", "127.0.0.1:8010": f"127.0.0.1:{walcast.port}"}
+        (here / "apache.conf").write_text(
+            f"ServerRoot {here}\nPidFile {here}/apache.pid\nErrorLog {here}/error.log\nServerName localhost\nDefaultRuntimeDir {here}\n"
+            f"{modules}{user}Listen 127.0.0.1:{port}\n{configuration('apache', 'ProxyPass', changes)}"
+        )
+        with running(here, port, program("apache2"), "-DFOREGROUND", "-f", here / "apache.conf"):
+            serves_its_pages_and_hides_metrics(walcast, port)
+
+
+if __name__ == "__main__":
+    tests.main()
