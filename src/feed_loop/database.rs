@@ -12,7 +12,7 @@ use crate::sqlite::journal;
 use crate::sqlite::open::{
     FileId, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal, tidy_on_close,
 };
-use crate::sqlite::other_name::OtherName;
+use crate::sqlite::other_name::{Mounts, OtherName};
 use crate::tracked::Tracked;
 
 /// Statements of the connection, and as many of each feed, kept prepared: preparing one takes longer than running it.
@@ -36,6 +36,8 @@ pub struct Database {
     real: PathBuf,
     /// Why it is only read, and stays in its journal mode.
     pub other_name: Option<OtherName>,
+    /// Since before it was looked for other names.
+    mounts: Mounts,
     /// What the connection has open beside the file; `None` while that is not in WAL mode.
     companions: Option<Companions>,
     /// `None`: look whatever the version says.
@@ -115,6 +117,7 @@ impl Database {
             file,
             path: path.clone(),
             real: real_path(path),
+            mounts: Mounts::watch(),
             other_name: OtherName::of(path),
             companions: None,
             data_version: None,
@@ -220,10 +223,15 @@ impl Database {
             Some(now) if now != self.file => return Standing::Replaced,
             Some(_) => {}
         }
-        // Where it has more names than one system call tells, that is looked into when it is opened.
-        let other_name = OtherName::of_file(&self.path);
-        let known = self.other_name.as_ref().filter(|other| other.is_of_file());
-        if other_name.as_ref() != known || self.other_name.is_some() && self.wal {
+        // More than one system call tells of its names is looked into only when a mount may have changed it.
+        let renamed = match self.mounts.changed() {
+            true => OtherName::of(&self.path) != self.other_name,
+            false => {
+                let known = self.other_name.as_ref().filter(|other| other.is_of_file());
+                OtherName::of_file(&self.path).as_ref() != known
+            }
+        };
+        if renamed || self.other_name.is_some() && self.wal {
             return Standing::Renamed;
         }
         let apart = self
@@ -243,7 +251,8 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        if self.other_name.is_none() && self.standing() == Standing::Same {
+        let has_one_name = || OtherName::of(&self.path).is_none();
+        if self.other_name.is_none() && self.standing() == Standing::Same && has_one_name() {
             // Where that fails the files stay, which SQLite does not mind.
             let _ = tidy_on_close(&self.connection);
         }

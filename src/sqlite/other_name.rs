@@ -134,6 +134,30 @@ impl fmt::Display for OtherName {
     }
 }
 
+/// Tells when something is mounted or unmounted in this mount namespace.
+pub struct Mounts(Option<std::fs::File>);
+
+impl Mounts {
+    /// From now on. Where the system doesn't tell, nothing ever changes.
+    pub fn watch() -> Mounts {
+        Mounts(std::fs::File::open("/proc/self/mountinfo").ok())
+    }
+
+    /// Whether anything was since this was asked last. One system call.
+    pub fn changed(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let Some(mounts) = &self.0 else {
+            return false;
+        };
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut asked = [PollFd::new(mounts, PollFlags::PRI)];
+        poll(&mut asked, Some(&now)).is_ok_and(|_| asked[0].revents().contains(PollFlags::PRI))
+    }
+}
+
 struct Names {
     mount_point: bool,
     links: u64,

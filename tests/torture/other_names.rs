@@ -55,6 +55,13 @@ fn mount(file: &Path, place: &Path) {
     assert_eq!(mounted, 0, "{}", std::io::Error::last_os_error());
 }
 
+fn unmount(place: &Path) {
+    let text = CString::new(place.to_str().unwrap()).unwrap();
+    // SAFETY: the string lives until after the call.
+    let unmounted = unsafe { libc::umount2(text.as_ptr(), 0) };
+    assert_eq!(unmounted, 0, "{}", std::io::Error::last_os_error());
+}
+
 /// A database in one directory, and its file mounted into another.
 struct Mounted {
     directory: tempfile::TempDir,
@@ -225,6 +232,37 @@ fn the_owners_side_of_a_mounted_file_is_not_served_in_wal_mode_either() {
         .start();
     let reason = not_ready(&walcast);
     assert!(reason.contains("mount the directory"), "{reason}");
+}
+
+#[test]
+fn a_mount_elsewhere_is_noticed_while_running_and_so_is_its_end() {
+    if !own_mounts() {
+        return;
+    }
+    let directory = directory();
+    let walcast = Daemon::start(directory.path());
+    walcast.fill(5);
+    let mut resumable = walcast.subscribe_live();
+    let place = directory.path().join("elsewhere").join("walcast.db");
+    fs::create_dir(place.parent().unwrap()).unwrap();
+    fs::write(&place, "").unwrap();
+    mount(walcast.database().path(), &place);
+    let reason = not_ready(&walcast);
+    assert!(reason.contains("mount the directory"), "{reason}");
+    let mut late = walcast.subscribe("since=0");
+    assert_eq!(late.expect("waiting")["reason"], "unreadable");
+    unmount(&place);
+    walcast.wait_until_ready();
+    assert_eq!(resumable.expect("waiting")["reason"], "unreadable");
+    resumable.expect("hello");
+    assert_eq!(walcast.database().insert("after"), 6);
+    for subscriber in [&mut resumable, &mut late] {
+        while subscriber.ledger().last().is_none_or(|row| row["id"] != 6) {
+            subscriber.next_row_or_frame();
+        }
+    }
+    assert_eq!(ids(resumable.ledger()), [6]);
+    assert_eq!(ids(late.ledger()), [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
