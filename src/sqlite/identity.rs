@@ -211,7 +211,7 @@ impl Column {
             .map(|((_, before), (_, now))| *before == now.fingerprint)
             .collect();
         let agreeing = now.iter().zip(&agrees).filter(|(_, agrees)| **agrees);
-        let agreeing: Vec<_> = agreeing.map(|((id, cell), _)| (*id, &cell.plain)).collect();
+        let agreeing: Vec<(i64, &Cell)> = agreeing.map(|(row, _)| *row).collect();
         let distinct: HashSet<u64> = now.iter().map(|(_, cell)| cell.fingerprint).collect();
         Column {
             was_own: are_own(sampled.len(), rows),

@@ -1,30 +1,90 @@
-//! Whether the values of a column can be had from the ids of their rows: a running number, `id % n`, a label with such
-//! a number in it, a time of day that goes on with every row. Another history would have the same values under the same
-//! ids, so that they agree proves nothing.
+//! Whether the values of a column can be had from the ids of their rows: a running number, `id % n`, `id / n`, a label
+//! with such a number in it, a time of day that goes on with every row, values that take turns. Another history would
+//! have the same values under the same ids, so that they agree proves nothing.
 
-use super::sample::Plain;
+use super::sample::{Cell, Plain};
 
-/// From so many rows on, a remainder is told from a coincidence.
+/// From so many rows on, a remainder or a quotient is told from a coincidence.
 const ENOUGH_FOR_REMAINDERS: usize = 6;
+/// So many pairs of rows that are a period apart have the same value where values take turns.
+const ENOUGH_TURNS: usize = 3;
+/// Reals are compared in these parts of one: microseconds, where they are seconds.
+const PARTS: f64 = 1e6;
+/// A real, and what it was computed from, may each be off by half a part.
+const ROUNDED: i64 = 2;
 
 /// Whether each value follows from its row's id, as far as these rows tell. Of two rows everything can be said that has a
 /// number in it.
-pub(super) fn follows_from_id(rows: &[(i64, &Plain)]) -> bool {
+pub(super) fn follows_from_id(rows: &[(i64, &Cell)]) -> bool {
+    if take_turns(rows) {
+        return true;
+    }
     let ids: Vec<i64> = rows.iter().map(|(id, _)| *id).collect();
-    let numbers = rows.iter().map(|(_, plain)| match plain {
-        Plain::Number(number) => Some(*number),
+    let numbers = rows.iter().map(|(_, cell)| match cell.plain {
+        Plain::Number(number) => Some(number),
         _ => None,
     });
     if let Some(numbers) = numbers.collect::<Option<Vec<i64>>>() {
-        return is_number_of(&ids, &numbers);
+        return is_number_of(&ids, &numbers) || is_quotient_of(&ids, &numbers, 1);
     }
-    let labels = rows.iter().map(|(_, plain)| match plain {
+    let parts = rows.iter().map(|(_, cell)| cell.plain.parts());
+    if let Some(parts) = parts.collect::<Option<Vec<i64>>>() {
+        return is_number_of(&ids, &parts) || is_quotient_of(&ids, &parts, ROUNDED);
+    }
+    let labels = rows.iter().map(|(_, cell)| match &cell.plain {
         Plain::Label(label) => Some(label.as_str()),
         _ => None,
     });
     labels
         .collect::<Option<Vec<&str>>>()
         .is_some_and(|labels| is_label_of(&ids, &labels))
+}
+
+impl Plain {
+    /// A number in [`PARTS`] of one.
+    fn parts(&self) -> Option<i64> {
+        let value = match self {
+            Plain::Number(number) => *number as f64,
+            Plain::Real(real) => *real,
+            _ => return None,
+        };
+        let parts = (value * PARTS).round();
+        // Beyond that, parts are not told apart.
+        (parts.abs() < 2f64.powi(53)).then_some(parts as i64)
+    }
+}
+
+/// Whether the values come again at one distance of ids: one of a few workers in turn, a day of the week.
+fn take_turns(rows: &[(i64, &Cell)]) -> bool {
+    let furthest = rows.len().saturating_sub(ENOUGH_TURNS) as u64;
+    (2..=furthest).any(|period| {
+        let mut pairs = 0;
+        let mut again = rows.iter().enumerate().flat_map(|(place, (id, cell))| {
+            let apart =
+                move |(other, _): &&(i64, &Cell)| id.abs_diff(*other).is_multiple_of(period);
+            let others = rows[place + 1..].iter().filter(apart);
+            others.map(|(_, other)| other.fingerprint == cell.fingerprint)
+        });
+        again.all(|same| {
+            pairs += 1;
+            same
+        }) && pairs >= ENOUGH_TURNS
+    })
+}
+
+/// `(a * id + b) / c`, rounded: `a` and `b` can be found so that no value is off by `width` or more.
+fn is_quotient_of(ids: &[i64], values: &[i64], width: i64) -> bool {
+    let (mut least, mut most) = (f64::NEG_INFINITY, f64::INFINITY);
+    for (place, (id, value)) in ids.iter().zip(values).enumerate() {
+        for (other_id, other) in ids.iter().zip(values).skip(place + 1) {
+            let run = (i128::from(*id) - i128::from(*other_id)) as f64;
+            let rise = i128::from(*value) - i128::from(*other);
+            let slope = |off: i64| (rise + i128::from(off)) as f64 / run;
+            let (a, b) = (slope(width), slope(-width));
+            (least, most) = (least.max(a.min(b)), most.min(a.max(b)));
+        }
+    }
+    values.len() >= ENOUGH_FOR_REMAINDERS && least < most
 }
 
 /// `a * id + b`, or the remainder of that: all values lie within one period.
@@ -77,7 +137,9 @@ fn is_label_of(ids: &[i64], labels: &[&str]) -> bool {
         let columns = (0..parts[0].1.len())
             .map(|place| parts.iter().map(|(_, numbers)| numbers[place]).collect());
         let columns: Vec<Vec<i64>> = columns.collect();
-        let follows = |numbers: &Vec<i64>| !is_constant(numbers) && is_number_of(ids, numbers);
+        let follows = |numbers: &Vec<i64>| {
+            !is_constant(numbers) && (is_number_of(ids, numbers) || is_quotient_of(ids, numbers, 1))
+        };
         let stands = |numbers: &Vec<i64>| is_constant(numbers) || is_slow(numbers);
         let mut moving = columns.iter().filter(|numbers| !is_constant(numbers));
         return columns
@@ -158,13 +220,22 @@ mod tests {
     use super::*;
 
     fn follows(value: impl Fn(i64) -> Plain) -> bool {
-        let rows: Vec<(i64, Plain)> = (85..=100).rev().map(|id| (id, value(id))).collect();
-        let rows: Vec<(i64, &Plain)> = rows.iter().map(|(id, plain)| (*id, plain)).collect();
+        let cell = |id: i64| {
+            let plain = value(id);
+            let fingerprint = crate::sqlite::reader::fingerprint(format!("{plain:?}").as_bytes());
+            (id, Cell { fingerprint, plain })
+        };
+        let rows: Vec<(i64, Cell)> = (85..=100).rev().map(cell).collect();
+        let rows: Vec<(i64, &Cell)> = rows.iter().map(|(id, cell)| (*id, cell)).collect();
         follows_from_id(&rows)
     }
 
     fn number(value: impl Fn(i64) -> i64) -> bool {
         follows(|id| Plain::Number(value(id)))
+    }
+
+    fn real(value: impl Fn(i64) -> f64) -> bool {
+        follows(|id| Plain::Real(value(id)))
     }
 
     fn label(value: impl Fn(i64) -> String) -> bool {
@@ -182,6 +253,20 @@ mod tests {
         assert!(number(|id| 5000 - 3 * id));
         assert!(number(|id| id % 16));
         assert!(number(|id| (id * 7 + 3) % 12));
+        assert!(number(|id| (id * 7 + 3) / 5));
+        assert!(real(|id| 1_767_225_600.0 + 0.5 * id as f64));
+        assert!(real(|id| 0.1 * id as f64));
+        assert!(real(|id| (id % 40) as f64 / 8.0));
+        assert!(label(|id| format!("{:.2}", 0.37 * id as f64)));
+        assert!(label(|id| format!(
+            "2026-01-{:02}T{:02}",
+            id / 4,
+            id % 4 * 6
+        )));
+        assert!(label(|id| [
+            "a", "b", "c", "d", "e", "f", "g", "h", "i", "j"
+        ][(id % 10) as usize]
+            .into()));
         assert!(label(|id| format!("evt-{id}")));
         assert!(label(|id| format!("order {id:08} of shard {}", id % 4)));
         assert!(label(|id| format!("{id:x}")));
@@ -204,6 +289,9 @@ mod tests {
         assert!(!number(hash));
         assert!(!number(|id| hash(id) % 1000));
         assert!(!number(|id| id * id));
+        assert!(!number(|id| 60 * id + hash(id) % 5));
+        assert!(!real(|id| id as f64 + (hash(id) % 1000) as f64 / 1e3));
+        assert!(!real(|id| (id as f64).sqrt()));
         assert!(!label(|id| format!("{:016x}", hash(id))));
         assert!(!label(|id| format!(
             "2026-01-01T00:{:02}:07.{:03}Z",
@@ -215,6 +303,5 @@ mod tests {
             "{} did it",
             ["amy", "bo", "cy", "di"][(hash(id) % 4) as usize]
         )));
-        assert!(!follows(|_| Plain::Other));
     }
 }

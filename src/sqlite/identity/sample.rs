@@ -50,6 +50,7 @@ pub(super) struct Cell {
 #[derive(Debug, Clone)]
 pub(super) enum Plain {
     Number(i64),
+    Real(f64),
     Label(String),
     Other,
 }
@@ -171,6 +172,7 @@ impl Cell {
             ValueRef::Real(real) if real.fract() == 0.0 && real.abs() < 2f64.powi(53) => {
                 Plain::Number(real as i64)
             }
+            ValueRef::Real(real) => Plain::Real(real),
             _ => Plain::Other,
         };
         Cell {

@@ -145,12 +145,18 @@ fn columns_that_follow_from_the_id_prove_nothing() {
         "label TEXT",
         "label INTEGER",
         "shard INTEGER",
+        "page INTEGER",
+        "worker TEXT",
+        "seconds REAL",
         "at TEXT",
     ] {
         let fill = match column {
             "label TEXT" => "UPDATE t SET label = printf('job %05d', id + 7)",
             "label INTEGER" => "UPDATE t SET label = id * 10",
             "shard INTEGER" => "UPDATE t SET shard = id % 16",
+            "page INTEGER" => "UPDATE t SET page = id * 2 / 3",
+            "worker TEXT" => "UPDATE t SET worker = char(97 + id % 11)",
+            "seconds REAL" => "UPDATE t SET seconds = 1767225600.0 + id * 0.5",
             "at TEXT" => "UPDATE t SET at = datetime('2026-01-01', '+' || id || ' minutes')",
             _ => "",
         };
