@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
 use crate::filter::FilterId;
@@ -96,6 +97,20 @@ pub struct Block {
     pub handover: Handover,
 }
 
+/// Pieces up to this many bytes are copied: as much as a connection's buffers take anyway.
+const COPIED: usize = 16 * 1024;
+/// A piece is shared where it is at least one of so many parts of its block.
+const SHARED_PART: usize = 8;
+
+/// The frames of a block, as an owner of bytes.
+struct Frames(Arc<Block>);
+
+impl AsRef<[u8]> for Frames {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.bytes
+    }
+}
+
 /// Who of those that hand a block's rows to sockets has done so.
 #[derive(Debug, Default)]
 pub struct Handover {
@@ -175,6 +190,16 @@ impl Block {
             _ => self.entries[index - 1].end as usize,
         };
         start..self.entries[index].end as usize
+    }
+
+    /// A piece of the frames for a client that takes its time. A large one is shared, for many clients may be slow about
+    /// the same row; a small one is copied, so that it does not keep the whole block in memory.
+    pub fn keep(self: &Arc<Self>, piece: Range<usize>) -> Bytes {
+        let len = piece.len();
+        if len <= COPIED || len < self.bytes.len() / SHARED_PART {
+            return Bytes::copy_from_slice(&self.bytes[piece]);
+        }
+        Bytes::from_owner(Frames(Arc::clone(self))).slice(piece)
     }
 
     /// Whether `filter` was asked about this block's rows.

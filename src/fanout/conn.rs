@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use bytes::{Buf, Bytes};
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
@@ -115,7 +116,9 @@ pub struct Conn {
     pub place: Place,
     /// Told from others that had the same slot before.
     pub serial: u64,
-    /// The rest of a frame cut in two by a full socket, then control frames. Holds memory only while it holds bytes.
+    /// The rest of a frame cut in two by a full socket.
+    cut: Bytes,
+    /// What goes out after it: control frames. Holds memory only while it holds bytes.
     pending: Vec<u8>,
     /// Answers that can't go out yet. Boxed: hardly anyone is owed one.
     owed: Option<Box<Owed>>,
@@ -170,6 +173,7 @@ impl Conn {
             session,
             place: Place::Behind,
             serial,
+            cut: Bytes::new(),
             pending: Vec::new(),
             owed: None,
             page: None,
@@ -190,7 +194,7 @@ impl Conn {
     }
 
     pub fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+        !(self.cut.is_empty() && self.pending.is_empty())
     }
 
     /// The daemon stood still for `time` until `now`: it could neither ping nor hear, so this does not count against the
@@ -278,15 +282,20 @@ impl Conn {
     }
 
     fn flush_pending(&mut self) -> Wrote {
-        if self.pending.is_empty() {
+        if !self.has_pending() {
             return Wrote::All;
         }
-        let pending = std::mem::take(&mut self.pending);
-        let wrote = self.write(&[IoSlice::new(&pending)], pending.len());
+        let (mut cut, mut pending) = (
+            std::mem::take(&mut self.cut),
+            std::mem::take(&mut self.pending),
+        );
+        let slices = [IoSlice::new(&cut), IoSlice::new(&pending)];
+        let wrote = self.write(&slices, cut.len() + pending.len());
         if let Wrote::Part(written) = wrote {
-            let mut rest = pending;
-            rest.drain(..written);
-            self.pending = rest;
+            let of_cut = written.min(cut.len());
+            cut.advance(of_cut);
+            pending.drain(..written - of_cut);
+            (self.cut, self.pending) = (cut, pending);
         }
         wrote
     }
@@ -304,7 +313,7 @@ impl Conn {
             Wrote::Gone => return None,
         };
         let (reached, rest, rows) = batch.after_writing(written);
-        self.pending.extend_from_slice(rest);
+        self.cut = rest;
         Some(Sent {
             all: wrote == Wrote::All,
             reached,

@@ -30,6 +30,8 @@ const BATCH: BatchLimits = BatchLimits {
     runs: 256,
     bytes: 64 * 1024,
 };
+/// The JSON of a row beyond this many bytes goes out by itself, as it stands in the log.
+const LARGE: usize = 16 * 1024;
 /// Blocks of the log that one look takes in. Single commits make blocks of one row, so this many fill a small chunk.
 const LOOK_BLOCKS: usize = 32;
 /// A stream that was silent for so long gets a comment.
@@ -137,7 +139,8 @@ struct SseStream {
 
 /// Rows as text, ready to send.
 struct Chunk {
-    text: String,
+    /// Nearly always one; around a large row several, for it is shared with whoever else takes it.
+    pieces: Vec<Bytes>,
     rows: u64,
     /// The position once they are sent; `None` where the blocks have nothing to say to this subscriber.
     reaches: Option<Cursor>,
@@ -206,23 +209,36 @@ impl SseStream {
     fn chunk<'a>(&self, blocks: impl Iterator<Item = &'a Arc<Block>>) -> Chunk {
         let (filter, position) = (self.session.filter_id(), self.session.position());
         let batch = Batch::gather(blocks, filter, position, BATCH);
-        let mut text = String::with_capacity(batch.bytes + batch.rows * 40);
-        for (id, frame) in batch.runs.iter().flat_map(|run| run.frames()) {
-            let data = String::from_utf8_lossy(payload(frame));
-            text.push_str(&format!("id: {}:{id}\ndata: {data}\n\n", self.epoch));
+        let (mut pieces, mut text) = (Vec::new(), Vec::new());
+        for run in &batch.runs {
+            let block = run.block();
+            for (id, span) in run.spans() {
+                let data = payload(&block.bytes[span.clone()]);
+                text.extend_from_slice(format!("id: {}:{id}\ndata: ", self.epoch).as_bytes());
+                if data.len() > LARGE {
+                    pieces.push(Bytes::from(std::mem::take(&mut text)));
+                    pieces.push(block.keep(span.end - data.len()..span.end));
+                } else {
+                    text.extend_from_slice(data);
+                }
+                text.extend_from_slice(b"\n\n");
+            }
+        }
+        if !text.is_empty() {
+            pieces.push(Bytes::from(text));
         }
         Chunk {
-            text,
+            pieces,
             rows: batch.rows as u64,
             reaches: batch.reaches,
         }
     }
 
     async fn send_rows(&mut self, chunk: Chunk) -> Result<(), Ended> {
-        if !chunk.text.is_empty() {
-            self.send(chunk.text).await?;
-            self.app.metrics.messages_sent.inc_by(chunk.rows);
+        for piece in chunk.pieces {
+            self.send(piece).await?;
         }
+        self.app.metrics.messages_sent.inc_by(chunk.rows);
         if let Some(position) = chunk.reaches {
             self.session.advance(position);
         }
@@ -343,11 +359,8 @@ impl SseStream {
     }
 
     /// Hands a chunk to the connection.
-    async fn send(&mut self, text: String) -> Result<(), Ended> {
-        self.sender
-            .send(Bytes::from(text))
-            .await
-            .map_err(|_| Ended)?;
+    async fn send(&mut self, text: impl Into<Bytes>) -> Result<(), Ended> {
+        self.sender.send(text.into()).await.map_err(|_| Ended)?;
         self.quiet_since = Instant::now();
         Ok(())
     }

@@ -1,7 +1,10 @@
 //! What a subscriber takes next, gathered from blocks: frames that exist already, in as few pieces as can be.
 
 use std::io::IoSlice;
+use std::ops::Range;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::change::{Block, Cursor};
 use crate::filter::FilterId;
@@ -9,7 +12,7 @@ use crate::filter::FilterId;
 /// A stretch of a block that goes out as it is.
 #[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
-    block: &'a Block,
+    block: &'a Arc<Block>,
     first: usize,
     /// Index of the last entry, included.
     last: usize,
@@ -20,11 +23,20 @@ impl<'a> Run<'a> {
         &self.block.bytes[self.block.span(self.first).start..self.block.span(self.last).end]
     }
 
-    /// The frames one by one.
+    /// The frames one by one, each with the id of its row.
     pub fn frames(&self) -> impl Iterator<Item = (i64, &'a [u8])> {
         let block = self.block;
-        (self.first..=self.last)
-            .map(move |index| (block.entries[index].id, &block.bytes[block.span(index)]))
+        self.spans().map(move |(id, span)| (id, &block.bytes[span]))
+    }
+
+    /// Where in the block each frame is, with the id of its row.
+    pub fn spans(&self) -> impl Iterator<Item = (i64, Range<usize>)> + use<'a> {
+        let block = self.block;
+        (self.first..=self.last).map(move |index| (block.entries[index].id, block.span(index)))
+    }
+
+    pub fn block(&self) -> &'a Arc<Block> {
+        self.block
     }
 
     fn rows(&self) -> usize {
@@ -70,7 +82,7 @@ impl<'a> Batch<'a> {
     /// Takes what there is in one block; `false` when the batch is full.
     fn take(
         &mut self,
-        block: &'a Block,
+        block: &'a Arc<Block>,
         filter: FilterId,
         position: Cursor,
         limits: BatchLimits,
@@ -112,9 +124,9 @@ impl<'a> Batch<'a> {
 
     /// After `written` bytes of it went out: the position reached, the rest of the frame that was cut in two, and the
     /// rows that are out or under way.
-    pub fn after_writing(&self, written: usize) -> (Option<Cursor>, &'a [u8], usize) {
+    pub fn after_writing(&self, written: usize) -> (Option<Cursor>, Bytes, usize) {
         if written >= self.bytes {
-            return (self.reaches, &[], self.rows);
+            return (self.reaches, Bytes::new(), self.rows);
         }
         let (mut left, mut rows, mut reached) = (written, 0, None);
         for run in &self.runs {
@@ -137,11 +149,11 @@ impl<'a> Batch<'a> {
             let end = block.entries[cut].end as usize;
             return (
                 Some(Cursor(block.entries[cut].id)),
-                &block.bytes[at..end],
+                block.keep(at..end),
                 rows + cut - run.first + 1,
             );
         }
-        (reached, &[], rows)
+        (reached, Bytes::new(), rows)
     }
 }
 

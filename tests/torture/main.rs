@@ -16,6 +16,7 @@ mod filters;
 mod histories;
 mod ids;
 mod ingest;
+mod large_rows;
 mod neighbours;
 mod other_names;
 mod outages;
