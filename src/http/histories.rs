@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use prometheus::IntGauge;
 
 use crate::asker::Client;
+use crate::sqlite::pool::Work;
 
 /// The requests that wait.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub struct Histories {
 #[derive(Debug, Default)]
 struct Waiting {
     all: usize,
+    searches: usize,
     by_client: HashMap<Client, usize>,
 }
 
@@ -37,6 +39,7 @@ pub enum Full {
 pub struct Place {
     histories: Arc<Histories>,
     client: Client,
+    work: Work,
 }
 
 impl Histories {
@@ -49,21 +52,30 @@ impl Histories {
         })
     }
 
-    pub fn enter(self: &Arc<Self>, client: Client) -> Result<Place, Full> {
+    /// Takes a place. Searches leave a quarter of the places free: pages that are found at once give theirs back as
+    /// soon, and should not be refused for those that take seconds.
+    ///
+    /// # Errors
+    /// There is none, for this client or for any.
+    pub fn enter(self: &Arc<Self>, client: Client, work: Work) -> Result<Place, Full> {
         let mut waiting = self.waiting.lock();
         let of_client = waiting.by_client.get(&client).copied().unwrap_or_default();
         if of_client >= self.limit_of_client {
             return Err(Full::Client);
         }
-        if waiting.all >= self.limit {
+        let searches = self.limit - self.limit / 4;
+        let is_search = work == Work::Search;
+        if waiting.all >= self.limit || is_search && waiting.searches >= searches {
             return Err(Full::All);
         }
         waiting.all += 1;
+        waiting.searches += usize::from(is_search);
         waiting.by_client.insert(client, of_client + 1);
         self.gauge.set(waiting.all as i64);
         Ok(Place {
             histories: Arc::clone(self),
             client,
+            work,
         })
     }
 }
@@ -72,6 +84,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut waiting = self.histories.waiting.lock();
         waiting.all -= 1;
+        waiting.searches -= usize::from(self.work == Work::Search);
         self.histories.gauge.set(waiting.all as i64);
         if let Some(of_client) = waiting.by_client.get_mut(&self.client) {
             *of_client -= 1;
@@ -90,16 +103,28 @@ mod tests {
     fn places_are_bounded_in_all_and_by_client_and_given_back() {
         let gauge = IntGauge::new("waiting", "waiting").unwrap();
         let histories = Histories::new(3, 2, gauge.clone());
-        let client = Client::Connection;
-        let (first, second) = (histories.enter(client(1)), histories.enter(client(1)));
-        assert_eq!(histories.enter(client(1)).err(), Some(Full::Client));
-        let third = histories.enter(client(2));
-        assert_eq!(histories.enter(client(3)).err(), Some(Full::All));
+        let enter = |client| histories.enter(Client::Connection(client), Work::Quick);
+        let (first, second) = (enter(1), enter(1));
+        assert_eq!(enter(1).err(), Some(Full::Client));
+        let third = enter(2);
+        assert_eq!(enter(3).err(), Some(Full::All));
         assert_eq!(gauge.get(), 3);
         drop(first);
-        assert!(histories.enter(client(3)).is_ok());
+        assert!(enter(3).is_ok());
         drop((second, third));
         assert_eq!(gauge.get(), 0);
         assert!(histories.waiting.lock().by_client.is_empty());
+    }
+
+    #[test]
+    fn searches_leave_places_for_pages_that_are_found_at_once() {
+        let gauge = IntGauge::new("waiting", "waiting").unwrap();
+        let histories = Histories::new(4, 4, gauge);
+        let enter = |client, work| histories.enter(Client::Connection(client), work);
+        let searches = [1, 2, 3].map(|client| enter(client, Work::Search).unwrap());
+        assert_eq!(enter(4, Work::Search).err(), Some(Full::All));
+        assert!(enter(4, Work::Quick).is_ok());
+        drop(searches);
+        assert!(enter(4, Work::Search).is_ok());
     }
 }

@@ -52,7 +52,8 @@ pub async fn read(feed: Arc<Feed>, raw: String, peer: Peer, app: Arc<App>) -> Re
 async fn answer(feed: &Arc<Feed>, raw: &str, peer: &Peer, app: &App) -> Result<Bytes, HttpError> {
     let query = query::history(raw, feed.schema().as_deref())?;
     let refused = |reason| app.metrics.histories_refused.with_label_values(&[reason]);
-    let _place = app.histories.enter(peer.client).map_err(|full| {
+    let work = work_of(feed, &query);
+    let _place = app.histories.enter(peer.client, work).map_err(|full| {
         refused("waiting").inc();
         HttpError::at_capacity(match full {
             Full::All => "as many requests for history wait as may wait (`history.waiting`)",
@@ -66,7 +67,7 @@ async fn answer(feed: &Arc<Feed>, raw: &str, peer: &Peer, app: &App) -> Result<B
     let standing = feed.standing();
     // Goes with this future, which hyper drops when the client leaves.
     let asker = Asker::new(peer.client);
-    let read = read_page(feed, query, &asker, app);
+    let read = read_page(feed, (query, work), &asker, app);
     let (found, held) = tokio::select! {
         read = read => read?,
         () = peer.clock.client_is_gone() => return Err(HttpError::unavailable("the client is gone")),
@@ -108,18 +109,21 @@ enum Found {
     },
 }
 
+/// How much reading a page is expected to take.
+fn work_of(feed: &Feed, query: &HistoryQuery) -> Work {
+    match query.filter.is_empty() || feed.head().0 <= FEW_IDS {
+        true => Work::Quick,
+        false => Work::Search,
+    }
+}
+
 /// Reads a page in steps, with others in between; waits for its turn and searches no longer than it may.
 async fn read_page(
     feed: &Arc<Feed>,
-    query: HistoryQuery,
+    (query, work): (HistoryQuery, Work),
     asker: &Asker,
     app: &App,
 ) -> Result<(Found, Held), HttpError> {
-    let few = feed.head().0 <= FEW_IDS;
-    let work = match query.filter.is_empty() || few {
-        true => Work::Quick,
-        false => Work::Search,
-    };
     let begun = Arc::new(AtomicBool::new(false));
     let begins = Arc::clone(&begun);
     let mut reading = Reading {

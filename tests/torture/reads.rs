@@ -177,6 +177,24 @@ fn more_requests_for_history_than_may_wait_are_told_to_come_back() {
     });
 }
 
+#[test]
+fn searches_leave_room_for_pages_that_are_found_at_once() {
+    let walcast = filled(Daemon::on_new_file(), sized(400_000, 3_000_000))
+        .toml("[history]\ntime = \"1h\"\nwaiting = 4\n")
+        .start();
+    let _searches: Vec<TcpStream> = (0..8)
+        .map(|n| {
+            let mut stream = walcast.connect();
+            http::ask(&mut stream, &format!("{STOCK_EVENTS}?tenant=nobody{n}"));
+            stream
+        })
+        .collect();
+    wait_until("searches wait", || series(&walcast, HISTORIES) > 0);
+    while series(&walcast, HISTORIES) > 0 {
+        assert_eq!(walcast.get(STOCK_HISTORY).status, 200);
+    }
+}
+
 /// Asks for a page and takes nothing of it.
 fn ask_and_wait(walcast: &Daemon, path: &str) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
