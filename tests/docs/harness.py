@@ -134,11 +134,12 @@ def free_port():
 class Daemon:
     """The real daemon on a directory of its own."""
 
-    def __init__(self, place, *arguments, database="events.db", port=0):
+    def __init__(self, place, *arguments, database="events.db", port=0, environment=None):
         self.place = Path(place)
         self.database = self.place / database
         self.arguments = arguments
         self.port = port
+        self.environment = {**os.environ, **(environment or {})}
         self.process = None
 
     def __enter__(self):
@@ -154,7 +155,7 @@ class Daemon:
         if "--config" not in self.arguments:
             command += ["--db", self.database]
         with open(log, "wb") as out:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.place)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.place, env=self.environment)
 
         def address():
             text = log.read_text(errors="replace")
