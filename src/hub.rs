@@ -82,10 +82,10 @@ impl Hub {
         mode.clone_into(&mut self.journal_mode.lock());
     }
 
-    /// In words: `journal mode wal`, or that there is no file.
+    /// In words: `journal mode wal`, or that no file could be opened yet.
     pub fn journal_mode(&self) -> String {
         match self.journal_mode.lock().as_str() {
-            "" => "not there yet".to_owned(),
+            "" => "not open yet".to_owned(),
             mode => format!("journal mode {mode}"),
         }
     }

@@ -10,6 +10,7 @@ use crate::change::{Block, Cursor, Epoch};
 use crate::config::Config;
 use crate::hub::{Cause, Feed, Hub, Presence};
 use crate::metrics::Metrics;
+use crate::sqlite::creation;
 use crate::sqlite::identity::{Doubt, Verdict, derived_epoch, new_epoch};
 use crate::sqlite::open::{FileId, Snapshot, Unavailable};
 use crate::sqlite::reader::{HeadPage, PageLimits};
@@ -135,7 +136,11 @@ impl Tracked {
             Err(error) => {
                 let reason = error.unavailable(&self.feed.config.table, &self.database);
                 if self.close(&reason) {
-                    tracing::warn!("feed {}: {reason}", self.feed.config.name);
+                    let there_are = match &reason {
+                        Unavailable::NoTable(_) => tables_there(connection),
+                        _ => String::new(),
+                    };
+                    tracing::warn!("feed {}: {reason}{there_are}", self.feed.config.name);
                 }
                 hub.announce(self.feed.index);
                 return Ok(());
@@ -542,5 +547,14 @@ impl Tracked {
             State::Open(open) => open.read_head_row(connection, self.head),
             _ => Ok(()),
         }
+    }
+}
+
+/// The tables to choose from, for the log: the one that is waited for may have another name than the configuration says.
+fn tables_there(connection: &Connection) -> String {
+    // A hint: where it can't be given, the line says enough without.
+    match &*creation::tables(connection).unwrap_or_default() {
+        [] => String::new(),
+        tables => format!("; tables there are: {}", creation::listed(tables)),
     }
 }

@@ -114,10 +114,8 @@ impl FeedLoop {
             Attempt::Later => return,
             Attempt::NotOurs => {}
             Attempt::Made(what) => tracing::info!("{what}"),
-            Attempt::OthersTables(tables) => tracing::info!(
-                "{path} is not walcast's own, so the table {STOCK_TABLE} is not created in it, but waited for; tables there \
-                 are: {}",
-                tables.join(", ")
+            Attempt::OthersTables => tracing::info!(
+                "{path} is not walcast's own, so the table {STOCK_TABLE} is not created in it, but waited for"
             ),
             Attempt::Failed(reason) => {
                 tracing::warn!("the stock table was not created: {reason}");

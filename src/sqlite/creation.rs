@@ -29,6 +29,8 @@ const BUSY: Duration = Duration::ZERO;
 const UNTOUCHED: Duration = Duration::from_secs(10);
 /// As many links in a row as the kernel follows.
 const MAX_LINKS: usize = 40;
+/// Tables that are listed in a log line, at most.
+const LISTED: usize = 20;
 
 /// The stock table that is still to be made.
 #[derive(Debug)]
@@ -51,8 +53,8 @@ pub enum Attempt {
     Made(String),
     /// There is nothing to make any more.
     NotOurs,
-    /// The file has tables of others, which are these.
-    OthersTables(Vec<String>),
+    /// The file has tables of others.
+    OthersTables,
     Failed(Unavailable),
 }
 
@@ -98,7 +100,7 @@ impl Creation {
         let tables = tables(&connection).map_err(|e| self.failed(&e))?;
         Ok(match tables.iter().any(|table| is_stock(table)) {
             true => Attempt::NotOurs,
-            false => Attempt::OthersTables(tables),
+            false => Attempt::OthersTables,
         })
     }
 
@@ -113,7 +115,7 @@ impl Creation {
             return Ok(Attempt::NotOurs);
         }
         if !found.is_empty() {
-            return Ok(Attempt::OthersTables(found));
+            return Ok(Attempt::OthersTables);
         }
         if !nobodys {
             return Ok(Attempt::NotOurs);
@@ -201,6 +203,16 @@ pub fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
         )?
         .query_map([], |row| row.get(0))?
         .collect()
+}
+
+/// Tables by their names, for a log line: the first of them where there are many.
+pub fn listed(tables: &[String]) -> String {
+    match tables.split_at_checked(LISTED) {
+        Some((first, more)) if !more.is_empty() => {
+            format!("{} and {} more", first.join(", "), more.len())
+        }
+        _ => tables.join(", "),
+    }
 }
 
 fn is_stock(table: &str) -> bool {
@@ -329,17 +341,24 @@ mod tests {
     }
 
     #[test]
-    fn tables_of_others_are_named_and_nothing_is_added() {
+    fn nothing_is_added_to_tables_of_others() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");
         let writer = Connection::open(&path).unwrap();
         writer
             .execute_batch("CREATE TABLE b(x INTEGER PRIMARY KEY AUTOINCREMENT); CREATE TABLE a(x)")
             .unwrap();
-        let Attempt::OthersTables(tables) = Creation::new(&path, true).attempt() else {
-            panic!("something was made");
-        };
-        assert_eq!(tables, ["a", "b"]);
+        let attempt = Creation::new(&path, true).attempt();
+        assert!(matches!(attempt, Attempt::OthersTables), "{attempt:?}");
+        assert_eq!(tables(&writer).unwrap(), ["a", "b"]);
+    }
+
+    #[test]
+    fn many_tables_are_listed_by_the_first_of_them() {
+        let names = |n: usize| (0..n).map(|i| format!("t{i}")).collect::<Vec<_>>();
+        assert_eq!(listed(&names(2)), "t0, t1");
+        assert!(listed(&names(LISTED)).ends_with(", t19"));
+        assert!(listed(&names(LISTED + 5)).ends_with(", t19 and 5 more"));
     }
 
     #[test]

@@ -134,6 +134,21 @@ fn nothing_is_made_in_a_file_with_tables_of_others() {
 }
 
 #[test]
+fn tables_of_others_that_come_later_are_named_too() {
+    let walcast = Daemon::on_new_file()
+        .toml("[feeds.orders]\ntable = \"order\"\n")
+        .start();
+    let database = walcast.database();
+    database
+        .connect()
+        .execute_batch("CREATE TABLE orders(id INTEGER PRIMARY KEY, x); CREATE TABLE apple(y)")
+        .unwrap();
+    walcast.wait_for_log("feed orders: the table order does not exist yet");
+    walcast.wait_for_log("tables there are: apple, orders");
+    assert_eq!(database.number("SELECT count(*) FROM sqlite_schema"), 2);
+}
+
+#[test]
 fn a_file_deleted_later_is_not_made_again() {
     let walcast = Daemon::start_new();
     walcast.wait_for_log("created ");
