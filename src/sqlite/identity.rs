@@ -10,7 +10,6 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::Connection;
 
-use crate::filter::quote_identifier;
 use crate::sqlite::open::FileId;
 use crate::sqlite::reader::fingerprint;
 use crate::sqlite::table::Table;
@@ -150,33 +149,16 @@ impl Signs {
             .newest()
             .map_or(i64::MIN, |newest| newest.saturating_add(1));
         let found = now.rows.len() as i64;
+        let count = |range| table.count_within(connection, range, SAMPLE_ROWS as i64 + 1);
         Ok(Signs {
             fell,
             remembers: table.autoincrement && head > 0 && given >= Some(head),
             keeps_all: max == sample.newest() && now.rows.len() == sample.len(),
-            rose: given > Some(head) || count(connection, table, (above_sample, sampled_to))? > 0,
-            strangers: count(connection, table, covered)? > found,
+            rose: given > Some(head) || count((above_sample, sampled_to))? > 0,
+            strangers: count(covered)? > found,
             nothing_below: table.min_key(connection)?.is_none_or(|min| min > head),
         })
     }
-}
-
-/// Rows in a range of ids, counted no further than a sample and one more.
-fn count(
-    connection: &Connection,
-    table: &Table,
-    (lowest, highest): (i64, i64),
-) -> rusqlite::Result<i64> {
-    let key = quote_identifier(table.key_name());
-    let sql = format!(
-        "SELECT count(*) FROM (SELECT 1 FROM {} WHERE {key} >= ? AND {key} <= ?{} LIMIT {})",
-        quote_identifier(&table.name),
-        table.has_position(),
-        SAMPLE_ROWS + 1
-    );
-    connection
-        .prepare_cached(&sql)?
-        .query_row((lowest, highest), |row| row.get(0))
 }
 
 /// The sampled rows that still exist beside what they were, newest first, on the columns of both.

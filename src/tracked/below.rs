@@ -172,30 +172,14 @@ impl Known {
             true => (head.0, passed),
             false => (self.upto, 0),
         };
-        let more = count(connection, table, (self.from, upto))? - self.rows - passed;
+        // Up to so many that a count does not last.
+        let count = |range| table.count_within(connection, range, 4 * COUNTED);
+        let more = count((self.from, upto))? - self.rows - passed;
         let lower = match self.lowest {
-            Some(lowest) => count(connection, table, (i64::MIN, lowest.saturating_sub(1)))?,
+            Some(lowest) => count((i64::MIN, lowest.saturating_sub(1)))?,
             None => 0,
         };
         // Deletions may hide insertions.
         Ok(more.max(0).unsigned_abs() + lower.unsigned_abs())
     }
-}
-
-/// Rows in a range of ids, up to so many that a count does not last.
-fn count(
-    connection: &Connection,
-    table: &Table,
-    (lowest, highest): (i64, i64),
-) -> rusqlite::Result<i64> {
-    let key = quote_identifier(table.key_name());
-    let sql = format!(
-        "SELECT count(*) FROM (SELECT 1 FROM {} WHERE {key} >= ? AND {key} <= ?{} LIMIT {})",
-        quote_identifier(&table.name),
-        table.has_position(),
-        4 * COUNTED
-    );
-    connection
-        .prepare_cached(&sql)?
-        .query_row((lowest, highest), |row| row.get(0))
 }
