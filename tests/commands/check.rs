@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::common::Daemon;
 use crate::common::database::STOCK_SCHEMA;
 use crate::program::{database, names, text, walcast, write_no_database};
 
@@ -23,6 +24,13 @@ impl Checked {
     }
 }
 
+/// `walcast check` on a free port; the database's path is to follow.
+fn walcast_check() -> Command {
+    let mut command = walcast();
+    command.args(["check", "--listen", "127.0.0.1:0", "--db"]);
+    command
+}
+
 /// Checks `database` on a free port, with a state directory beside it.
 pub fn check(database: &Path, more: &[&str]) -> Checked {
     let state = database.with_extension("state");
@@ -30,8 +38,7 @@ pub fn check(database: &Path, more: &[&str]) -> Checked {
         status,
         stdout,
         stderr,
-    } = walcast()
-        .args(["check", "--listen", "127.0.0.1:0", "--db"])
+    } = walcast_check()
         .arg(database)
         .arg("--state-dir")
         .arg(state)
@@ -85,6 +92,24 @@ fn check_waits_like_the_daemon_for_a_missing_file_or_table() {
             .code,
         0
     );
+}
+
+#[test]
+fn check_says_0_of_a_known_history_without_rows() {
+    let directory = TempDir::new().unwrap();
+    let walcast = Daemon::on(directory.path())
+        .with_tables(STOCK_SCHEMA)
+        .start();
+    let database = walcast.database();
+    walcast.stop();
+    let checked = walcast_check()
+        .arg(database.path())
+        .arg("--state-dir")
+        .arg(directory.path().join("state"))
+        .output()
+        .unwrap();
+    let out = text(&checked.stdout);
+    assert!(out.contains("is known up to head 0\n"), "{out}");
 }
 
 #[test]

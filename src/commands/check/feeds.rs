@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use super::report::Report;
 use super::{Place, indexes};
+use crate::change::Cursor;
 use crate::config::{Config, FeedConfig};
 use crate::filter::quote_identifier;
 use crate::sqlite::creation::tables;
@@ -175,9 +176,10 @@ fn history(config: &Config, feed: &FeedConfig, label: &str, report: &mut Report)
     };
     match IdentityFiles::new(directory, &config.database, &feed.name).load() {
         Ok(Some(known)) if known.table == feed.table => {
+            let head = Cursor(known.head);
             report.ok(
                 label,
-                format!("history {} is known up to head {}", known.epoch, known.head),
+                format!("history {} is known up to head {head}", known.epoch),
             );
         }
         Ok(_) => report.note(
