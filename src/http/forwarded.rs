@@ -8,12 +8,22 @@ use crate::address::Host;
 use crate::address::HostName;
 use crate::config::TrustedProxy;
 
-/// The address of the client that a trusted proxy asks for; `None` where it does not say.
+/// Whom a trusted proxy asks for, as its headers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    Client(IpAddr),
+    /// Neither header is there, or none of an address.
+    Nothing,
+    /// The two headers name different clients.
+    Contradiction,
+}
+
+/// Reads whom a trusted proxy asks for.
 ///
 /// Every proxy writes at the end whom it was asked by, and anybody can write anything before that. So it is read from
 /// the right, and the first address that is no trusted proxy is the client's. A proxy passes on the one of the two
 /// headers that it does not know as it came: where they disagree, somebody has made one up, and neither counts.
-pub fn client(headers: &HeaderMap, proxies: &[TrustedProxy]) -> Option<IpAddr> {
+pub fn client(headers: &HeaderMap, proxies: &[TrustedProxy]) -> Said {
     let last = |name: &str, address: fn(&str) -> Option<IpAddr>| {
         if !headers.contains_key(name) {
             return None;
@@ -31,13 +41,14 @@ pub fn client(headers: &HeaderMap, proxies: &[TrustedProxy]) -> Option<IpAddr> {
         }
         Some(client)
     };
-    match (
+    let said = match (
         last("x-forwarded-for", plain),
         last("forwarded", for_parameter),
     ) {
-        (Some(one), Some(other)) => one.filter(|_| one == other),
+        (Some(one), Some(other)) if one != other => return Said::Contradiction,
         (one, other) => one.or(other).flatten(),
-    }
+    };
+    said.map_or(Said::Nothing, Said::Client)
 }
 
 /// `192.0.2.1`, `2001:db8::1`, or either with a port, the latter in brackets.
@@ -65,14 +76,21 @@ mod tests {
     use super::*;
     use crate::address::Network;
 
-    fn client_of(headers: &[(&'static str, &str)]) -> Option<String> {
+    fn said_in(headers: &[(&'static str, &str)]) -> Said {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
         let proxies = ["10.0.0.0/8", "127.0.0.1"]
             .map(|text| TrustedProxy::Network(Network::parse(text).unwrap()));
-        client(&map, &proxies).map(|address| address.to_string())
+        client(&map, &proxies)
+    }
+
+    fn client_of(headers: &[(&'static str, &str)]) -> Option<String> {
+        match said_in(headers) {
+            Said::Client(address) => Some(address.to_string()),
+            _ => None,
+        }
     }
 
     #[test]
@@ -128,12 +146,12 @@ mod tests {
             ("forwarded", "for=1.1.1.1"),
             ("x-forwarded-for", "198.51.100.7"),
         ];
-        assert_eq!(client_of(&made_up), None);
+        assert_eq!(said_in(&made_up), Said::Contradiction);
         let both = [
             ("forwarded", "for=198.51.100.7"),
             ("x-forwarded-for", "198.51.100.7"),
         ];
         assert_eq!(client_of(&both).as_deref(), Some("198.51.100.7"));
-        assert_eq!(client_of(&[]), None);
+        assert_eq!(said_in(&[]), Said::Nothing);
     }
 }

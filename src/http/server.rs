@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,12 +25,13 @@ use crate::asker::Client;
 use crate::http::access::{Admitted, Denied};
 use crate::http::clock::{Answering, Clock, Lapse, Watched};
 use crate::http::error::HttpError;
+use crate::http::forwarded::{self, Said};
 use crate::http::limits::{Admission, Refusal, Ticket};
 use crate::http::listener::{
     Accepted, Listener, Reserve, is_of_one_connection, is_out_of_descriptors,
 };
 use crate::http::refused::Patience;
-use crate::http::{App, Peer, forwarded, refused, request_line, routes};
+use crate::http::{App, Peer, refused, request_line, routes};
 
 /// Largest request head; browsers send about 1 KiB, with cookies and tokens some more.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -42,6 +43,11 @@ const SECOND_ATTEMPT: Duration = Duration::from_millis(10);
 const FIRST_REQUEST_PATIENCE: Duration = Duration::from_millis(500);
 /// When accepting fails, most likely for want of descriptors, others must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What all those are counted as whose headers contradict each other. Were they counted as their proxy, who is counted for
+/// nothing on loopback, any client behind it could do away with its limit by sending the header that its proxy does not
+/// set.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Serves one listener until the daemon drains.
 pub async fn serve(listener: Listener, app: Arc<App>, routes: BoxedFilter<(Response,)>) {
@@ -334,8 +340,13 @@ impl Connection {
         if !proxies.iter().any(|proxy| proxy.is(self.address)) {
             return Ok(Arc::clone(&self.ticket));
         }
-        // A proxy that does not say whom it asks for asks for itself.
-        match forwarded::client(headers, proxies).or(self.address) {
+        let client = match forwarded::client(headers, proxies) {
+            Said::Client(client) => Some(client),
+            // A proxy that does not say whom it asks for asks for itself.
+            Said::Nothing => self.address,
+            Said::Contradiction => Some(NOBODY),
+        };
+        match client {
             Some(client) => self.app.connections.admit_request(client, &self.ticket),
             None => Ok(Arc::clone(&self.ticket)),
         }

@@ -261,6 +261,34 @@ fn clients_of_a_trusted_proxy_are_counted_each_for_itself() {
     });
 }
 
+/// A proxy that sets one of the two headers passes on the other as a client sent it.
+#[test]
+fn a_client_gets_no_more_by_the_header_that_its_proxy_does_not_set() {
+    let walcast = behind_a_proxy();
+    let stream = |made_up: &str| {
+        let mut stream = walcast.connect();
+        let headers = [&from("198.51.100.1")[..], &[("Forwarded", made_up)]].concat();
+        let head = http::head(
+            "GET",
+            STOCK_FEED,
+            "localhost",
+            &[&http::UPGRADE[..], &headers].concat(),
+        );
+        stream.write_all(head.as_bytes()).expect("walcast reads");
+        (http::read_response(&mut stream).status, stream)
+    };
+    let _held = ["for=1.2.3.1", "for=unknown"].map(|made_up| {
+        let (status, stream) = stream(made_up);
+        assert_eq!(status, 101, "{made_up}");
+        stream
+    });
+    for made_up in ["for=1.2.3.2", "for=127.0.0.1", "nonsense", "for=\"[::1]\""] {
+        assert_eq!(stream(made_up).0, 503, "{made_up}");
+    }
+    let honest = walcast.request("GET", "/api/feeds", &from("198.51.100.1"), b"");
+    assert_eq!(honest.status, 200);
+}
+
 /// A proxy keeps its connections open, and its clients take turns on them.
 #[test]
 fn requests_on_a_proxys_connection_are_counted_only_while_they_last() {
