@@ -110,3 +110,16 @@ fn without_autoincrement_a_deleted_newest_row_is_no_new_history() {
     database.execute("INSERT INTO orders(what) VALUES ('again')");
     assert_eq!(again.expect("reset")["head"], 3);
 }
+
+#[test]
+fn a_table_that_has_only_its_key_is_a_feed_too() {
+    let walcast = Daemon::on_new_file()
+        .with_tables("CREATE TABLE ticks(id INTEGER PRIMARY KEY)")
+        .toml("[feeds.ticks]")
+        .start();
+    let mut ticks = walcast.subscribe_to("/ws/ticks", "");
+    walcast
+        .database()
+        .execute("INSERT INTO ticks DEFAULT VALUES");
+    assert_eq!(ticks.next_row(), json!({"id": 1}));
+}
