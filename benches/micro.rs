@@ -76,6 +76,7 @@ fn match_filters(bencher: Bencher, filters: u64) {
 fn feed() -> Arc<Feed> {
     let hub = Hub::new(
         vec![FeedConfig::stock()],
+        0,
         &Limits::default(),
         Arc::new(Wake::default()),
     );

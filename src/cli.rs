@@ -3,14 +3,17 @@
 //! Nothing of the daemon's settings is judged here: [`crate::config`] does that, for flags, variables and file alike.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint,
+};
 
 /// What was asked for on the command line.
 #[derive(Debug, Clone)]
@@ -31,6 +34,16 @@ pub enum Command {
     Tail(TailArgs),
     /// Write sample events.
     Emit(EmitArgs),
+    /// Write a configuration for the tables of a file.
+    Init(InitArgs),
+    /// List the feeds of a file, or of a running daemon.
+    Feeds(ServeArgs),
+    /// Print TypeScript interfaces of the rows.
+    Types(ServeArgs),
+    /// Print a shell's completions.
+    Completions(clap_complete::Shell),
+    /// Print the version.
+    Version,
 }
 
 impl Cli {
@@ -45,14 +58,20 @@ impl Cli {
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
-        let matches = Self::definition().try_get_matches_from(args)?;
+        let mut definition = Self::definition();
+        let matches = definition.try_get_matches_from_mut(args)?;
         let arguments = Arguments::from_arg_matches(&matches)?;
         let own = matches.subcommand().map_or(&matches, |(_, own)| own);
         let command = match arguments.command {
-            None => Command::Serve(arguments.serve.sourced(own)),
-            Some(Named::Serve(args)) => Command::Serve(args.sourced(own)),
-            Some(Named::Check(args)) => Command::Check(args.sourced(own)),
-            Some(Named::Config(args)) => Command::Config(args.sourced(own)),
+            None => Command::Serve(arguments.serve.sourced(own)?),
+            Some(Named::Serve(args)) => Command::Serve(args.sourced(own)?),
+            Some(Named::Check(args)) => Command::Check(args.sourced(own)?),
+            Some(Named::Config(args)) => Command::Config(args.sourced(own)?),
+            Some(Named::Feeds(args)) => Command::Feeds(args.sourced(own)?),
+            Some(Named::Types(args)) => Command::Types(args.sourced(own)?),
+            Some(Named::Init(args)) => Command::Init(args),
+            Some(Named::Completions { shell }) => Command::Completions(shell),
+            Some(Named::Version) => Command::Version,
             Some(Named::Tail(args)) => Command::Tail(args),
             Some(Named::Emit(args)) => Command::Emit(args),
         };
@@ -61,13 +80,34 @@ impl Cli {
 
     /// The definition of the command line, from which man pages and shell completions are made.
     pub fn definition() -> clap::Command {
-        Arguments::command()
+        let mut definition = without_file_names(Arguments::command());
+        for name in ["serve", "check", "config", "types"] {
+            definition = definition.mut_subcommand(name, without_file_names);
+        }
+        for name in ["tail", "emit", "init", "completions"] {
+            definition = definition.mut_subcommand(name, without_file_names);
+        }
+        definition.mut_subcommand("feeds", |feeds| {
+            without_file_names(feeds).mut_arg("file", |file| {
+                file.value_name("FILE|URL")
+                    .help("SQLite file, or a running daemon, e.g. http://127.0.0.1:8010")
+            })
+        })
     }
+}
+
+/// Where nothing is said of an argument's values, a shell would complete names of files.
+fn without_file_names(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| match arg.get_value_hint() {
+        ValueHint::Unknown if arg.get_action().takes_values() => arg.value_hint(ValueHint::Other),
+        _ => arg,
+    })
 }
 
 /// Turn the tables of a SQLite file into live WebSocket feeds.
 ///
-/// Without a command, `walcast` serves: ./walcast.db on 127.0.0.1:8010 with the stock feed, created when missing.
+/// `walcast FILE` serves the file as it is: a feed for every table that can be one, and nothing in it is changed.
+/// Without a file, `walcast` serves ./walcast.db on 127.0.0.1:8010 with the stock feed, created when missing.
 #[derive(Debug, Parser)]
 #[command(name = "walcast", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
@@ -91,16 +131,51 @@ enum Named {
     Tail(TailArgs),
     /// Write sample events into the stock table
     Emit(EmitArgs),
+    /// Write a commented walcast.toml for the tables of a file
+    Init(InitArgs),
+    /// List the feeds of a file, and its tables that can't be feeds, with the reason; or the feeds of a running daemon
+    ///
+    /// Exit code 0 where every feed can be read, else 1: fit for a container's health check.
+    Feeds(ServeArgs),
+    /// Print TypeScript interfaces of the rows of each feed
+    Types(ServeArgs),
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+/// The file to look at, and where to write what it comes to.
+#[derive(Debug, Clone, Args)]
+pub struct InitArgs {
+    /// SQLite file whose tables are to be served
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+
+    /// Where to write the configuration; `-` prints it
+    #[arg(long, value_name = "FILE", default_value = "walcast.toml", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+
+    /// Replace a configuration that is there already
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// The raw settings of the daemon. Each is a flag, a `WALCAST_*` variable, a key of the file or a default, in this order.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServeArgs {
+    /// SQLite file to serve as it is: every table that can be a feed is one, nothing in the file is created or changed
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Option<String>,
+
     /// SQLite file to serve; it need not exist yet [default: ./walcast.db]
-    #[arg(long, value_name = "FILE", env = "WALCAST_DB", hide_env_values = true)]
+    #[arg(long, value_name = "FILE", env = "WALCAST_DB", hide_env_values = true, value_hint = ValueHint::FilePath)]
     pub db: Option<String>,
 
-    /// Address to listen on: IP:PORT, localhost:PORT or unix:/PATH; may be repeated [default: 127.0.0.1:8010]
+    /// Address to listen on: IP:PORT, PORT or :PORT (on loopback), or unix:/PATH; may be repeated [default: 127.0.0.1:8010]
     ///
     /// In the variable several are separated by commas. An address beyond loopback needs --anonymous.
     #[arg(
@@ -117,11 +192,12 @@ pub struct ServeArgs {
         long,
         value_name = "FILE",
         env = "WALCAST_CONFIG",
-        hide_env_values = true
+        hide_env_values = true,
+        value_hint = ValueHint::FilePath
     )]
     pub config: Option<String>,
 
-    /// Journal mode: `wal` switches the file to WAL when possible, `keep` never changes it [default: wal]
+    /// Journal mode: `wal` switches the file to WAL when possible, `keep` never changes it [default: wal; with FILE, keep]
     #[arg(
         long,
         value_name = "MODE",
@@ -138,7 +214,8 @@ pub struct ServeArgs {
         long,
         value_name = "DIR",
         env = "WALCAST_STATE_DIR",
-        hide_env_values = true
+        hide_env_values = true,
+        value_hint = ValueHint::DirPath
     )]
     pub state_dir: Option<String>,
 
@@ -185,6 +262,8 @@ pub struct ServeArgs {
         value_name = "true|false",
         env = "WALCAST_ANONYMOUS",
         hide_env_values = true,
+        value_parser = Suggested(&["true", "false"]),
+        hide_possible_values = true,
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true",
@@ -288,6 +367,8 @@ pub struct ServeArgs {
         value_name = "LEVEL",
         env = "WALCAST_LOG_LEVEL",
         hide_env_values = true,
+        value_parser = Suggested(&["off", "error", "warn", "info", "debug", "trace"]),
+        hide_possible_values = true,
         help_heading = LOGS
     )]
     pub log_level: Option<String>,
@@ -303,6 +384,10 @@ pub struct ServeArgs {
     )]
     pub log_format: Option<String>,
 
+    /// Open the dashboard in a browser once it is served
+    #[arg(long)]
+    pub open: bool,
+
     /// The fields above whose value came from the environment, by name.
     #[arg(skip)]
     pub from_environment: BTreeSet<String>,
@@ -313,7 +398,8 @@ const LIMITS: &str = "Limits";
 const LOGS: &str = "Logs";
 
 impl ServeArgs {
-    fn sourced(mut self, matches: &ArgMatches) -> Self {
+    /// Notes what came from the environment. A FILE goes before `WALCAST_DB`, but beside `--db` it is an error.
+    fn sourced(mut self, matches: &ArgMatches) -> Result<Self, clap::Error> {
         let from_environment =
             |id: &&str| matches.value_source(id) == Some(ValueSource::EnvVariable);
         self.from_environment = matches
@@ -322,7 +408,38 @@ impl ServeArgs {
             .filter(from_environment)
             .map(str::to_owned)
             .collect();
-        self
+        if let Some(file) = &self.file {
+            if self.db.is_some() && !self.from_environment.remove("db") {
+                let text =
+                    format!("--db names a file, and so does {file:?}; leave one of them out");
+                return Err(Cli::definition().error(ErrorKind::ArgumentConflict, text));
+            }
+            self.db = Some(file.clone());
+        }
+        Ok(self)
+    }
+}
+
+/// Takes any text, and offers these to completions.
+#[derive(Clone)]
+struct Suggested(&'static [&'static str]);
+
+impl TypedValueParser for Suggested {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(
+            self.0.iter().map(|value| PossibleValue::new(*value)),
+        ))
     }
 }
 
@@ -336,22 +453,17 @@ fn one_of(values: &[&'static str]) -> PossibleValuesParser {
 #[derive(Debug, Clone, Args)]
 #[command(group(ArgGroup::new("followed").required(true).args(["url", "db"])))]
 pub struct TailArgs {
-    /// Feed of a running daemon, e.g. ws://127.0.0.1:8010/ws/remediation
-    #[arg(value_name = "URL", value_parser = websocket_url)]
-    url: Option<String>,
+    /// Feed of a running daemon, e.g. ws://127.0.0.1:8010/ws/remediation, or a SQLite file to follow without a daemon
+    #[arg(value_name = "URL|FILE", value_parser = tail_source, value_hint = ValueHint::FilePath)]
+    url: Option<TailSource>,
 
-    /// SQLite file to follow without a daemon
-    #[arg(long, value_name = "FILE")]
+    /// SQLite file to follow without a daemon; it need not exist yet
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     db: Option<PathBuf>,
 
-    /// Feed of the file given with --db: `remediation`, or the name of a table
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "remediation",
-        conflicts_with = "url"
-    )]
-    pub feed: String,
+    /// Feed of the file: `remediation`, or the name of a table [default: the only one there is, or `remediation`]
+    #[arg(long, value_name = "NAME")]
+    pub feed: Option<String>,
 
     /// Start after this id; `earliest` starts with the whole table, `now` with the next row [default: now]
     #[arg(long, value_name = "ID|earliest|now", conflicts_with = "last")]
@@ -384,10 +496,15 @@ pub enum TailSource {
 }
 
 impl TailArgs {
+    /// Whether the file has to be there: one named by `--db` may come later.
+    pub fn must_exist(&self) -> bool {
+        self.url.is_some()
+    }
+
     /// The URL or the file; exactly one of them was given.
     pub fn source(&self) -> TailSource {
         match (&self.url, &self.db) {
-            (Some(url), _) => TailSource::Url(url.clone()),
+            (Some(source), _) => source.clone(),
             (None, Some(file)) => TailSource::File(file.clone()),
             (None, None) => unreachable!("the group `followed` is required"),
         }
@@ -435,6 +552,13 @@ fn column_filter(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn tail_source(text: &str) -> Result<TailSource, String> {
+    match text.contains("://") {
+        true => websocket_url(text).map(TailSource::Url),
+        false => Ok(TailSource::File(text.into())),
+    }
+}
+
 fn websocket_url(text: &str) -> Result<String, String> {
     let rest = match text.split_once("://") {
         Some(("ws" | "http", rest)) if !rest.is_empty() && !rest.starts_with('/') => rest,
@@ -458,17 +582,44 @@ fn websocket_url(text: &str) -> Result<String, String> {
 /// How many sample events to write, and how fast.
 #[derive(Debug, Clone, Args)]
 pub struct EmitArgs {
-    /// SQLite file to write to; file and stock table are created when missing
-    #[arg(long, value_name = "FILE")]
-    pub db: PathBuf,
+    /// SQLite file to write to; file and stock table are created when missing [default: ./walcast.db]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    file: Option<String>,
 
-    /// Events to write, each in a transaction of its own
-    #[arg(value_name = "N", default_value_t = 1)]
-    pub count: u64,
+    /// Events to write, each in a transaction of its own [default: 1]
+    #[arg(value_name = "N")]
+    count: Option<u64>,
+
+    /// The same as FILE
+    #[arg(long, value_name = "FILE", env = "WALCAST_DB", hide_env_values = true, value_hint = ValueHint::FilePath)]
+    db: Option<PathBuf>,
 
     /// Pause between two events, in milliseconds
     #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
     pub interval: Duration,
+}
+
+impl EmitArgs {
+    /// The number where no file was named: the only argument may be either.
+    fn lone_count(&self) -> Option<u64> {
+        let only = self.file.as_ref().filter(|_| self.count.is_none());
+        only.and_then(|text| text.parse().ok())
+    }
+
+    /// How many events to write.
+    pub fn count(&self) -> u64 {
+        self.count.or(self.lone_count()).unwrap_or(1)
+    }
+
+    /// The file to write to.
+    pub fn database(&self) -> PathBuf {
+        let named = self.file.as_ref().filter(|_| self.lone_count().is_none());
+        let db = self.db.as_ref().filter(|db| !db.as_os_str().is_empty());
+        named
+            .map(PathBuf::from)
+            .or_else(|| db.cloned())
+            .unwrap_or_else(|| "./walcast.db".into())
+    }
 }
 
 fn milliseconds(text: &str) -> Result<Duration, String> {
@@ -511,6 +662,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_may_stand_where_a_command_would() {
+        for line in [
+            "walcast app.db --listen 8010",
+            "walcast serve app.db",
+            "walcast --open app.db",
+        ] {
+            let Ok(Command::Serve(args)) = parse(line) else {
+                panic!("not serve: {line}")
+            };
+            assert_eq!(args.file.as_deref(), Some("app.db"), "{line}");
+            assert_eq!(args.db.as_deref(), Some("app.db"), "{line}");
+        }
+        assert!(
+            matches!(parse("walcast feeds http://h:1"), Ok(Command::Feeds(args)) if args.file.as_deref() == Some("http://h:1"))
+        );
+        assert!(matches!(parse("walcast version"), Ok(Command::Version)));
+    }
+
+    #[test]
     fn check_and_config_take_the_same_flags() {
         assert!(
             matches!(parse("walcast check --anonymous --db x"), Ok(Command::Check(args)) if args.anonymous.as_deref() == Some("true"))
@@ -524,21 +694,21 @@ mod tests {
     fn usage_errors_exit_with_2_and_help_with_0() {
         for line in [
             "walcast --nonsense",
-            "walcast frobnicate",
             "walcast --db a.db check",
             "walcast --journal-mode off",
             "walcast tail",
             "walcast tail ws://h/ws/x --db y",
-            "walcast tail ws://h/ws/x --feed y",
+            "walcast a.db --db b.db",
+            "walcast serve a.db b.db",
+            "walcast completions cobol",
+            "walcast init",
             "walcast tail wss://h/ws/x",
-            "walcast tail h/ws/x",
             "walcast tail --db y --last 10001",
             "walcast tail --db y --since -1",
             "walcast tail --db y --since 1 --last 1",
             "walcast tail --db y --epoch e",
             "walcast tail --db y --filter tenant",
             "walcast tail --db y --filter last=3",
-            "walcast emit",
             "walcast emit --db y --interval 1s",
         ] {
             assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
@@ -572,8 +742,8 @@ mod tests {
         };
         assert_eq!(args.source(), TailSource::File("f.db".into()));
         assert_eq!(
-            (args.feed.as_str(), args.last, args.since),
-            ("orders", Some(10), None)
+            (args.feed.as_deref(), args.last, args.since),
+            (Some("orders"), Some(10), None)
         );
     }
 
@@ -582,10 +752,29 @@ mod tests {
         let Ok(Command::Emit(args)) = parse("walcast emit --db f.db") else {
             panic!("not emit")
         };
-        assert_eq!((args.count, args.interval), (1, Duration::ZERO));
+        assert_eq!((args.count(), args.interval), (1, Duration::ZERO));
         let Ok(Command::Emit(args)) = parse("walcast emit --db f.db 20 --interval 50") else {
             panic!("not emit")
         };
-        assert_eq!((args.count, args.interval), (20, Duration::from_millis(50)));
+        assert_eq!(
+            (args.count(), args.interval),
+            (20, Duration::from_millis(50))
+        );
+        for (line, file, count) in [
+            ("walcast emit", "./walcast.db", 1),
+            ("walcast emit 7", "./walcast.db", 7),
+            ("walcast emit a.db", "a.db", 1),
+            ("walcast emit a.db 7", "a.db", 7),
+            ("walcast emit 7 8", "7", 8),
+        ] {
+            let Ok(Command::Emit(args)) = parse(line) else {
+                panic!("not emit: {line}")
+            };
+            assert_eq!(
+                (args.database(), args.count()),
+                (file.into(), count),
+                "{line}"
+            );
+        }
     }
 }

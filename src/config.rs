@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::cli::ServeArgs;
 use crate::harmless::harmless;
 pub use access::{AccessRules, TrustedProxy};
+pub use feeds::LONGEST_NAME;
 use layers::{Layers, Node, Place};
 pub use reload::Reload;
 
@@ -33,7 +34,10 @@ pub struct Config {
     pub journal_mode: JournalMode,
     /// Where the identity of each feed's history is kept; `None`: nowhere writable was found or named.
     pub state_dir: Option<PathBuf>,
-    /// The feeds, in the order of the file. Never empty.
+    /// Whether every table of the file that can be a feed is one.
+    pub all_tables: bool,
+    /// The feeds, in the order of the file. Empty only where they are those of the tables, and nobody has looked yet
+    /// which there are.
     pub feeds: Vec<FeedConfig>,
     /// Serve anyone although the address is not loopback (`auth.anonymous`).
     pub anonymous: bool,
@@ -43,6 +47,8 @@ pub struct Config {
     /// `tracing` filter directives, e.g. `info` or `walcast=debug`.
     pub log_level: String,
     pub log_format: LogFormat,
+    /// Show the dashboard in a browser once it is served.
+    pub open: bool,
 }
 
 /// A place to listen.
@@ -311,7 +317,6 @@ fn check_keys(layers: &mut Layers<'_>) {
     let Some(feeds) = layers.node("feeds") else {
         return;
     };
-    layers.known("feeds", &feeds.names(), &[]);
     for name in feeds.names() {
         layers.known(&format!("feeds.{name}"), feed.1, &SECTIONS);
         layers.known(&format!("feeds.{name}.message"), message.1, &SECTIONS);
@@ -321,7 +326,18 @@ fn check_keys(layers: &mut Layers<'_>) {
 fn resolve(layers: &mut Layers<'_>, args: &ServeArgs, environment: Environment<'_>) -> Config {
     let local = vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8010)))];
     let (path, info) = (PathBuf::from("./walcast.db"), "info".to_owned());
-    let (wal, auto) = (JournalMode::Wal, LogFormat::Auto);
+    let all_in_file = feeds::all_tables(layers);
+    let named = layers
+        .node("feeds")
+        .is_some_and(|feeds| !feeds.names().is_empty());
+    // A database that somebody has already is served as it is.
+    let as_is = all_in_file || args.file.is_some();
+    let all_tables = all_in_file || args.file.is_some() && !named;
+    let mode = match as_is {
+        true => JournalMode::Keep,
+        false => JournalMode::Wal,
+    };
+    let auto = LogFormat::Auto;
     let config = Config {
         database: layers.setting("database", &args.db, meaning::path, path),
         listen: layers.list_setting("listen", &args.listen, meaning::listen, local),
@@ -329,7 +345,7 @@ fn resolve(layers: &mut Layers<'_>, args: &ServeArgs, environment: Environment<'
             "journal_mode",
             &args.journal_mode,
             meaning::journal_mode,
-            wal,
+            mode,
         ),
         state_dir: state_dir(layers, args, environment),
         anonymous: layers.setting("auth.anonymous", &args.anonymous, meaning::boolean, false),
@@ -337,7 +353,9 @@ fn resolve(layers: &mut Layers<'_>, args: &ServeArgs, environment: Environment<'
         limits: limits(layers, args),
         log_level: layers.setting("log.level", &args.log_level, meaning::log_level, info),
         log_format: layers.setting("log.format", &args.log_format, meaning::log_format, auto),
-        feeds: feeds::resolve(layers),
+        open: args.open,
+        all_tables,
+        feeds: feeds::resolve(layers, all_tables, !as_is),
     };
     refuse_strangers(layers, &config);
     config

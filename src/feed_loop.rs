@@ -22,8 +22,10 @@ use crate::wake::{Waiter, Wakes};
 mod database;
 mod file;
 mod listening;
+mod tables;
 mod troubles;
 
+use tables::Tables;
 use troubles::{Troubles, is_the_files};
 
 use database::{Apart, Database, data_version, tops};
@@ -49,6 +51,8 @@ pub struct FeedLoop {
     metrics: Arc<Metrics>,
     openings: Arc<Openings>,
     feeds: Vec<Tracked>,
+    /// The tables that become feeds as they come; `None` where the feeds are those of the configuration.
+    tables: Option<Tables>,
     database: Option<Database>,
     /// Connections of this process may still use files that are no longer those beside the database.
     stale: bool,
@@ -106,6 +110,7 @@ impl FeedLoop {
             .map(|feed| Tracked::new(Arc::clone(feed), &config, Arc::clone(&metrics)));
         FeedLoop {
             feeds: feeds.collect(),
+            tables: config.all_tables.then(Tables::default),
             config,
             hub,
             waiter,
@@ -134,21 +139,19 @@ impl FeedLoop {
         }
     }
 
-    /// Opens what is there before anyone is served. An error is one that a restart would not mend: a table that can't
-    /// be a feed.
-    pub fn start(&mut self) -> Result<(), String> {
+    /// Opens what is there before anyone is served. A table that can't be a feed keeps none of the others from being one.
+    pub fn start(&mut self) {
         if self.config.feeds.iter().any(|feed| feed.create) {
             let wal = self.config.journal_mode == JournalMode::Wal;
             self.creation = Some(Creation::new(&self.config.database, wal));
         }
         self.watch();
         self.open();
-        // One unfit table does not keep the others from being served.
-        let unfit: Option<Vec<&str>> = self.feeds.iter().map(Tracked::unfit).collect();
-        match unfit.and_then(|reasons| reasons.first().map(|reason| (*reason).to_owned())) {
-            Some(reason) => Err(reason),
-            None => Ok(()),
-        }
+    }
+
+    /// Why a table can't be a feed, of the first that can't.
+    pub fn unfit(&self) -> Option<&str> {
+        self.feeds.iter().find_map(Tracked::unfit)
     }
 
     /// Runs until [`Wakes::STOP`].
@@ -402,6 +405,24 @@ impl FeedLoop {
             let version = schema_version(connection)?;
             if version != database.schema_version {
                 drop(snapshot);
+                if let Some(tables) = &mut self.tables {
+                    let known = self.feeds.len();
+                    tables.follow(
+                        connection,
+                        &mut self.feeds,
+                        &self.hub,
+                        &self.config,
+                        &self.metrics,
+                    )?;
+                    database::keep_statements(connection, self.feeds.len());
+                    for feed in &self.feeds[known..] {
+                        tracing::info!(
+                            "the table {} is new: {}",
+                            feed.table_name(),
+                            feed.served_at()
+                        );
+                    }
+                }
                 let mut troubles = Troubles::default();
                 for (index, feed) in self.feeds.iter_mut().enumerate() {
                     let attached = feed.attach(connection, file, &self.hub, true);
@@ -525,6 +546,7 @@ impl FeedLoop {
     }
 
     fn close_feeds(&mut self, reason: &Unavailable) {
+        self.hub.set_journal_mode("");
         for (index, feed) in self.feeds.iter_mut().enumerate() {
             if feed.close(reason) {
                 self.hub.announce(index);

@@ -2,6 +2,7 @@
 //! hear that it moved. Knows neither SQLite connections nor HTTP.
 
 mod feed;
+mod feeds;
 mod filters;
 mod presence;
 mod view;
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::config::{FeedConfig, Limits};
 use crate::wake::{Wake, Wakes};
 pub use feed::{Feed, Standing, Subscription, TooManyValues};
+pub use feeds::Feeds;
 pub use filters::FilterChanges;
 pub use presence::{Absence, Cause, Presence};
 pub use view::{Refreshed, View};
@@ -28,7 +30,8 @@ pub type Listener = Box<dyn Fn(usize) + Send + Sync>;
 
 /// All feeds of the daemon.
 pub struct Hub {
-    pub feeds: Vec<Arc<Feed>>,
+    pub feeds: Feeds,
+    limits: Limits,
     wake: Arc<Wake>,
     listeners: OnceLock<Vec<Listener>>,
     sync: Mutex<Vec<oneshot::Sender<bool>>>,
@@ -50,13 +53,15 @@ struct Health {
 pub const READ_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Hub {
-    pub fn new(feeds: Vec<FeedConfig>, limits: &Limits, wake: Arc<Wake>) -> Hub {
+    /// A hub of these feeds, to which others may be added until there are `most`.
+    pub fn new(feeds: Vec<FeedConfig>, most: usize, limits: &Limits, wake: Arc<Wake>) -> Hub {
         let feeds = feeds
             .into_iter()
             .enumerate()
-            .map(|(index, config)| Arc::new(Feed::new(index, config, limits)));
+            .map(|(index, config)| Feed::new(index, config, limits));
         Hub {
-            feeds: feeds.collect(),
+            feeds: Feeds::new(feeds.collect(), most),
+            limits: limits.clone(),
             wake,
             listeners: OnceLock::new(),
             sync: Mutex::default(),
@@ -68,8 +73,17 @@ impl Hub {
         }
     }
 
+    /// The feed of this name, unless its table is gone.
     pub fn feed(&self, name: &str) -> Option<&Arc<Feed>> {
-        self.feeds.iter().find(|feed| feed.config.name == name)
+        let mut feeds = self.feeds.iter();
+        let named = feeds.find(|feed| feed.config.name == name);
+        named.filter(|feed| !feed.is_gone())
+    }
+
+    /// Adds a feed; `None` where there is no room for another. Only the feed loop does.
+    pub fn add(&self, config: FeedConfig) -> Option<Arc<Feed>> {
+        let make = |index| Feed::new(index, config, &self.limits);
+        self.feeds.add(make)
     }
 
     /// Sets who hears of moves; once, before the feed loop starts.
@@ -82,12 +96,9 @@ impl Hub {
         mode.clone_into(&mut self.journal_mode.lock());
     }
 
-    /// In words: `journal mode wal`, or that no file could be opened yet.
-    pub fn journal_mode(&self) -> String {
-        match self.journal_mode.lock().as_str() {
-            "" => "not open yet".to_owned(),
-            mode => format!("journal mode {mode}"),
-        }
+    /// The file's journal mode; `None` while no file is open.
+    pub fn journal_mode(&self) -> Option<String> {
+        Some(self.journal_mode.lock().clone()).filter(|mode| !mode.is_empty())
     }
 
     /// Tells the listeners that a feed's log moved.
@@ -132,10 +143,13 @@ impl Hub {
 
     /// Why rows can't be served right now; `None` when they can.
     pub fn not_ready(&self) -> Option<String> {
-        for feed in &self.feeds {
+        for feed in self.feeds.listed() {
             if let Presence::Away(absence) = feed.presence() {
                 return Some(format!("feed {}: {}", feed.config.name, absence.message));
             }
+        }
+        if self.journal_mode().is_none() {
+            return Some("the database is not open; the daemon's log says why".to_owned());
         }
         let health = self.health.lock();
         if let Some((since, why)) = &health.failing

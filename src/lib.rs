@@ -31,6 +31,9 @@ mod json;
 pub mod logging;
 pub mod metrics;
 mod moderation;
+pub mod named_file;
+mod nearest;
+mod opening;
 mod probe;
 pub mod protocol;
 pub mod session;
@@ -64,6 +67,7 @@ use hub::Hub;
 use logging::LogLevel;
 use metrics::Metrics;
 use shutdown::{Control, Stop, tell};
+use sqlite::discovery::MAX_FEEDS;
 use sqlite::openings::Openings;
 use sqlite::pool::ReadPool;
 use sqlite::writer::Writer;
@@ -108,6 +112,7 @@ pub async fn run(
     let metrics = Metrics::new().context("the metrics contradict each other")?;
     let hub = Arc::new(Hub::new(
         config.feeds.clone(),
+        if config.all_tables { MAX_FEEDS } else { 0 },
         &config.limits,
         Arc::clone(&wake),
     ));
@@ -127,7 +132,7 @@ pub async fn run(
         .name("walcast-feed".into())
         .spawn(move || fanout::or_abort(|| feed_loop.run()))?;
 
-    announce(&config, &hub, &listeners);
+    opening::announce(&config, &hub, &listeners);
     let routes = http::routes(&app);
     for listener in listeners {
         tokio::spawn(server::serve(listener, Arc::clone(&app), routes.clone()));
@@ -151,11 +156,11 @@ pub async fn run(
 
 /// The feed loop once it has opened what there is; it may take as long as a database is slow.
 async fn started(mut feed_loop: FeedLoop) -> anyhow::Result<FeedLoop> {
-    let started = tokio::task::spawn_blocking(move || feed_loop.start().map(|()| feed_loop));
-    started
-        .await
-        .context("the feed loop could not start")?
-        .map_err(anyhow::Error::msg)
+    let started = tokio::task::spawn_blocking(move || {
+        feed_loop.start();
+        feed_loop
+    });
+    started.await.context("the feed loop could not start")
 }
 
 /// Everything that serves clients, and hears of the hub's moves.
@@ -187,7 +192,7 @@ fn assemble(
             .map_or(1, usize::from)
             .min(MAX_SHARDS),
     )?;
-    let moves = Moves::new(hub.feeds.len());
+    let moves = Moves::new(hub.feeds.most());
     hub.set_listeners(vec![fanout.listener(), moves.listener()]);
     Ok(App::new(http::Parts {
         hub: Arc::clone(hub),
@@ -329,37 +334,4 @@ fn writable(directory: &PathBuf) -> std::io::Result<()> {
     let probe = directory.join(format!(".probe-{}", std::process::id()));
     std::fs::write(&probe, b"")?;
     std::fs::remove_file(&probe)
-}
-
-/// The one line that says what is served and where.
-fn announce(config: &Config, hub: &Hub, listeners: &[Listener]) {
-    let urls: Vec<String> = listeners.iter().map(Listener::url).collect();
-    let feeds: Vec<String> = hub
-        .feeds
-        .iter()
-        .map(|feed| {
-            let state = match feed.presence() {
-                hub::Presence::Open => format!("head {}", feed.head()),
-                hub::Presence::Away(absence) if absence.cause.is_unmade() => {
-                    "waiting for its table".to_owned()
-                }
-                hub::Presence::Away(_) => "not readable yet".to_owned(),
-            };
-            let first = feed
-                .config
-                .ws
-                .first()
-                .map(String::as_str)
-                .unwrap_or_default();
-            format!("{} at {first} ({state})", feed.config.name)
-        })
-        .collect();
-    tracing::info!(
-        "walcast {} serves {} ({}) on {}; feeds: {}",
-        env!("CARGO_PKG_VERSION"),
-        config.database.display(),
-        hub.journal_mode(),
-        urls.join(" "),
-        feeds.join(", ")
-    );
 }

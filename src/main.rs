@@ -1,10 +1,13 @@
 //! Parses, hands over, and turns what comes back into an exit code: 0 done, 1 failed, 2 bad usage or configuration.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use walcast::cli::{Cli, Command, ServeArgs};
 use walcast::config::Config;
 use walcast::harmless::{harmless, harmless_lines};
+use walcast::named_file::{Misnamed, existing_or_command};
+use walcast::sqlite::open::Unavailable;
 use walcast::{activation, commands, logging, shutdown};
 
 const FAILED: u8 = 1;
@@ -12,7 +15,10 @@ const BAD_CONFIGURATION: u8 = 2;
 
 pub fn main() -> ExitCode {
     match Cli::parse_normalised().command {
-        Command::Serve(args) => serve(args),
+        Command::Serve(args) => match misnamed(&args) {
+            Some(error) => fail(&error, BAD_CONFIGURATION),
+            None => serve(args),
+        },
         Command::Check(args) => commands::check(&args),
         Command::Config(args) => match Config::describe(&args) {
             Ok(text) => {
@@ -23,7 +29,34 @@ pub fn main() -> ExitCode {
         },
         Command::Tail(args) => done(commands::tail(&args)),
         Command::Emit(args) => done(commands::emit(&args)),
+        Command::Init(args) => done(commands::init(&args)),
+        Command::Feeds(args) => feeds(args),
+        Command::Types(args) => match Config::load(&args) {
+            Ok(config) => done(commands::types(args.file.is_some(), &config)),
+            Err(error) => fail(&error, BAD_CONFIGURATION),
+        },
+        Command::Completions(shell) => {
+            let mut definition = Cli::definition();
+            clap_complete::generate(shell, &mut definition, "walcast", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Command::Version => {
+            println!("walcast {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
     }
+}
+
+/// Why the FILE that was named can't be served: it has to be there. Of a database that was not named so, nothing is
+/// asked: it may come, and be mended, while it is served.
+fn misnamed(args: &ServeArgs) -> Option<Misnamed> {
+    let file = args.file.as_ref()?;
+    let definition = Cli::definition();
+    let commands: Vec<&str> = definition
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .collect();
+    existing_or_command(Path::new(file), &commands).err()
 }
 
 fn serve(args: ServeArgs) -> ExitCode {
@@ -31,6 +64,12 @@ fn serve(args: ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
+    if args.file.is_some()
+        && let Err(reason @ Unavailable::Broken { .. }) =
+            commands::look_into(&config.database, |_| Ok(()))
+    {
+        return fail(&reason, FAILED);
+    }
     let log = match logging::start(&config.log_level, config.log_format) {
         Ok(log) => log,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
@@ -51,6 +90,23 @@ fn serve(args: ServeArgs) -> ExitCode {
         }
         walcast::run(config, listeners, control, &log).await
     }))
+}
+
+/// A daemon is asked whatever the configuration says of a database.
+fn feeds(mut args: ServeArgs) -> ExitCode {
+    let target = args.file.clone();
+    if target.as_ref().is_some_and(|target| target.contains("://")) {
+        (args.file, args.db) = (None, None);
+    }
+    let config = match Config::load(&args) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, BAD_CONFIGURATION),
+    };
+    match commands::feeds(target.as_deref(), &config) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
+        Err(error) => fail(&format_args!("{error:#}"), FAILED),
+    }
 }
 
 fn done(result: anyhow::Result<()>) -> ExitCode {

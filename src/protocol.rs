@@ -38,6 +38,8 @@ pub enum CloseCode {
     WriteTimeout,
     /// Nothing came from the client for [`PONG_TIMEOUT_SECS`].
     NoPong,
+    /// The feed's table was dropped: there is nothing to come back to.
+    FeedGone,
 }
 
 impl CloseCode {
@@ -51,13 +53,14 @@ impl CloseCode {
             CloseCode::TryAgainLater => 1013,
             CloseCode::WriteTimeout => 4008,
             CloseCode::NoPong => 4009,
+            CloseCode::FeedGone => 4504,
         }
     }
 
     /// Label of `walcast_connection_errors_total`; `None` for closings that are no error.
     pub fn error_reason(self) -> Option<&'static str> {
         match self {
-            CloseCode::Restart => None,
+            CloseCode::Restart | CloseCode::FeedGone => None,
             CloseCode::ProtocolError | CloseCode::InvalidPayload => Some("protocol"),
             CloseCode::Policy => Some("policy"),
             CloseCode::TooBig => Some("too_big"),

@@ -193,6 +193,9 @@ impl Session {
 
     /// What comes next, given the state of the log.
     pub fn next(&mut self, view: &View) -> Step {
+        if view.presence.is_gone() {
+            return Step::Close(CloseCode::FeedGone);
+        }
         if self.generation != view.generation {
             return self.replaced(view);
         }

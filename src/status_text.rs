@@ -34,7 +34,7 @@ pub async fn keep_current(hub: Arc<Hub>) {
 /// One line, e.g. `remediation: head 4711, 12 subscribers; orders: the table orders does not exist yet; …`.
 pub fn status_text(hub: &Hub) -> String {
     let mut text = String::new();
-    for feed in &hub.feeds {
+    for feed in hub.feeds.listed() {
         let separator = if text.is_empty() { "" } else { "; " };
         let standing = feed.standing();
         let state = match standing.presence {
@@ -79,7 +79,7 @@ mod tests {
             unreachable!("no arguments mean serve")
         };
         let config = Config::load(&args).unwrap();
-        Hub::new(config.feeds, &config.limits, Arc::new(Wake::default()))
+        Hub::new(config.feeds, 0, &config.limits, Arc::new(Wake::default()))
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::change::{Block, Cursor, Epoch};
 use crate::config::Config;
 use crate::hub::{Cause, Feed, Hub, Presence};
 use crate::metrics::Metrics;
+use crate::nearest::did_you_mean;
 use crate::sqlite::creation;
 use crate::sqlite::identity::{Doubt, Verdict, derived_epoch, new_epoch};
 use crate::sqlite::open::{FileId, Snapshot, Unavailable};
@@ -48,6 +49,8 @@ pub struct Tracked {
     rows_read: IntCounter,
     head_gauge: IntGauge,
     database: std::path::PathBuf,
+    /// The feed goes when its table does, for nobody named it.
+    comes_and_goes: bool,
     state: State,
     /// The highest id given; below every id where none was.
     head: Cursor,
@@ -88,6 +91,7 @@ impl Tracked {
             feed,
             metrics,
             database: config.database.clone(),
+            comes_and_goes: config.all_tables,
             state: State::Unseen,
             head,
             filters: Filters::default(),
@@ -113,6 +117,16 @@ impl Tracked {
         matches!(self.state, State::Open(_))
     }
 
+    pub fn table_name(&self) -> &str {
+        &self.feed.config.table
+    }
+
+    /// The feed and where clients find it, for the log.
+    pub fn served_at(&self) -> String {
+        let config = &self.feed.config;
+        format!("feed {} at {}", config.name, config.ws.join(" "))
+    }
+
     /// The feed and its head, for the log.
     pub fn position(&self) -> String {
         format!("{} up to id {}", self.feed.config.name, self.head)
@@ -135,12 +149,9 @@ impl Tracked {
             Err(TableError::Sqlite(e)) => return Err(e),
             Err(error) => {
                 let reason = error.unavailable(&self.feed.config.table, &self.database);
+                let was_open = self.is_open();
                 if self.close(&reason) {
-                    let there_are = match &reason {
-                        Unavailable::NoTable(_) => tables_there(connection),
-                        _ => String::new(),
-                    };
-                    tracing::warn!("feed {}: {reason}{there_are}", self.feed.config.name);
+                    self.tell_closed(connection, &reason, was_open);
                 }
                 hub.announce(self.feed.index);
                 return Ok(());
@@ -154,6 +165,17 @@ impl Tracked {
         let before = std::mem::replace(&mut self.state, State::Open(Box::new(table)));
         self.feed.opened(schema);
         self.settle_history(connection, hub, verdict)?;
+        if let State::Open(open) = &self.state
+            && open.table().is_key_unstable()
+            && !self.awaited
+        {
+            tracing::warn!(
+                "feed {}: the rowid of table {} is no column of it, so VACUUM may give every row another id; declare an \
+                 INTEGER PRIMARY KEY where somebody may run it",
+                self.feed.config.name,
+                self.feed.config.table
+            );
+        }
         // At start the opening line says it for all feeds.
         if matches!(before, State::Away { .. }) {
             tracing::info!(
@@ -165,6 +187,21 @@ impl Tracked {
         self.awaited = true;
         hub.announce(self.feed.index);
         Ok(())
+    }
+
+    /// Says in the log why there is no table to read.
+    fn tell_closed(&self, connection: &Connection, reason: &Unavailable, was_open: bool) {
+        let name = &self.feed.config.name;
+        match reason {
+            Unavailable::NoTable(_) if self.comes_and_goes && was_open => {
+                tracing::info!("feed {name} is gone: its table was dropped");
+            }
+            Unavailable::NoTable(table) => {
+                let hint = tables_there(connection, table);
+                tracing::warn!("feed {name}: {reason}{hint}");
+            }
+            _ => tracing::warn!("feed {name}: {reason}"),
+        }
     }
 
     /// The table can't be read for now. Says whether that is news.
@@ -189,6 +226,7 @@ impl Tracked {
     fn put_away(&mut self, reason: &Unavailable, retry: Option<Instant>) -> bool {
         let cause = match reason {
             Unavailable::NoFile(_) | Unavailable::Empty(_) => Cause::NoDatabase,
+            Unavailable::NoTable(_) if self.comes_and_goes => Cause::Gone,
             Unavailable::NoTable(_) => Cause::NoTable,
             Unavailable::Broken { kind, .. } if *kind == TableError::UNFIT => Cause::Unfit,
             Unavailable::Busy(_) | Unavailable::Broken { .. } => Cause::Unreadable,
@@ -550,11 +588,16 @@ impl Tracked {
     }
 }
 
-/// The tables to choose from, for the log: the one that is waited for may have another name than the configuration says.
-fn tables_there(connection: &Connection) -> String {
+/// The tables to choose from, for the log: the one that is waited for, `name`, may have another name than the
+/// configuration says.
+fn tables_there(connection: &Connection, name: &str) -> String {
     // A hint: where it can't be given, the line says enough without.
     match &*creation::tables(connection).unwrap_or_default() {
         [] => String::new(),
-        tables => format!("; tables there are: {}", creation::listed(tables)),
+        tables => format!(
+            "{}; tables there are: {}",
+            did_you_mean(name, tables.iter().map(String::as_str)),
+            creation::listed(tables)
+        ),
     }
 }

@@ -185,6 +185,8 @@ fn bad_usage_and_bad_configuration_are_exit_code_2() {
     );
     assert_names(&line, &["/nowhere/walcast.toml"]);
 
+    let line = refusal(&walcast(dir.path(), &["chekc"]), 2);
+    assert_names(&line, &["chekc", "did you mean `walcast check`?"]);
     for arguments in [&["--nonsense"][..], &["--listen"], &["nonsense"]] {
         let output = walcast(dir.path(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -210,7 +212,7 @@ fn listening_beyond_loopback_must_be_allowed() {
 }
 
 #[test]
-fn a_table_that_cannot_be_a_feed_is_refused_at_start_with_the_reason() {
+fn a_table_that_cannot_be_a_feed_keeps_no_other_from_being_one() {
     for table in [
         "CREATE TABLE jobs(name TEXT PRIMARY KEY, x)",
         "CREATE TABLE jobs(name TEXT PRIMARY KEY, x) WITHOUT ROWID",
@@ -219,20 +221,28 @@ fn a_table_that_cannot_be_a_feed_is_refused_at_start_with_the_reason() {
         "CREATE VIEW jobs AS SELECT 1 AS id",
     ] {
         let dir = directory();
-        Database::within(dir.path()).execute(table);
-        let failed = configured(dir.path(), "[feeds.jobs]\ntable = \"jobs\"\n")
-            .try_start()
-            .err()
-            .unwrap_or_else(|| panic!("it started on {table}"));
-        assert_eq!(failed.status.code(), Some(1), "{table}: {}", failed.stderr);
-        let line = failed.stderr.lines().last().unwrap_or_default();
-        assert_names(line, &["walcast: ", "jobs"]);
+        Database::with_stock_table(dir.path()).execute(table);
+        let walcast = configured(dir.path(), "[feeds.jobs]\n[feeds.remediation]\n").start();
+        let refused = http::upgrade(walcast.address(), "/ws/jobs", &[]);
+        assert_eq!(refused.status, 503, "{table}");
+        let why = refused.error_message();
         assert!(
-            line.contains("integer primary key")
-                || line.contains("INTEGER PRIMARY KEY")
-                || line.contains("view"),
-            "{table}: {line}"
+            why.contains("integer primary key") || why.contains("view"),
+            "{table}: {why}"
         );
+        assert_names(&walcast.log(), &["jobs", &why]);
+        let mut plain = walcast.subscribe("");
+        let id = walcast.database().insert("beside it");
+        assert_eq!(plain.next_row()["id"], id);
+        // Mended while it runs.
+        if !table.contains("VIEW") {
+            walcast.database().execute(
+                "DROP TABLE jobs; CREATE TABLE jobs(id INTEGER PRIMARY KEY AUTOINCREMENT)",
+            );
+            wait_until("the mended table is a feed", || {
+                http::upgrade(walcast.address(), "/ws/jobs", &[]).status == 101
+            });
+        }
     }
 }
 

@@ -16,6 +16,9 @@ use std::process::ExitCode;
 use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::harmless::harmless_lines;
+use crate::named_file::existing;
+use crate::sqlite::discovery::discover;
+pub use database::look_into;
 use place::Place;
 use report::Report;
 
@@ -33,8 +36,9 @@ pub fn check(args: &ServeArgs) -> ExitCode {
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
+    let mut config = config;
     let mut report = Report::default();
-    look(&config, args, &mut report);
+    look(&mut config, args, &mut report);
     match report.print() {
         Ok(()) if report.has_problems() => ExitCode::FAILURE,
         // Nobody reads it any more: then nobody needs the rest.
@@ -42,7 +46,7 @@ pub fn check(args: &ServeArgs) -> ExitCode {
     }
 }
 
-fn look(config: &Config, args: &ServeArgs, report: &mut Report) {
+fn look(config: &mut Config, args: &ServeArgs, report: &mut Report) {
     match args.config.as_deref().filter(|file| !file.is_empty()) {
         Some(file) => report.ok("configuration", format!("{file} is valid")),
         None => report.ok(
@@ -51,13 +55,48 @@ fn look(config: &Config, args: &ServeArgs, report: &mut Report) {
         ),
     }
     let place = Place::of(&config.database);
-    if place.report(report) {
+    let named = args
+        .file
+        .as_ref()
+        .and_then(|_| existing(&config.database).err());
+    if let Some(misnamed) = named {
+        report.problem("database", misnamed.to_string(), &[]);
+    } else if place.report(report) {
+        if config.all_tables {
+            tables(config, report);
+        }
+        let config = &*config;
         let wal = database::look(config, &place, report);
         rights::look(config, &place, wal, report);
         surroundings::file_events(&place, report);
     }
+    let config = &*config;
     surroundings::state_directory(config, report);
     listen::look(config, report);
     access::look(config, report);
     surroundings::connections(config, report);
+}
+
+/// The feeds of a file whose tables are to be feeds. What keeps it from being read is found, and said, by the others.
+fn tables(config: &mut Config, report: &mut Report) {
+    let Ok(found) = look_into(&config.database, |connection| discover(connection, [])) else {
+        return;
+    };
+    for unfit in &found.unfit {
+        report.note(
+            &format!("table {}", unfit.table),
+            format!("is not a feed: {}", unfit.reason),
+        );
+    }
+    if found.feeds.is_empty() {
+        report.warn(
+            "feeds",
+            "there is no table yet that can be a feed",
+            &[
+                "make one with an integer primary key; it is served as soon as it is there"
+                    .to_owned(),
+            ],
+        );
+    }
+    config.feeds = found.feeds;
 }

@@ -45,7 +45,7 @@ pub fn emit(args: &EmitArgs) -> anyhow::Result<()> {
     // Where nobody receives, the writing is over already.
     on_interrupt(move || sender.send(()).unwrap_or_default())
         .context("signals can't be waited for")?;
-    let path = &args.db;
+    let path = &args.database();
     let connection =
         open_writing(path, BUSY, true).map_err(|reason| cannot_write(path, &reason))?;
     connection
@@ -65,7 +65,7 @@ fn write(
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(INSERT)?;
     let mut random = Random::new();
-    for number in 0..args.count {
+    for number in 0..args.count() {
         let pause = if number == 0 {
             Duration::ZERO
         } else {
@@ -94,7 +94,7 @@ fn cannot_write(path: &Path, reason: &Unavailable) -> anyhow::Error {
     match directory {
         Some(directory) if !directory.exists() => {
             anyhow!(
-                "the directory {} does not exist; create it, or name another file with --db",
+                "the directory {} does not exist; create it, or name another file",
                 directory.display()
             )
         }
@@ -106,7 +106,7 @@ fn explain(error: &rusqlite::Error, path: &Path) -> anyhow::Error {
     match error.sqlite_error_code() {
         // "no such column", and a NOT NULL column that the sample does not know.
         Some(rusqlite::ErrorCode::Unknown | rusqlite::ErrorCode::ConstraintViolation) => anyhow!(
-            "the table remediation_events of {} is not the stock table ({error}); name another file with --db",
+            "the table remediation_events of {} is not the stock table ({error}); name another file",
             path.display()
         ),
         _ => anyhow!("{}", Unavailable::from_sqlite(error, path)),

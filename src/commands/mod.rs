@@ -1,11 +1,18 @@
-//! The commands beside `serve`: `check`, `tail` and `emit`. Each is a small program of its own on top of the same rooms
+//! The commands beside `serve`. Each is a small program of its own on top of the same rooms
 //! the daemon uses.
 
 mod check;
 mod emit;
+mod feeds;
+mod init;
 mod interrupt;
+mod shapes;
 mod tail;
+mod types;
 
-pub use check::check;
+pub use check::{check, look_into};
 pub use emit::emit;
+pub use feeds::feeds;
+pub use init::init;
 pub use tail::tail;
+pub use types::types;

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use super::feeds::ALL_TABLES;
 use super::layers::{Place, quoted};
 use super::{Config, FeedConfig, JournalMode, Listen, LogFormat, Resolved, meaning};
 
@@ -13,12 +14,14 @@ impl Resolved {
             listen,
             journal_mode,
             state_dir,
+            all_tables,
             feeds,
             anonymous,
             access,
             limits,
             log_level,
             log_format,
+            open: _,
         } = &self.config;
         let mut out = Out {
             resolved: self,
@@ -56,6 +59,9 @@ impl Resolved {
         );
         out.value("replays", limits.replays);
         out.value("max_row_bytes", limits.max_row_bytes);
+        if *all_tables {
+            out.value("feeds", quoted(ALL_TABLES));
+        }
         out.section("ring");
         out.value("rows", limits.ring_rows);
         out.value("bytes", limits.ring_bytes);

@@ -10,7 +10,10 @@ const STOCK_NAME: &str = "remediation";
 const STOCK_TABLE: &str = "remediation_events";
 
 /// Names end up in URLs, metric labels and file names of the state directory.
-const LONGEST_NAME: usize = 64;
+pub const LONGEST_NAME: usize = 64;
+
+/// What stands for a feed for each table of the file.
+pub(super) const ALL_TABLES: &str = "*";
 
 impl FeedConfig {
     /// The feed that is served where the configuration names none.
@@ -34,6 +37,19 @@ impl FeedConfig {
         }
     }
 
+    /// The feed `name` of a table that is there already, as it is where nothing else is said of it.
+    pub fn of_table(name: &str, table: &str) -> Self {
+        let feed = match table.eq_ignore_ascii_case(STOCK_TABLE) {
+            true => Self::stock(),
+            false => Self::own(name),
+        };
+        Self {
+            table: table.to_owned(),
+            create: false,
+            ..feed
+        }
+    }
+
     fn own(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -53,8 +69,9 @@ impl FeedConfig {
     }
 }
 
-/// All feeds, in the order of the file; the stock feed where it has none.
-pub(super) fn resolve(layers: &mut Layers<'_>) -> Vec<FeedConfig> {
+/// All feeds, in the order of the file; the stock feed where it has none. None yet where there is to be one for each
+/// table.
+pub(super) fn resolve(layers: &mut Layers<'_>, all_tables: bool, create: bool) -> Vec<FeedConfig> {
     let entries = layers
         .node("feeds")
         .map_or(&[][..], |feeds| feeds.entries());
@@ -66,29 +83,46 @@ pub(super) fn resolve(layers: &mut Layers<'_>) -> Vec<FeedConfig> {
                 &format!("[feeds.{name}]: {problem}"),
             );
         } else if matches!(node.value, Value::Table(_)) {
-            feeds.push(feed(layers, name));
+            feeds.push(feed(layers, name, create));
         }
     }
-    if entries.is_empty() {
+    if entries.is_empty() && !all_tables {
         feeds.push(FeedConfig::stock());
     }
     check_paths(layers, &feeds);
     feeds
 }
 
+/// Whether the file says `feeds = "*"`. Anything else that is no table of feeds is refused.
+pub(super) fn all_tables(layers: &mut Layers<'_>) -> bool {
+    let Some(node) = layers.node("feeds") else {
+        return false;
+    };
+    let all = matches!(&node.value, Value::Text(text) if text == ALL_TABLES);
+    if !all && !matches!(node.value, Value::Table(_)) {
+        let problem = format!(
+            "feeds = {}: is not a table of feeds; write [feeds.NAME] with one key a line, with one pair of brackets, or \
+             feeds = \"*\" for every table of the database that can be a feed",
+            node.value
+        );
+        layers.problem(&Place::File(node.line), &problem);
+    }
+    all
+}
+
 fn check_name(name: &str) -> Result<(), String> {
-    let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let fits = name.starts_with(letter) && name.chars().all(|c| letter(c) || c == '_' || c == '-');
+    let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let fits = name.starts_with(letter) && name.chars().all(|c| letter(c) || c == '-');
     match fits && name.len() <= LONGEST_NAME {
         true => Ok(()),
         false => Err(format!(
-            "is not a name for a feed; use a-z, 0-9, _ and -, beginning with a letter or digit, at most {LONGEST_NAME} \
+            "is not a name for a feed; use a-z, 0-9, _ and -, not beginning with -, at most {LONGEST_NAME} \
              characters (the table may be called as it likes: table = \"…\")"
         )),
     }
 }
 
-fn feed(layers: &mut Layers<'_>, name: &str) -> FeedConfig {
+fn feed(layers: &mut Layers<'_>, name: &str, create: bool) -> FeedConfig {
     let key = |field: &str| format!("feeds.{name}.{field}");
     let named = FeedConfig::named(name);
     let table = layers.file_setting(&key("table"), meaning::text, named.table.clone());
@@ -123,7 +157,7 @@ fn feed(layers: &mut Layers<'_>, name: &str) -> FeedConfig {
         json: layers.file_setting(&key("json"), meaning::texts, stock.json),
         truncate: layers.file_setting(&key("truncate"), meaning::truncate, stock.truncate),
         ingest: layers.file_setting(&key("ingest"), meaning::boolean, stock.ingest),
-        create: layers.file_setting(&key("create"), meaning::boolean, stock.create),
+        create: layers.file_setting(&key("create"), meaning::boolean, stock.create && create),
     };
     check_columns(layers, &feed);
     check_create(layers, &feed);

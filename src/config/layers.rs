@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::cli::ServeArgs;
+use crate::nearest::nearest;
 
 /// A value as it was written, before anybody judged it.
 #[derive(Debug, Clone, PartialEq)]
@@ -240,6 +241,7 @@ impl<'a> Layers<'a> {
         let from_environment = self.args.from_environment.contains(&field);
         let place = match from_environment {
             true => Place::Environment(format!("WALCAST_{}", field.to_uppercase())),
+            false if field == "db" && self.args.file.is_some() => Place::Flag("FILE".to_owned()),
             false => Place::Flag(format!("--{}", field.replace('_', "-"))),
         };
         match given {
@@ -348,12 +350,22 @@ fn argument(key: &str) -> String {
 
 /// What an unknown key was probably meant to be.
 fn hint(name: &str, known: &[&str], elsewhere: &[(&str, &[&str])]) -> String {
-    // Half of the letters right is a typing error; fewer is another word, and a guess would mislead.
-    let likeness = |key: &&&str| strsim::normalized_damerau_levenshtein(name, key);
-    let nearest = known
-        .iter()
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    if let Some(key) = nearest.filter(|key| likeness(key) >= 0.5) {
+    // What other programs call it, or where it would stand with them.
+    match name {
+        "db" | "file" | "path" if known.contains(&"database") => {
+            return "did you mean \"database\"?".to_owned();
+        }
+        "tables" | "feed" if known.contains(&"feeds") => {
+            return "tables are named by feeds: write [feeds.NAME] with table = \"…\" for each, or feeds = \"*\" for every \
+                    table that can be one"
+                .to_owned();
+        }
+        "auth" if known.contains(&"ingest") => {
+            return "[auth] stands at the top level and holds for every feed".to_owned();
+        }
+        _ => {}
+    }
+    if let Some(key) = nearest(name, known.iter().copied()) {
         return format!("did you mean {key:?}?");
     }
     if let Some((section, _)) = elsewhere.iter().find(|(_, keys)| keys.contains(&name)) {

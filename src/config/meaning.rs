@@ -184,7 +184,12 @@ fn listen_place(address: &str) -> Result<Listen, String> {
         };
     }
     // Never asked of a resolver: what `localhost` means must not depend on the network.
-    let parsed = match address.strip_prefix("localhost:") {
+    let local = address
+        .strip_prefix("localhost:")
+        .or_else(|| address.strip_prefix(':'))
+        .unwrap_or(address);
+    let port = Some(local).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let parsed = match port {
         Some(port) => port
             .parse()
             .ok()
@@ -192,7 +197,7 @@ fn listen_place(address: &str) -> Result<Listen, String> {
         None => address.parse().ok(),
     };
     parsed.map(Listen::Tcp).ok_or_else(|| {
-        "is not an address to listen on; write IP:PORT such as 127.0.0.1:8010 or [::1]:8010, localhost:PORT, or unix:/PATH"
+        "is not an address to listen on; write IP:PORT such as 127.0.0.1:8010 or [::1]:8010, PORT, :PORT or localhost:PORT for this machine alone, or unix:/PATH"
             .to_owned()
     })
 }

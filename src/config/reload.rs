@@ -89,14 +89,18 @@ impl Config {
             ("history", limits.history != next.history),
             ("auth.anonymous", self.anonymous != new.anonymous),
             ("log.format", self.log_format != new.log_format),
+            ("feeds", self.all_tables != new.all_tables),
         ];
         let changed = fixed
             .iter()
             .filter(|(_, changed)| *changed)
             .map(|(key, _)| (*key).to_owned());
-        changed
-            .chain(feed_differences(&self.feeds, &new.feeds))
-            .collect()
+        // What tables there are, the file says itself.
+        let feeds = match self.all_tables || new.all_tables {
+            true => Vec::new(),
+            false => feed_differences(&self.feeds, &new.feeds),
+        };
+        changed.chain(feeds).collect()
     }
 }
 

@@ -161,14 +161,14 @@ fn flags_are_judged_like_the_file_and_named_in_the_error() {
         "--db : is empty",
     );
     let from_environment = ["listen".to_owned()].into();
-    let listen = vec!["8010".to_owned()];
+    let listen = vec!["80100".to_owned()];
     refused(
         ServeArgs {
             listen,
             from_environment,
             ..ServeArgs::default()
         },
-        "WALCAST_LISTEN=8010: 8010 is not an address",
+        "WALCAST_LISTEN=80100: 80100 is not an address",
     );
     refused(
         ServeArgs {
@@ -230,7 +230,7 @@ fn every_flag_and_variable_reaches_its_key() {
     let definition = crate::cli::Cli::definition();
     let flags: Vec<_> = definition
         .get_arguments()
-        .filter(|flag| flag.get_id() != "config")
+        .filter(|flag| !["config", "file", "open"].contains(&flag.get_id().as_str()))
         .collect();
     for flag in flags {
         let id = &flag.get_id().to_string();
@@ -665,4 +665,65 @@ fn a_reload_applies_what_can_change_and_names_the_rest() {
             "feeds.a"
         ]
     );
+}
+
+#[test]
+fn a_port_alone_is_one_of_loopback() {
+    for text in ["9", ":9", "localhost:9", "127.0.0.1:9"] {
+        let listen = ok(&format!("listen = {text:?}")).listen;
+        assert_eq!(
+            listen,
+            [Listen::Tcp("127.0.0.1:9".parse().expect("an address"))]
+        );
+    }
+}
+
+#[test]
+fn a_file_named_as_such_is_served_as_it_is() {
+    let named = |toml: &str| {
+        let args = ServeArgs {
+            file: Some("app.db".to_owned()),
+            db: Some("app.db".to_owned()),
+            ..ServeArgs::default()
+        };
+        load_with(toml, args).expect("valid").config
+    };
+    let config = named("");
+    assert!(config.all_tables && config.feeds.is_empty());
+    assert_eq!(config.journal_mode, JournalMode::Keep);
+    assert_eq!(
+        named("journal_mode = \"wal\"").journal_mode,
+        JournalMode::Wal
+    );
+    let config = named("[feeds.remediation]\n[feeds.a]");
+    assert!(!config.all_tables && config.feeds.iter().all(|feed| !feed.create));
+    assert_eq!(config.feeds.len(), 2);
+    assert_eq!(config.journal_mode, JournalMode::Keep);
+}
+
+#[test]
+fn all_tables_may_be_feeds() {
+    let resolved = load_with("feeds = \"*\"", ServeArgs::default()).expect("valid");
+    assert!(resolved.config.all_tables && resolved.config.feeds.is_empty());
+    assert_eq!(resolved.config.journal_mode, JournalMode::Keep);
+    assert!(
+        resolved.describe().contains("feeds = \"*\"  #"),
+        "{}",
+        resolved.describe()
+    );
+    let reload = resolved.config.reloaded_from(&ok("feeds = \"*\""));
+    assert_eq!(reload.refused, Vec::<String>::new());
+    let reload = resolved.config.reloaded_from(&ok(""));
+    assert_eq!(reload.refused, ["journal_mode", "feeds"]);
+}
+
+#[test]
+fn what_other_programs_call_it_is_told() {
+    refused("db = \"x\"", &["did you mean \"database\"?"]);
+    refused("tables = [\"a\"]", &["[feeds.NAME]", "feeds = \"*\""]);
+    refused(
+        "[[feeds]]\nname = \"a\"",
+        &["[feeds.NAME]", "one pair of brackets"],
+    );
+    refused("[feeds.a]\nauth = 1", &["[auth] stands at the top level"]);
 }

@@ -60,7 +60,7 @@ impl Fanout {
         let (mut lanes, mut threads) = (Vec::new(), Vec::new());
         for number in 0..shards {
             let poll = Poll::new()?;
-            let mailbox = Arc::new(Mailbox::new(&poll, context.hub.feeds.len())?);
+            let mailbox = Arc::new(Mailbox::new(&poll, context.hub.feeds.most())?);
             let registry = poll.registry().try_clone()?;
             let tidies = number == 0;
             let shard = Shard::new(registry, Arc::clone(&mailbox), Arc::clone(&context), tidies);

@@ -15,7 +15,7 @@ use crate::fanout::conn::Conn;
 use crate::fanout::wheel::Wheel;
 use crate::fanout::{Arrival, Command, ConnId, Context, Mailbox};
 use crate::filter::FilterId;
-use crate::hub::View;
+use crate::hub::{Feed, View};
 use crate::protocol::HEARTBEAT_SECS;
 
 mod closing;
@@ -72,6 +72,17 @@ struct Watched {
     youngest: FilterId,
 }
 
+impl Watched {
+    fn new(feed: &Arc<Feed>) -> Watched {
+        Watched {
+            view: feed.view(),
+            cohorts: HashMap::new(),
+            ahead: Vec::new(),
+            youngest: FilterId::NONE,
+        }
+    }
+}
+
 /// Subscribers of one filter that have everything up to the view's head.
 #[derive(Default)]
 struct Cohort {
@@ -105,15 +116,7 @@ impl Shard {
         tidies: bool,
     ) -> Shard {
         let now = Instant::now();
-        let feeds = context.hub.feeds.iter();
-        let feeds = feeds
-            .map(|feed| Watched {
-                view: feed.view(),
-                cohorts: HashMap::new(),
-                ahead: Vec::new(),
-                youngest: FilterId::NONE,
-            })
-            .collect();
+        let feeds = context.hub.feeds.iter().map(Watched::new).collect();
         Shard {
             registry,
             mailbox,
@@ -250,6 +253,14 @@ impl Shard {
             self.say_goodbye(slot, total);
         }
         self.pump(id);
+    }
+
+    /// Takes the feeds up to this one along that have come since the start. Those that nobody here subscribes to can wait.
+    fn know(&mut self, feed: usize) {
+        for index in self.feeds.len()..=feed {
+            self.feeds
+                .push(Watched::new(&self.context.hub.feeds[index]));
+        }
     }
 
     fn is(&self, id: ConnId) -> bool {

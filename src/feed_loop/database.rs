@@ -95,15 +95,14 @@ impl Apart {
 impl Database {
     /// Opens the file that is configured. An empty one is left alone: to open it costs nothing, but what is in it by the
     /// time is not read before there is something.
-    pub fn open(config: &Config) -> Result<Database, Unavailable> {
+    pub fn open(config: &Config, feeds: usize) -> Result<Database, Unavailable> {
         let path = &config.database;
         let before = FileId::of(path);
         if std::fs::metadata(path).is_ok_and(|meta| meta.len() == 0) {
             return Err(Unavailable::Empty(path.clone()));
         }
         let connection = open_reading(path, BUSY)?;
-        connection
-            .set_prepared_statement_cache_capacity(STATEMENTS + STATEMENTS * config.feeds.len());
+        keep_statements(&connection, feeds);
         let mode = journal_mode(&connection).map_err(|e| Unavailable::from_sqlite(&e, path))?;
         // A file replaced between the two looks would be served under the wrong identity.
         let file = FileId::of(path).filter(|after| Some(*after) == before);
@@ -257,6 +256,11 @@ impl Drop for Database {
             let _ = tidy_on_close(&self.connection);
         }
     }
+}
+
+/// Keeps the statements of so many feeds prepared.
+pub fn keep_statements(connection: &Connection, feeds: usize) {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS + STATEMENTS * feeds);
 }
 
 /// The highest id of each feed's table, as far as [`Probe`] tells.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::database::{Apart, BUSY, Database, Standing};
+use super::database::{Apart, BUSY, Database, Standing, keep_statements};
 use super::troubles::Troubles;
 use super::{FeedLoop, WATCH_EVERY};
 use crate::config::JournalMode;
@@ -147,7 +147,7 @@ impl FeedLoop {
         if let Some(watcher) = &mut self.watcher {
             watcher.refresh();
         }
-        match Database::open(&self.config) {
+        match Database::open(&self.config, self.feeds.len()) {
             Ok(database) => {
                 if let Err(e) = self.attach_feeds(&database) {
                     let reason = Unavailable::from_sqlite(&e, &self.config.database);
@@ -194,6 +194,16 @@ impl FeedLoop {
     }
 
     fn attach_feeds(&mut self, database: &Database) -> rusqlite::Result<()> {
+        if let Some(tables) = &mut self.tables {
+            tables.follow(
+                &database.connection,
+                &mut self.feeds,
+                &self.hub,
+                &self.config,
+                &self.metrics,
+            )?;
+            keep_statements(&database.connection, self.feeds.len());
+        }
         let mut troubles = Troubles::default();
         for (index, feed) in self.feeds.iter_mut().enumerate() {
             let attached = feed.attach(&database.connection, database.file, &self.hub, false);

@@ -17,7 +17,7 @@ pub async fn list(peer: Peer, app: Arc<App>) -> Response {
     let asker = Asker::new(peer.client);
     app.hub.caught_up().await;
     let mut feeds = Vec::with_capacity(app.hub.feeds.len());
-    for feed in &app.hub.feeds {
+    for feed in app.hub.feeds.listed() {
         feeds.push(describe(&app, &asker, feed).await);
     }
     json_response(StatusCode::OK, json!({ "feeds": feeds }).to_string())

@@ -18,7 +18,7 @@ use crate::change::{Cursor, Epoch};
 use crate::http::answers::Held;
 use crate::http::error::{HttpError, json_response};
 use crate::http::histories::Full;
-use crate::http::{App, Peer, feed_at, query};
+use crate::http::{App, Peer, query};
 use crate::hub::Feed;
 use crate::sqlite::open::Unavailable;
 use crate::sqlite::pool::{PooledReader, Work};
@@ -31,7 +31,8 @@ const FEW_IDS: i64 = 4096;
 
 /// The feed whose history is served at this path.
 pub async fn alias_of(path: FullPath, app: Arc<App>) -> Result<Arc<Feed>, Rejection> {
-    feed_at(&path, &app.paths.history)
+    app.feed_at_history(path.as_str())
+        .ok_or_else(warp::reject::not_found)
 }
 
 /// `GET /api/feeds/<feed>/events`

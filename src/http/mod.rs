@@ -28,8 +28,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
-use warp::Rejection;
-use warp::path::FullPath;
 
 use crate::asker::Client;
 use crate::catchup::CatchUp;
@@ -38,6 +36,7 @@ use crate::config::HistoryLimits;
 use crate::fanout::Fanout;
 use crate::hub::{Absence, Cause, Feed, Hub, Listener, Presence, TooManyValues};
 use crate::metrics::Metrics;
+use crate::nearest::did_you_mean;
 use crate::sqlite::glimpse;
 use answers::Answers;
 use clock::Clock;
@@ -132,19 +131,22 @@ impl App {
             let names: Vec<&str> = self
                 .hub
                 .feeds
-                .iter()
+                .listed()
                 .map(|feed| feed.config.name.as_str())
                 .collect();
+            let hint = did_you_mean(name, names.iter().copied());
             HttpError::not_found(format!(
-                "there is no feed \"{name}\"; there are {}",
+                "there is no feed \"{name}\"{hint}; there are {}",
                 names.join(", ")
             ))
         })
     }
 }
 
-/// Paths that the configuration names.
+/// The paths of the feeds there were at start.
 struct Paths {
+    /// How many feeds that were.
+    feeds: usize,
     ws: HashMap<String, Arc<Feed>>,
     history: HashMap<String, Arc<Feed>>,
 }
@@ -161,16 +163,37 @@ impl Paths {
             pairs.collect()
         };
         Paths {
+            feeds: hub.feeds.len(),
             ws: by_path(|feed| &feed.config.ws),
             history: by_path(|feed| &feed.config.history),
         }
     }
 }
 
-/// The feed at this path, or word to look among the other routes.
-fn feed_at(path: &FullPath, feeds: &HashMap<String, Arc<Feed>>) -> Result<Arc<Feed>, Rejection> {
-    let feed = feeds.get(path.as_str()).cloned();
-    feed.ok_or_else(warp::reject::not_found)
+impl App {
+    /// The feed whose subscribers connect to this path.
+    fn feed_at_ws(&self, path: &str) -> Option<Arc<Feed>> {
+        self.feed_at(path, &self.paths.ws, |feed| &feed.config.ws)
+    }
+
+    /// The feed whose history has this alias.
+    fn feed_at_history(&self, path: &str) -> Option<Arc<Feed>> {
+        self.feed_at(path, &self.paths.history, |feed| &feed.config.history)
+    }
+
+    fn feed_at(
+        &self,
+        path: &str,
+        at_start: &HashMap<String, Arc<Feed>>,
+        paths: fn(&Feed) -> &Vec<String>,
+    ) -> Option<Arc<Feed>> {
+        let come_since = || {
+            let mut feeds = self.hub.feeds.iter().skip(self.paths.feeds);
+            feeds.find(|feed| paths(feed).iter().any(|own| own == path))
+        };
+        let feed = at_start.get(path).or_else(come_since);
+        feed.filter(|feed| !feed.is_gone()).cloned()
+    }
 }
 
 /// Refuses subscriptions of a table that can't be a feed as it is, naming the remedy. One that is only not there yet is

@@ -5,6 +5,7 @@ use percent_encoding::percent_decode_str;
 use crate::change::Cursor;
 use crate::filter::{Filter, MAX_VALUES, RESERVED};
 use crate::http::error::HttpError;
+use crate::nearest::did_you_mean;
 use crate::session::{Request, Since};
 use crate::sqlite::reader::HistoryQuery;
 use crate::sqlite::table::Schema;
@@ -92,11 +93,13 @@ impl Params {
             if let Some(schema) = schema
                 && schema.place(&name).is_none()
             {
-                let there = schema.column_names().join(", ");
+                let names = schema.column_names();
+                let hint = did_you_mean(&name, names.iter().copied());
+                let there = names.join(", ");
                 return Err(HttpError::new(
                     warp::http::StatusCode::BAD_REQUEST,
                     "unknown_column",
-                    format!("there is no column \"{name}\" to filter on; there are {there}"),
+                    format!("there is no column \"{name}\" to filter on{hint}; there are {there}"),
                 ));
             }
             filter.accept(&name, &value);

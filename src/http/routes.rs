@@ -49,7 +49,7 @@ const EVENTS: &str = "/events";
 
 /// The methods that this path takes.
 fn methods_at(app: &App, path: &str) -> Result<&'static str, HttpError> {
-    if app.paths.ws.contains_key(path) || app.paths.history.contains_key(path) {
+    if app.feed_at_ws(path).is_some() || app.feed_at_history(path).is_some() {
         return Ok(READ);
     }
     // A name is one segment of a path.

@@ -21,7 +21,7 @@ use crate::http::limits::Ticket;
 use crate::http::{App, Peer, committed_before, query, refuse_unfit, too_many_values};
 use crate::hub::READ_PATIENCE;
 use crate::metrics::Counted;
-use crate::protocol::{Control, HEARTBEAT_SECS, payload, reconnect_after};
+use crate::protocol::{CloseCode, Control, HEARTBEAT_SECS, payload, reconnect_after};
 use crate::session::{Batch, BatchLimits, Session, Step};
 use crate::sqlite::open::Unavailable;
 
@@ -190,6 +190,7 @@ impl SseStream {
             Step::ReadPage => self.send_page().await,
             Step::AskBounds => self.open_session().await,
             Step::Wait | Step::WaitForTable | Step::WaitForHead => self.wait().await,
+            Step::Close(CloseCode::FeedGone) => self.goodbye().await,
             Step::Close(_) => Err(Ended),
         }
     }

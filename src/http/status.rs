@@ -33,7 +33,7 @@ pub async fn readyz(app: Arc<App>) -> Response {
 
 /// Prometheus text.
 pub async fn metrics(app: Arc<App>) -> Response {
-    for feed in &app.hub.feeds {
+    for feed in app.hub.feeds.iter() {
         let subscribers = i64::try_from(feed.subscribers()).unwrap_or(i64::MAX);
         app.metrics
             .feed_subscribers

@@ -17,7 +17,7 @@ use warp::reply::{Reply, Response};
 use crate::fanout::Stream;
 use crate::http::clock::Watched;
 use crate::http::error::HttpError;
-use crate::http::{App, Peer, committed_before, feed_at, query, refuse_unfit, too_many_values};
+use crate::http::{App, Peer, committed_before, query, refuse_unfit, too_many_values};
 use crate::hub::Feed;
 use crate::metrics::Counted;
 use crate::session::Session;
@@ -33,7 +33,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// The feed that is served at this path.
 pub async fn feed_of(path: FullPath, app: Arc<App>) -> Result<Arc<Feed>, Rejection> {
-    feed_at(&path, &app.paths.ws)
+    app.feed_at_ws(path.as_str())
+        .ok_or_else(warp::reject::not_found)
 }
 
 pub async fn upgrade(

@@ -117,6 +117,11 @@ impl Feed {
         self.log.lock().presence.clone()
     }
 
+    /// Whether its table was dropped: then it is to clients as if it had never been.
+    pub fn is_gone(&self) -> bool {
+        self.log.lock().presence.is_gone()
+    }
+
     pub fn head(&self) -> Cursor {
         self.log.lock().head
     }

@@ -30,6 +30,8 @@ pub enum Cause {
     Unreadable,
     /// The table can't be a feed as it is.
     Unfit,
+    /// The table was dropped, and its feed with it.
+    Gone,
 }
 
 impl Presence {
@@ -37,6 +39,12 @@ impl Presence {
     pub fn away(cause: Cause, message: impl Into<Arc<str>>) -> Presence {
         let message = message.into();
         Presence::Away(Absence { cause, message })
+    }
+
+    /// Whether the table was dropped, and the feed with it.
+    pub fn is_gone(&self) -> bool {
+        self.absence()
+            .is_some_and(|absence| absence.cause == Cause::Gone)
     }
 
     /// Why the table can't be read; `None` where it can.
@@ -63,13 +71,13 @@ impl Cause {
     pub fn reason(self) -> &'static str {
         match self {
             Cause::NoDatabase => "no_database",
-            Cause::NoTable => "no_table",
+            Cause::NoTable | Cause::Gone => "no_table",
             Cause::Unreadable | Cause::Unfit => "unreadable",
         }
     }
 
     /// Whether it is only that nobody has made the table yet: nothing is wrong, and all that appears is new.
     pub fn is_unmade(self) -> bool {
-        matches!(self, Cause::NoDatabase | Cause::NoTable)
+        matches!(self, Cause::NoDatabase | Cause::NoTable | Cause::Gone)
     }
 }

@@ -4,6 +4,7 @@
 pub mod companions;
 pub mod creation;
 pub mod deadline;
+pub mod discovery;
 pub mod encode;
 pub mod glimpse;
 pub mod identity;

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::config::FeedConfig;
 use crate::filter::quote_identifier;
+use crate::nearest::did_you_mean;
 use crate::sqlite::open::{Unavailable, schema_version};
 
 #[cfg(test)]
@@ -33,6 +34,13 @@ pub struct Column {
     pub primary_key: bool,
     /// Another name for the rowid, which is all that SQLite itself keeps to integers.
     pub rowid: bool,
+}
+
+impl Column {
+    /// Whether SQLite makes integers of what is written to it, where that can be done.
+    pub fn is_integer(&self) -> bool {
+        self.declared.contains("INT")
+    }
 }
 
 /// Why a table can't be a feed.
@@ -88,10 +96,14 @@ impl Table {
                 "{name} is a view; a feed needs a table, for only a table has ids in the order of its commits"
             )));
         }
-        let columns = columns(connection, &name)?;
+        let mut columns = columns(connection, &name)?;
         let key = match key {
+            Some(key) if is_hidden_rowid(connection, &name, &columns, key)? => {
+                columns.insert(0, hidden_rowid());
+                0
+            }
             Some(key) => named_key(connection, &name, &columns, key)?,
-            None => integer_primary_key(&name, &columns)?,
+            None => integer_primary_key(connection, &name, &columns)?,
         };
         let autoincrement = columns[key].primary_key && declares_autoincrement(&sql);
         Ok(Table {
@@ -104,6 +116,12 @@ impl Table {
 
     pub fn key_name(&self) -> &str {
         &self.columns[self.key].name
+    }
+
+    /// Whether the key is a rowid that no column is a name for: VACUUM may give every row another one.
+    pub fn is_key_unstable(&self) -> bool {
+        let key = &self.columns[self.key];
+        key.rowid && !key.primary_key
     }
 
     /// SQL, to be joined with `AND`, that holds for the rows of the feed. SQLite lets any other key than the rowid hold
@@ -225,14 +243,94 @@ fn sole_primary_key(columns: &[Column]) -> Option<usize> {
     first.filter(|_| keys.next().is_none())
 }
 
-fn integer_primary_key(table: &str, columns: &[Column]) -> Result<usize, TableError> {
+fn integer_primary_key(
+    connection: &Connection,
+    table: &str,
+    columns: &[Column],
+) -> Result<usize, TableError> {
     match sole_primary_key(columns) {
-        Some(index) if columns[index].declared == "INTEGER" => Ok(index),
-        _ => Err(TableError::Unfit(format!(
-            "table {table} has no integer primary key, so its rows have no order to resume from; \
-             declare one (`id INTEGER PRIMARY KEY AUTOINCREMENT`) or name a unique integer column with `key`"
-        ))),
+        Some(index) if columns[index].is_integer() => Ok(index),
+        _ => {
+            let remedy = key_remedy(connection, table, columns)?;
+            Err(TableError::Unfit(format!(
+                "table {table} has no integer primary key, so its rows have no order to resume from; {remedy}"
+            )))
+        }
     }
+}
+
+/// What makes a table without an integer primary key a feed: the columns that would do, else what to declare.
+fn key_remedy(
+    connection: &Connection,
+    table: &str,
+    columns: &[Column],
+) -> rusqlite::Result<String> {
+    let mut fit = Vec::new();
+    for column in columns.iter().filter(|c| c.is_integer() && c.not_null) {
+        if is_unique(connection, table, column)? {
+            fit.push(format!("`key = \"{}\"`", column.name));
+        }
+    }
+    let declare = "declare one (`id INTEGER PRIMARY KEY AUTOINCREMENT`)";
+    Ok(match fit.as_slice() {
+        [] if has_rowid(connection, table)? && rowid_name(columns).is_some() => format!(
+            "{declare}, or name a unique integer column with `key`; `key = \"rowid\"` does too, as long as nobody runs \
+             VACUUM, which may give every row another one"
+        ),
+        [] => format!("{declare} or name a unique integer column with `key`"),
+        fit => format!("say {}, which is unique; or {declare}", fit.join(" or ")),
+    })
+}
+
+/// Whether `key` means the rowid of a table in which no column is a name for it.
+fn is_hidden_rowid(
+    connection: &Connection,
+    table: &str,
+    columns: &[Column],
+    key: &str,
+) -> rusqlite::Result<bool> {
+    Ok(key.eq_ignore_ascii_case(ROWID)
+        && rowid_name(columns).is_some()
+        && columns.iter().all(|column| !column.rowid)
+        && has_rowid(connection, table)?)
+}
+
+const ROWID: &str = "rowid";
+
+/// What the rowid can be asked for by, unless a column has that name.
+fn rowid_name(columns: &[Column]) -> Option<&'static str> {
+    let taken = |column: &Column| column.name.eq_ignore_ascii_case(ROWID);
+    (!columns.iter().any(taken)).then_some(ROWID)
+}
+
+fn hidden_rowid() -> Column {
+    Column {
+        name: ROWID.to_owned(),
+        declared: "INTEGER".to_owned(),
+        not_null: true,
+        has_default: true,
+        generated: false,
+        primary_key: false,
+        rowid: true,
+    }
+}
+
+fn has_rowid(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
+    connection.query_row(
+        "SELECT NOT EXISTS (SELECT 1 FROM pragma_table_list WHERE schema = 'main' AND name = ?1 AND wr)",
+        [table],
+        |row| row.get(0),
+    )
+}
+
+/// Whether no two rows share the column's value.
+fn is_unique(connection: &Connection, table: &str, column: &Column) -> rusqlite::Result<bool> {
+    connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1) AS list WHERE list.\"unique\" AND NOT list.partial
+           AND (SELECT count(*) = 1 AND max(name) = ?2 FROM pragma_index_info(list.name)))",
+        [table, &column.name],
+        |row| row.get(0),
+    )
 }
 
 /// The names of columns, for people.
@@ -248,33 +346,40 @@ fn named_key(
     columns: &[Column],
     key: &str,
 ) -> Result<usize, TableError> {
+    // Another name for the integer primary key, where no column has it.
+    let rowid = || {
+        let named = key.eq_ignore_ascii_case(ROWID);
+        columns.iter().position(|column| named && column.rowid)
+    };
     let index = columns
         .iter()
         .position(|c| c.name.eq_ignore_ascii_case(key))
+        .or_else(rowid)
         .ok_or_else(|| {
             TableError::Unfit(format!(
-                "key = \"{key}\": table {table} has no such column; it has {}",
+                "key = \"{key}\": table {table} has no such column{}; it has {}",
+                nearest_column(key, columns),
                 listed(columns)
             ))
         })?;
     let column = &columns[index];
-    if sole_primary_key(columns) == Some(index) && column.declared == "INTEGER" {
-        return Ok(index);
-    }
-    let unique: bool = connection.query_row(
-        "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1) AS list WHERE list.\"unique\" AND NOT list.partial
-           AND (SELECT count(*) = 1 AND max(name) = ?2 FROM pragma_index_info(list.name)))",
-        [table, &column.name],
-        |row| row.get(0),
-    )?;
-    if unique && column.declared.contains("INT") {
+    if column.is_integer()
+        && (sole_primary_key(columns) == Some(index) || is_unique(connection, table, column)?)
+    {
         return Ok(index);
     }
     Err(TableError::Unfit(format!(
         "key = \"{key}\": column {table}.{} must be an INTEGER PRIMARY KEY or an integer column with a unique index of its own, \
-         or rows could share a position",
-        column.name
+         or rows could share a position; {}",
+        column.name,
+        key_remedy(connection, table, columns)?
     )))
+}
+
+/// The column that was probably meant, in words that follow a name.
+fn nearest_column(name: &str, columns: &[Column]) -> String {
+    let names = columns.iter().map(|column| column.name.as_str());
+    did_you_mean(name, names)
 }
 
 /// Whether the keyword stands in a CREATE TABLE outside of strings, quoted names and comments.
@@ -379,9 +484,10 @@ fn check_columns(table: &Table, feed: &FeedConfig) -> Result<(), TableError> {
     let mut named = named.chain(&feed.exclude).chain(&feed.json);
     match named.find(|name| !holds(&there, name)) {
         Some(unknown) => Err(TableError::Unfit(format!(
-            "feeds.{}: table {} has no column {unknown}; it has {}",
+            "feeds.{}: table {} has no column {unknown}{}; it has {}",
             feed.name,
             table.name,
+            nearest_column(unknown, &table.columns),
             listed(&table.columns)
         ))),
         None => Ok(()),

@@ -5,6 +5,7 @@ mod common;
 
 mod check;
 mod emit;
+mod named_file;
 mod program;
 mod tail_daemon;
 mod tail_file;

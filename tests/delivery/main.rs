@@ -12,4 +12,5 @@ mod files;
 mod filters;
 mod journal;
 mod replay;
+mod tables;
 mod values;

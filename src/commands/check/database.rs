@@ -67,6 +67,32 @@ pub fn look(config: &Config, place: &Place, report: &mut Report) -> Option<bool>
     Some(wal)
 }
 
+/// Asks something of the file, and leaves it and its directory as they were.
+pub fn look_into<T>(
+    path: &Path,
+    ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, Unavailable> {
+    let place = Place::of(path);
+    if !place.exists {
+        return Err(Unavailable::NoFile(path.to_owned()));
+    }
+    if let Some(other) = OtherName::of(&place.real).filter(|_| lockout::is_wal(&place.real)) {
+        return Err(other.unreadable(path));
+    }
+    let wal_before = FileId::of(&place.companion("-wal"));
+    let opened = open(&place).map_err(|reason| match reason {
+        Unopened::HalfDone => Unavailable::Busy(format!(
+            "{} holds a transaction that a crash left half done; walcast or the next writer undoes it",
+            path.display()
+        )),
+        Unopened::Unavailable(reason) => reason,
+    })?;
+    let answer = ask(&opened.connection).map_err(|e| Unavailable::from_sqlite(&e, path));
+    drop(opened);
+    tidy(&place, wal_before);
+    answer
+}
+
 /// A writer that was the last to close, just before it was joined here, took its sidecars along; SQLite made new ones
 /// for this process then, which could lock that writer out. A connection that may write removes them when it is the last.
 fn tidy(place: &Place, before: Option<FileId>) {

@@ -7,6 +7,7 @@ use super::{Place, indexes};
 use crate::change::Cursor;
 use crate::config::{Config, FeedConfig};
 use crate::filter::quote_identifier;
+use crate::nearest::nearest;
 use crate::sqlite::creation::tables;
 use crate::sqlite::kept::IdentityFiles;
 use crate::sqlite::open::Unavailable;
@@ -43,7 +44,15 @@ pub fn look(config: &Config, place: &Place, connection: &Connection, report: &mu
             },
             Err(TableError::Missing) => {
                 let others = tables(connection).unwrap_or_default();
-                report.note(&label, missing(feed, &others));
+                let text = missing(feed, &others);
+                match nearest(&feed.table, others.iter().map(String::as_str)) {
+                    Some(table) => {
+                        let step =
+                            format!("did you mean the table {table}? then say table = {table:?}");
+                        report.warn(&label, text, &[step]);
+                    }
+                    None => report.note(&label, text),
+                }
             }
             Err(TableError::Unfit(reason)) => report.problem(&label, reason, &[]),
             Err(TableError::Sqlite(e)) => {
@@ -137,6 +146,14 @@ fn found(connection: &Connection, schema: &Schema) -> rusqlite::Result<[String; 
 }
 
 fn without_autoincrement(label: &str, schema: &Schema, report: &mut Report) {
+    if schema.table.is_key_unstable() {
+        let text = format!(
+            "the rowid of {} is no column of it: VACUUM may give every row another id",
+            schema.table.name
+        );
+        let declare = "declare an INTEGER PRIMARY KEY, or never run VACUUM".to_owned();
+        report.warn(label, text, &[declare]);
+    }
     if schema.table.autoincrement {
         return;
     }

@@ -20,9 +20,11 @@ use crate::feed_loop::FeedLoop;
 use crate::filter::Filter;
 use crate::hub::{Feed, Hub, Presence, TooManyValues, View};
 use crate::metrics::Metrics;
+use crate::named_file::existing;
 use crate::protocol::{Control, payload};
 use crate::session::{Batch, BatchLimits, Request, Session, Since, Step};
 use crate::sqlite::deadline::Deadline;
+use crate::sqlite::discovery::discover;
 use crate::sqlite::open::{FileId, Unavailable, open_reading};
 use crate::sqlite::openings::{Opening, Openings};
 use crate::sqlite::reader::{LastRows, RowReader};
@@ -49,12 +51,14 @@ pub fn follow(path: &Path, args: &TailArgs, output: Output) -> anyhow::Result<()
     let stop = Arc::clone(waiter.wake());
     on_interrupt(move || stop.signal(Wakes::STOP)).context("signals can't be waited for")?;
     refuse_unreadable(path)?;
+    let feed = chosen(path, args)?;
 
-    let config = Arc::new(config(path, &args.feed));
+    let config = Arc::new(config(path, feed));
     let loop_waiter = Waiter::new()?;
     let loop_wake = Arc::clone(loop_waiter.wake());
     let hub = Arc::new(Hub::new(
         config.feeds.clone(),
+        0,
         &config.limits,
         Arc::clone(&loop_wake),
     ));
@@ -70,7 +74,10 @@ pub fn follow(path: &Path, args: &TailArgs, output: Output) -> anyhow::Result<()
         Arc::clone(&openings),
         Box::new(|| {}),
     );
-    feed_loop.start().map_err(|reason| anyhow!(reason))?;
+    feed_loop.start();
+    if let Some(reason) = feed_loop.unfit() {
+        bail!("{reason}");
+    }
     let feed = &hub.feeds[0];
     let mut tail = Tail::new(path, feed, openings, request(args), output)?;
     tail.refuse_unknown_columns()?;
@@ -103,21 +110,56 @@ fn refuse_unreadable(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn config(path: &Path, feed: &str) -> Config {
+/// The feed that was asked for, or else the one there is.
+fn chosen(path: &Path, args: &TailArgs) -> anyhow::Result<FeedConfig> {
+    if args.must_exist() {
+        existing(path)?;
+    }
+    // Where it can't be looked into yet, it is waited for.
+    let found = open_reading(path, BUSY).ok();
+    let found = found.and_then(|connection| discover(&connection, []).ok());
+    let mut feeds = found.map(|found| found.feeds).unwrap_or_default();
+    let stock = FeedConfig::stock().name;
+    let name = args.feed.as_deref();
+    let wanted = |feed: &FeedConfig| {
+        let name = name.unwrap_or(&stock);
+        feed.name == name || feed.table.eq_ignore_ascii_case(name)
+    };
+    if let Some(place) = feeds.iter().position(wanted) {
+        return Ok(feeds.swap_remove(place));
+    }
+    match (name, feeds.as_slice()) {
+        (Some(name), _) => Ok(FeedConfig::named(name)),
+        (None, []) => Ok(FeedConfig::stock()),
+        (None, [only]) => Ok(only.clone()),
+        (None, several) => {
+            let names: Vec<&str> = several.iter().map(|feed| &*feed.name).collect();
+            bail!(
+                "{} has several feeds, name one with --feed: {}",
+                path.display(),
+                names.join(", ")
+            )
+        }
+    }
+}
+
+fn config(path: &Path, feed: FeedConfig) -> Config {
     Config {
         database: path.to_owned(),
         listen: Vec::new(),
         journal_mode: JournalMode::Keep,
         state_dir: None,
+        all_tables: false,
         feeds: vec![FeedConfig {
             create: false,
-            ..FeedConfig::named(feed)
+            ..feed
         }],
         anonymous: false,
         access: AccessRules::default(),
         limits: Limits::default(),
         log_level: String::new(),
         log_format: LogFormat::Auto,
+        open: false,
     }
 }
 

@@ -20,12 +20,14 @@ const COHORT_BATCH: BatchLimits = BatchLimits {
 impl Shard {
     /// A feed's log moved: everyone who had everything gets what is new.
     pub(super) fn feed_moved(&mut self, feed: usize) {
+        self.know(feed);
         let watched = &mut self.feeds[feed];
         let head = watched.view.head;
         let refreshed = self.context.hub.feeds[feed].refresh(&mut watched.view);
         let filters_may_be_gone =
             refreshed.reshaped && watched.cohorts.keys().any(|f| *f != FilterId::NONE);
-        if refreshed.replaced || filters_may_be_gone || head < watched.view.floor {
+        let is_gone = refreshed.presence_changed && watched.view.presence.is_gone();
+        if refreshed.replaced || filters_may_be_gone || is_gone || head < watched.view.floor {
             return self.disband(feed, head);
         }
         let fresh: Vec<Arc<Block>> = watched

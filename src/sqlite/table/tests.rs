@@ -85,7 +85,6 @@ fn refuses_tables_without_an_order_and_says_what_to_do() {
         "CREATE TABLE t(a TEXT PRIMARY KEY)",
         "CREATE TABLE t(a, b)",
         "CREATE TABLE t(a INTEGER, b INTEGER, PRIMARY KEY(a, b))",
-        "CREATE TABLE t(id INT PRIMARY KEY)",
     ] {
         let Err(TableError::Unfit(reason)) = introspect(sql, None) else {
             panic!("{sql}")
@@ -126,4 +125,57 @@ fn a_named_key_must_be_unique_and_integer() {
         panic!()
     };
     assert!(reason.contains("a, seq, n, s"), "{reason}");
+}
+
+#[test]
+fn the_refusal_names_the_columns_that_would_do() {
+    let sql = "CREATE TABLE t(a TEXT PRIMARY KEY, seq INTEGER NOT NULL UNIQUE, n INTEGER UNIQUE, m INT NOT NULL)";
+    for key in [None, Some("a"), Some("m")] {
+        let Err(TableError::Unfit(reason)) = introspect(sql, key) else {
+            panic!("{key:?}")
+        };
+        assert!(reason.contains("`key = \"seq\"`"), "{reason}");
+        assert!(
+            !reason.contains("\"n\"") && !reason.contains("rowid"),
+            "{reason}"
+        );
+    }
+    let Err(TableError::Unfit(reason)) = introspect(sql, Some("sqe")) else {
+        panic!()
+    };
+    assert!(reason.contains("did you mean \"seq\"?"), "{reason}");
+}
+
+#[test]
+fn an_int_primary_key_is_a_key_but_no_rowid() {
+    for declared in ["INT", "BIGINT", "INTEGER"] {
+        let table = introspect(
+            &format!("CREATE TABLE t(x, id {declared} PRIMARY KEY)"),
+            None,
+        );
+        let table = table.unwrap();
+        assert_eq!((table.key_name(), table.autoincrement), ("id", false));
+        assert_eq!(table.columns[table.key].rowid, declared == "INTEGER");
+    }
+}
+
+#[test]
+fn the_rowid_may_be_named_where_there_is_one() {
+    let table = introspect("CREATE TABLE t(a TEXT)", Some("rowid")).unwrap();
+    assert_eq!((table.key_name(), table.is_key_unstable()), ("rowid", true));
+    let table = introspect("CREATE TABLE t(n INTEGER PRIMARY KEY)", Some("ROWID")).unwrap();
+    assert_eq!((table.key_name(), table.is_key_unstable()), ("n", false));
+    for sql in [
+        "CREATE TABLE t(a TEXT PRIMARY KEY) WITHOUT ROWID",
+        "CREATE TABLE t(a TEXT, rowid TEXT)",
+    ] {
+        assert!(introspect(sql, Some("rowid")).is_err(), "{sql}");
+    }
+    let Err(TableError::Unfit(reason)) = introspect("CREATE TABLE t(a)", None) else {
+        panic!()
+    };
+    assert!(
+        reason.contains("rowid") && reason.contains("VACUUM"),
+        "{reason}"
+    );
 }

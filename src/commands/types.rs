@@ -1,0 +1,170 @@
+//! `walcast types`: TypeScript interfaces of the rows of each feed, as they leave.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::shapes::{Shape, shapes};
+use crate::config::Config;
+use crate::named_file::existing;
+use crate::sqlite::table::{Column, Exposed};
+
+/// Prints the interfaces.
+///
+/// # Errors
+/// There is no database that can be read, or no feed in it.
+pub fn types(named: bool, config: &Config) -> anyhow::Result<()> {
+    if named {
+        existing(&config.database)?;
+    }
+    let found = shapes(config)?;
+    found.refuse_none(config)?;
+    let text = text(&config.database, &found.feeds);
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed?),
+    }
+}
+
+fn text(database: &Path, shapes: &[Shape]) -> String {
+    let file = database.file_name().unwrap_or_default().to_string_lossy();
+    let mut text = format!(
+        "// The rows of {}, as walcast sends them. Made by `walcast types`.\n\
+         // Integers beyond \u{b1}(2^53 - 1) and infinite numbers come as strings, blobs as base64. A column without a type,\n\
+         // or of a type that SQLite does not keep its values to, may hold numbers and texts.\n",
+        comment(&file)
+    );
+    let mut names: Vec<String> = Vec::new();
+    for shape in shapes {
+        let name = (1..)
+            .map(|number| match number {
+                1 => type_name(&shape.feed.name),
+                _ => format!("{}{number}", type_name(&shape.feed.name)),
+            })
+            .find(|name| !names.contains(name))
+            .unwrap_or_default();
+        text.push_str(&interfaces(&name, shape));
+        names.push(name);
+    }
+    text
+}
+
+fn interfaces(name: &str, shape: &Shape) -> String {
+    let mut text = format!(
+        "\n/** A row of the feed {}, from the table {}. */\nexport interface {name} {{\n",
+        shape.feed.name,
+        comment(&shape.schema.table.name)
+    );
+    for exposed in &shape.schema.exposed {
+        let columns = &shape.schema.table.columns;
+        if let Some(column) = columns.iter().find(|column| column.name == exposed.name) {
+            let is_key = column.name == shape.schema.table.key_name();
+            let kind = value_type(column, exposed, shape.strict, is_key);
+            text.push_str(&format!("  {}: {kind};\n", property(&column.name)));
+        }
+    }
+    let feed = &shape.feed;
+    text.push_str(&format!(
+        "}}\n\n/** What the feed {} sends for each row. */\nexport interface {name}Message {{\n  type: {};\n  {}: {name};\n  \
+         /** Columns whose value was cut, for the row was too large. */\n  truncated?: string[];\n}}\n",
+        feed.name,
+        string(&feed.message_type),
+        property(&feed.message_body)
+    ));
+    text
+}
+
+/// What a column's values are in JSON.
+fn value_type(column: &Column, exposed: &Exposed, strict: bool, is_key: bool) -> String {
+    if exposed.json {
+        return "unknown".to_owned();
+    }
+    let kind = match affinity(&column.declared, strict) {
+        // Rows without an integer there are none of the feed's.
+        _ if is_key => "number",
+        Affinity::Number => "number",
+        Affinity::Text => "string",
+        Affinity::Any => "number | string",
+    };
+    match column.not_null || column.rowid || is_key {
+        true => kind.to_owned(),
+        false => format!("{kind} | null"),
+    }
+}
+
+enum Affinity {
+    Number,
+    Text,
+    Any,
+}
+
+/// SQLite's rules for a declared type, in their order: <https://sqlite.org/datatype3.html#determination_of_column_affinity>.
+/// A text column holds texts and blobs, which are both strings here.
+fn affinity(declared: &str, strict: bool) -> Affinity {
+    let holds = |parts: &[&str]| parts.iter().any(|part| declared.contains(part));
+    match () {
+        () if holds(&["INT"]) => Affinity::Number,
+        () if holds(&["CHAR", "CLOB", "TEXT"]) => Affinity::Text,
+        () if strict && declared == "BLOB" => Affinity::Text,
+        () if holds(&["REAL", "FLOA", "DOUB"]) => Affinity::Number,
+        () => Affinity::Any,
+    }
+}
+
+/// A feed's name in the letters of a type.
+fn type_name(feed: &str) -> String {
+    let parts = feed.split(['_', '-']).filter(|part| !part.is_empty());
+    let name: String = parts
+        .map(|part| {
+            let (first, rest) = part.split_at(1);
+            first.to_ascii_uppercase() + rest
+        })
+        .collect();
+    match name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        true => name,
+        false => format!("Feed{name}"),
+    }
+}
+
+fn property(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$';
+    let is_plain = name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit());
+    match is_plain && !name.is_empty() {
+        true => name.to_owned(),
+        false => string(name),
+    }
+}
+
+/// A string literal: those of JSON are some of TypeScript's.
+fn string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Text that ends no comment.
+fn comment(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect::<String>()
+        .replace("*/", "* /")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_types_and_properties_are_valid() {
+        for (feed, name) in [
+            ("orders", "Orders"),
+            ("order_lines-x", "OrderLinesX"),
+            ("_own", "Own"),
+            ("2024", "Feed2024"),
+            ("_", "Feed"),
+        ] {
+            assert_eq!(type_name(feed), name);
+        }
+        assert_eq!(property("id"), "id");
+        assert_eq!(property("2x"), "\"2x\"");
+        assert_eq!(property("a \"b\""), "\"a \\\"b\\\"\"");
+        assert_eq!(comment("a*/b\n"), "a* /b ");
+    }
+}

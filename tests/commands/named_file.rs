@@ -1,0 +1,234 @@
+//! A database named on the command line: served as it is, listed, described, and turned into a configuration.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::common::directory;
+use crate::program::{Running, database, names, refusal, text, walcast, write_no_database};
+
+const SCHEMA: &str = "
+    CREATE TABLE orders(id INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, price REAL, meta JSON, \"odd name\" BLOB);
+    CREATE TABLE words(word TEXT PRIMARY KEY, seq INTEGER NOT NULL UNIQUE);
+    CREATE TABLE kept(k INT PRIMARY KEY, v ANY, b BLOB) STRICT;
+    INSERT INTO orders(what) VALUES ('tea'), ('milk');";
+
+fn run(directory: &Path, arguments: &[&str]) -> Output {
+    at(directory, arguments).output().unwrap()
+}
+
+fn at(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = walcast();
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .env("XDG_STATE_HOME", directory.join("state"));
+    command
+}
+
+/// Serves the file, and gives the address.
+fn serve(directory: &Path, arguments: &[&str]) -> (Running, String) {
+    let mut running = Running::start(&mut at(directory, arguments));
+    let line = running.says(" serves ");
+    let address = line
+        .split(" on ")
+        .nth(1)
+        .and_then(|rest| rest.split(';').next());
+    let address = address
+        .unwrap_or_else(|| panic!("no address in {line}"))
+        .to_owned();
+    (running, address)
+}
+
+#[test]
+fn a_named_file_is_served_and_left_as_it_was() {
+    let dir = directory();
+    let file = database(&dir, SCHEMA);
+    let before = std::fs::read(&file).unwrap();
+    for arguments in [
+        &["events.db", "--listen", "0"][..],
+        &["serve", "events.db", "--listen", ":0"],
+    ] {
+        let (mut running, url) = serve(dir.path(), arguments);
+        assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+        let listed = run(dir.path(), &["feeds", &url]);
+        assert_eq!(listed.status.code(), Some(0), "{}", text(&listed.stderr));
+        let listed = text(&listed.stdout);
+        assert!(
+            listed.contains("/ws/orders") && listed.contains("/ws/kept"),
+            "{listed}"
+        );
+        assert!(!listed.contains("words"), "{listed}");
+        running.signal(libc::SIGTERM);
+        assert_eq!(running.exit_code(), Some(0));
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    assert_eq!(names(dir.path()), [file, dir.path().join("state")]);
+}
+
+#[test]
+fn a_name_that_leads_to_no_database_gets_the_nearest() {
+    let dir = directory();
+    database(&dir, SCHEMA);
+    write_no_database(&dir.path().join("notes.txt"));
+    let why = |arguments: &[&str], code: i32| {
+        let output = run(dir.path(), arguments);
+        let why = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {why}");
+        why
+    };
+    for arguments in [&["event.db"][..], &["serve", "event.db"]] {
+        assert!(why(arguments, 2).contains("did you mean events.db?"));
+    }
+    for command in ["feeds", "types", "init", "tail"] {
+        assert!(
+            why(&[command, "event.db"], 1).contains("did you mean events.db?"),
+            "{command}"
+        );
+        assert!(
+            why(&[command, "."], 1).contains("is a directory"),
+            "{command}"
+        );
+        assert!(
+            why(&[command, "notes.txt"], 1).contains("not a SQLite database"),
+            "{command}"
+        );
+    }
+    assert!(why(&["."], 2).contains("is a directory"));
+    assert!(why(&["notes.txt"], 1).contains("not a SQLite database"));
+    let checked = run(dir.path(), &["check", "event.db"]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(text(&checked.stdout).contains("did you mean events.db?"));
+    let both = run(dir.path(), &["events.db", "--db", "other.db"]);
+    assert_eq!(both.status.code(), Some(2), "{}", text(&both.stderr));
+}
+
+#[test]
+fn feeds_lists_what_is_and_says_why_others_are_not() {
+    let dir = directory();
+    let file = database(&dir, SCHEMA);
+    let listed = run(dir.path(), &["feeds", "events.db"]);
+    assert_eq!(listed.status.code(), Some(0));
+    let lines = text(&listed.stdout);
+    let orders = lines
+        .lines()
+        .find(|line| line.starts_with("orders"))
+        .unwrap();
+    let cells: Vec<&str> = orders.split_whitespace().collect();
+    assert_eq!(cells, ["orders", "orders", "id", "2", "/ws/orders"]);
+    let why = text(&listed.stderr);
+    assert!(
+        why.contains("words is not a feed") && why.contains("key = \"seq\""),
+        "{why}"
+    );
+    assert_eq!(names(dir.path()), [file]);
+    let nobody = refusal(&mut at(dir.path(), &["feeds", "http://127.0.0.1:1"]));
+    assert!(nobody.contains("no daemon answers"), "{nobody}");
+    let checked = run(dir.path(), &["check", "events.db"]);
+    let found = text(&checked.stdout);
+    assert!(
+        found.contains("feed orders") && found.contains("table words"),
+        "{found}"
+    );
+    assert_eq!(checked.status.code(), Some(0), "{found}");
+}
+
+#[test]
+fn check_names_the_table_that_was_probably_meant() {
+    let dir = directory();
+    database(&dir, SCHEMA);
+    std::fs::write(dir.path().join("walcast.toml"), "[feeds.order]\n").unwrap();
+    let arguments = ["check", "--config", "walcast.toml", "--db", "events.db"];
+    let found = text(&run(dir.path(), &arguments).stdout);
+    assert!(found.contains("did you mean the table orders?"), "{found}");
+    assert!(!found.contains("all of this would work"), "{found}");
+}
+
+#[test]
+fn types_are_those_of_the_columns() {
+    let dir = directory();
+    let file = database(&dir, SCHEMA);
+    let printed = run(dir.path(), &["types", "events.db"]);
+    assert_eq!(printed.status.code(), Some(0), "{}", text(&printed.stderr));
+    let types = text(&printed.stdout);
+    for part in [
+        "export interface Orders {\n  id: number;\n  what: string;\n  price: number | null;\n  meta: number | string | null;\n  \
+         \"odd name\": number | string | null;\n}",
+        "  type: \"orders_event\";\n  event: Orders;",
+        "export interface Kept {\n  k: number;\n  v: number | string | null;\n  b: string | null;\n}",
+    ] {
+        assert!(types.contains(part), "{part} is not in {types}");
+    }
+    let toml = "[feeds.orders]\njson = [\"meta\"]\nexclude = [\"price\"]\n";
+    std::fs::write(dir.path().join("walcast.toml"), toml).unwrap();
+    let types = text(
+        &run(
+            dir.path(),
+            &["types", "events.db", "--config", "walcast.toml"],
+        )
+        .stdout,
+    );
+    assert!(
+        types.contains("meta: unknown;") && !types.contains("price"),
+        "{types}"
+    );
+    assert_eq!(names(dir.path()), [file, dir.path().join("walcast.toml")]);
+}
+
+#[test]
+fn init_writes_a_configuration_that_serves_the_same() {
+    let dir = directory();
+    database(&dir, SCHEMA);
+    let written = run(dir.path(), &["init", "events.db"]);
+    assert_eq!(written.status.code(), Some(0), "{}", text(&written.stderr));
+    let toml = std::fs::read_to_string(dir.path().join("walcast.toml")).unwrap();
+    assert!(toml.contains("words is not a feed"), "{toml}");
+    let again = refusal(&mut at(dir.path(), &["init", "events.db"]));
+    assert!(again.contains("--force"), "{again}");
+    let arguments = ["--config", "walcast.toml", "--listen", "0"];
+    let (running, url) = serve(dir.path(), &arguments);
+    let listed = text(&run(dir.path(), &["feeds", &url]).stdout);
+    assert!(
+        listed.contains("/ws/orders") && listed.contains("/ws/kept"),
+        "{listed}"
+    );
+    drop(running);
+}
+
+#[test]
+fn a_file_is_followed_and_written_to_by_its_name_alone() {
+    let dir = directory();
+    database(
+        &dir,
+        "CREATE TABLE orders(id INTEGER PRIMARY KEY, what); INSERT INTO orders VALUES (3, 'tea')",
+    );
+    let file = dir.path().join("events.db").display().to_string();
+    let tail = Running::tail(&[&file, "--since", "earliest"]);
+    assert_eq!(tail.ids(1), [3]);
+    drop(tail);
+    let written = run(dir.path(), &["emit", "stock.db", "2"]);
+    assert!(
+        text(&written.stderr).contains("wrote 2 events to stock.db"),
+        "{}",
+        text(&written.stderr)
+    );
+    let refused = refusal(Command::arg(&mut walcast(), "tail").arg(dir.path().join("event.db")));
+    assert!(refused.contains("did you mean"), "{refused}");
+}
+
+#[test]
+fn completions_offer_values_and_not_names_of_files() {
+    let dir = directory();
+    for shell in ["bash", "zsh", "fish"] {
+        let printed = run(dir.path(), &["completions", shell]);
+        assert_eq!(printed.status.code(), Some(0), "{shell}");
+        let script = text(&printed.stdout);
+        assert!(
+            script.contains("debug") && script.contains("wal"),
+            "{shell}"
+        );
+    }
+    assert_eq!(
+        text(&run(dir.path(), &["version"]).stdout),
+        text(&run(dir.path(), &["--version"]).stdout)
+    );
+}
