@@ -221,8 +221,10 @@ impl Admitted {
             header::ACCESS_CONTROL_ALLOW_METHODS,
             HeaderValue::from_static(EVERY_METHOD),
         );
-        // Any header may be sent: which ones a front end adds for its own proxies is not ours to know.
-        if let Some(names) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        // Any header may be sent: which ones a front end adds for its own proxies is not ours to know. What can't be a
+        // header's name is not repeated, or bytes of a stranger's choice would stand in the head of an answer.
+        let names = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+        if let Some(names) = names.filter(|names| names.to_str().is_ok()) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
         }
         headers.insert(

@@ -72,6 +72,20 @@ fn a_foreign_origin_is_refused_on_every_route() {
     assert_eq!(response.status, 403);
 }
 
+/// The names a preflight asks for are repeated in the answer's head; bytes that no name has are not.
+#[test]
+fn a_preflight_repeats_nothing_that_is_no_header_name() {
+    let walcast = Daemon::start_new();
+    let preflight = [
+        ("Origin", "http://localhost:5173"),
+        ("Access-Control-Request-Method", "GET"),
+        ("Access-Control-Request-Headers", "x-r\u{f4}les"),
+    ];
+    let response = walcast.request("OPTIONS", STOCK_HISTORY, &preflight, b"");
+    assert_eq!(response.status, 204);
+    assert_eq!(response.header("Access-Control-Allow-Headers"), None);
+}
+
 /// A page on the visitor's own machine is nobody's friend elsewhere.
 #[test]
 fn loopback_pages_come_in_only_where_the_daemon_is_asked_for_on_the_loopback() {

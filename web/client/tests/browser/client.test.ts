@@ -90,7 +90,7 @@ test("an origin that is refused, and a server that is gone, are told apart", asy
   feed.allowsOrigins = false;
   feed.refuseUpgrade = 403;
   await follow();
-  await told({ errors: ["origin_refused"], state: "polling" });
+  await told({ errors: ["origin_refused"], state: "refused" });
   await feed.stop();
   await told({ errors: ["origin_refused", "unreachable"] });
   feed.allowsOrigins = true;
@@ -103,7 +103,7 @@ test("an unknown feed, in the server's words", async () => {
   feed.refuseUpgrade = 404;
   feed.historyAnswer = { status: 404, body: '{"error":{"code":"unknown_feed","message":"there is no feed nowhere"}}' };
   await follow();
-  await told({ errors: ["unknown_feed"], state: "polling" });
+  await told({ errors: ["unknown_feed"], state: "refused" });
 });
 
 test("a wait is cut short when the network is back", async () => {
