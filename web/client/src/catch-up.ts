@@ -2,7 +2,7 @@
 import { describeFeed, PAGE_LIMIT, readHistory, type HistoryPage, type HistoryRow } from "./history.js";
 import type { Delivery } from "./delivery.js";
 import { FeedError } from "./errors.js";
-import { compareIds, type Id } from "./ids.js";
+import { belowAll, compareIds, type Id } from "./ids.js";
 import type { Position, Target } from "./options.js";
 
 /** Delivers every row above the position, or finds where to begin. Rejects with a FeedError; returns early when aborted or full. */
@@ -61,7 +61,7 @@ async function follow<R extends object>(reader: Reader<R>, from: Position): Prom
     const earliest = await earliestIfPruned(reader, position, page);
     if (signal.aborted) return;
     if (earliest !== undefined) {
-      delivery.reset({ reason: "pruned", epoch: page.epoch, head: page.head, earliest }, 0);
+      delivery.reset({ reason: "pruned", epoch: page.epoch, head: page.head, earliest }, belowAll(earliest));
       continue;
     }
     delivery.advance(page.epoch, position.id);

@@ -16,3 +16,8 @@ export function compareIds(a: Id, b: Id): number {
   const [left, right] = [BigInt(a), BigInt(b)];
   return left < right ? -1 : left > right ? 1 : 0;
 }
+
+/** The position from which a whole table is read: below its lowest id, which may be negative. */
+export function belowAll(earliest: Id | null | undefined): Id {
+  return earliest != null && compareIds(earliest, 0) <= 0 ? String(BigInt(earliest) - 1n) : 0;
+}

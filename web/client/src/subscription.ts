@@ -5,7 +5,7 @@ import { converse, type ConnectionEnd, type ReceivedFrame } from "./connection.j
 import { Delivery } from "./delivery.js";
 import { closeError, FeedError, isRefusal } from "./errors.js";
 import { noFeedNamed, readToken } from "./history.js";
-import { compareIds } from "./ids.js";
+import { belowAll, compareIds } from "./ids.js";
 import { resolveTarget, type FeedState, type FeedStatus, type Position, type SubscribeOptions, type Target } from "./options.js";
 import { MalformedFrame, type Row } from "./protocol.js";
 
@@ -151,7 +151,7 @@ class FeedSubscription<R extends object> implements Subscription<R> {
         this.#setStatus("live", "Live.");
         break;
       case "reset":
-        delivery.reset({ reason: frame.reason, epoch: frame.epoch, head: frame.head, earliest: frame.earliest }, 0);
+        delivery.reset({ reason: frame.reason, epoch: frame.epoch, head: frame.head, earliest: frame.earliest }, belowAll(frame.earliest));
         this.#setStatus("replaying", "The history changed; reading the new one.");
         break;
       case "waiting":
@@ -172,7 +172,10 @@ class FeedSubscription<R extends object> implements Subscription<R> {
     const other = position !== null && position.epoch !== null && position.epoch !== epoch;
     if (!hello.recovered || other) {
       const aboveHead = position !== null && compareIds(position.id, head) > 0;
-      delivery.reset({ reason: other ? "epoch_changed" : aboveHead ? "above_head" : "pruned", epoch, head, earliest }, hello.since);
+      delivery.reset({ reason: other ? "epoch_changed" : aboveHead ? "above_head" : "pruned", epoch, head, earliest }, compareIds(hello.since, 0) === 0 ? belowAll(earliest) : hello.since);
+    } else if (position !== null && position.epoch === null && compareIds(position.id, 0) === 0) {
+      // The whole table was asked for, and only now is it known where that begins.
+      delivery.position = { epoch, id: belowAll(earliest) };
     } else {
       delivery.advance(epoch, position?.id ?? hello.since);
     }

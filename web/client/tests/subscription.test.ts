@@ -429,6 +429,23 @@ describe("frames out of the protocol", () => {
   });
 });
 
+test("ids at 0 and below are rows like others, at the start and after a reset", async () => {
+  feed.rows = rows(-3, 2);
+  feed.script = (socket) => {
+    socket.send(JSON.stringify({ type: "hello", feed: "remediation", key: "id", epoch: "first", head: 2, earliest: -3, since: "-9223372036854775808", recovered: true }));
+    for (const row of feed.rows) socket.send(rowFrame(row));
+    socket.send(JSON.stringify({ type: "live", id: 2 }));
+    feed.sockets.add(socket);
+    return true;
+  };
+  const ledger = follow({ since: "earliest" });
+  await ledger.count(6);
+  feed.broadcast({ type: "reset", epoch: "second", reason: "database_replaced", head: 0, earliest: -1 });
+  for (const row of rows(-1, 0)) feed.broadcast(JSON.parse(rowFrame(row)));
+  await ledger.count(8);
+  expect(ledger.ids).toEqual([-3, -2, -1, 0, 1, 2, -1, 0]);
+});
+
 describe("refusals, in the server's words", () => {
   const body = (message: string): string => JSON.stringify({ error: { code: "x", message } });
 
