@@ -154,18 +154,22 @@ fn what_a_client_asked_for_ends_with_it_also_behind_a_further_request() {
     );
 }
 
+/// Asks for so many histories that match nothing, each over a connection of its own.
+fn begin_searches(walcast: &Daemon, count: usize) -> Vec<TcpStream> {
+    let search = |n| {
+        let mut stream = walcast.connect();
+        http::ask(&mut stream, &format!("{STOCK_EVENTS}?tenant=nobody{n}"));
+        stream
+    };
+    (0..count).map(search).collect()
+}
+
 #[test]
 fn more_requests_for_history_than_may_wait_are_told_to_come_back() {
     let walcast = filled(Daemon::on_new_file(), sized(400_000, 3_000_000))
         .toml("[history]\ntime = \"1h\"\nwaiting = 2\n")
         .start();
-    let _searches: Vec<TcpStream> = (0..2)
-        .map(|n| {
-            let mut stream = walcast.connect();
-            http::ask(&mut stream, &format!("{STOCK_EVENTS}?tenant=nobody{n}"));
-            stream
-        })
-        .collect();
+    let _searches = begin_searches(&walcast, 2);
     // A search may end before the other one has come; then there is room, and no harm.
     wait_until("both wait", || series(&walcast, HISTORIES) == 2);
     let refused = walcast.get(STOCK_HISTORY);
@@ -182,13 +186,7 @@ fn searches_leave_room_for_pages_that_are_found_at_once() {
     let walcast = filled(Daemon::on_new_file(), sized(400_000, 3_000_000))
         .toml("[history]\ntime = \"1h\"\nwaiting = 4\n")
         .start();
-    let _searches: Vec<TcpStream> = (0..8)
-        .map(|n| {
-            let mut stream = walcast.connect();
-            http::ask(&mut stream, &format!("{STOCK_EVENTS}?tenant=nobody{n}"));
-            stream
-        })
-        .collect();
+    let _searches = begin_searches(&walcast, 8);
     wait_until("searches wait", || series(&walcast, HISTORIES) > 0);
     while series(&walcast, HISTORIES) > 0 {
         assert_eq!(walcast.get(STOCK_HISTORY).status, 200);
