@@ -206,6 +206,9 @@ fn clients_that_do_not_wait_for_their_history_do_not_keep_it_from_others() {
             .collect();
         drop(impatient);
     }
+    wait_until("what they asked for is dropped", || {
+        walcast.metric("walcast_histories_waiting") == 0.0
+    });
     std::thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| {
