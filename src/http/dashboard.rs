@@ -37,6 +37,7 @@ const FILES: &[File] = &[
     file!("counts.js", JS),
     file!("detail.js", JS),
     file!("export.js", JS),
+    file!("measure.js", JS),
     file!("profile.js", JS),
     file!("rows.js", JS),
     file!("stream.js", JS),

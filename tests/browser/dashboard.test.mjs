@@ -11,6 +11,7 @@ after(quit);
 
 const live = (page) => page.locator('#dot[title="Live"]').waitFor();
 const polling = (page) => page.locator('#dot[title="Polling"]').waitFor();
+const disconnected = (page) => page.locator('#dot[title="Disconnected"]').waitFor();
 const row = (page, id) => page.locator(`.row[data-id="${id}"]`);
 const total = (page, n) => page.waitForFunction((text) => document.querySelector('#tiles .value')?.textContent === text, n.toLocaleString('en-US'));
 
@@ -94,7 +95,7 @@ for (const [name, end] of [['stopped', 'stop'], ['killed with -9', 'kill']]) {
     await total(page, 5);
     page.expectsOutage = true;
     await daemon[end]();
-    await polling(page);
+    await disconnected(page);
     await page.getByText('walcast can’t be reached').waitFor();
     for (let i = 0; i < 20; i += 1) await writer.event();
     await daemon.up();

@@ -158,6 +158,7 @@ export function explain(error) {
     case 404:
       return { title: 'Unknown feed', text: sentence(error.message) };
     case 503:
+      if (error.code === 'unavailable') return { title: 'The database can’t be read', text: `${sentence(error.message)} The page goes on by itself when it can.` };
       return { title: 'The daemon is busy or full', text: `${sentence(error.message)} The page tries again by itself.` };
     default:
       return { title: 'The daemon answered with an error', text: sentence(error.message) };

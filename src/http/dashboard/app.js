@@ -38,7 +38,7 @@ const table = new Table({
   },
 });
 const detail = new Detail($('detail'), table);
-const chart = new Chart({ svg: $('chart-svg'), readout: $('chart-readout'), axis: $('chart-axis'), select: $('chart-range') });
+const chart = new Chart({ name: $('chart-name'), svg: $('chart-svg'), readout: $('chart-readout'), axis: $('chart-axis'), select: $('chart-range') });
 
 // --- Notices: one line for each thing that is wrong, gone when it is over ---
 
@@ -126,6 +126,7 @@ function takeFeeds(list) {
   const current = view && list.find((feed) => feed.name === view.feed.name);
   if (!current || shapeOf(current) !== shapeOf(view.feed)) return openView();
   view.feed = current;
+  renderMode();
   renderFeedState();
   renderHealth();
 }
@@ -217,7 +218,7 @@ function renderNow() {
   renderFeedState();
   renderHealth();
   detail.refresh();
-  document.title = view.live ? `${view.feed.name} · walcast` : `○ ${view.feed.name} · walcast`;
+  renderMode();
 }
 
 function tile(label, value, note, tone = '', share = null) {
@@ -231,6 +232,7 @@ function tile(label, value, note, tone = '', share = null) {
     box.append(meter);
   }
   box.append(make('dd', 'note', note));
+  box.title = note.trim();
   return box;
 }
 
@@ -312,8 +314,8 @@ function renderFresh() {
 }
 
 function showEmpty({ title, text }, { clear = false } = {}) {
-  // Without a feed there is nothing to count, to filter or to export.
-  $('panel').classList.toggle('bare', view === null);
+  // Without a feed, or with one that can't be read, there is nothing to count, to filter or to export.
+  $('panel').classList.toggle('bare', view === null || view.feed.status === 'error');
   $('grid').hidden = true;
   $('empty').hidden = false;
   $('empty-title').textContent = title;
@@ -337,30 +339,48 @@ function renderFeedState() {
   notice('state', empty ? null : state);
   if (!$('token').hidden) return;
   if (!empty) {
+    $('panel').classList.remove('bare');
     $('grid').hidden = false;
     $('empty').hidden = true;
     // The grid had no height while it was hidden.
     table.schedule();
     return;
   }
+  if (view.problem?.unreachable) return showEmpty(view.problem);
+  if (state) return showEmpty(state);
   if (view.problem && view.loading) return showEmpty(view.problem);
   if (view.loading) return showEmpty({ title: 'Loading', text: '' });
-  if (state) return showEmpty(state);
   if (view.filters.length > 0) return showEmpty({ title: 'No row matches these filters', text: 'Matching rows appear here when they are committed.' }, { clear: true });
   showEmpty({ title: 'No rows yet', text: `The first row committed to ${view.feed.table} appears here by itself.` });
 }
+
+/** One word for how rows come now; a database that can't be read is never called live. */
+function modeWord() {
+  if (view.problem?.unreachable) return 'Disconnected';
+  if (view.feed.status === 'error') return 'Unreadable';
+  if (view.feed.status === 'waiting' || view.stream?.waiting) return 'Waiting';
+  if (view.live) return 'Live';
+  return view.loading ? 'Connecting' : 'Polling';
+}
+
+function renderMode() {
+  const mode = modeWord();
+  $('dot').classList.toggle('live', mode === 'Live');
+  $('dot').title = mode;
+  $('mode').textContent = mode;
+  document.title = mode === 'Live' ? `${view.feed.name} · walcast` : `○ ${view.feed.name} · walcast`;
+}
+
+let wasLive = false;
 
 function renderStatus(changed) {
   if (changed !== view) return;
   const live = view.live;
   // Connecting and leaving change who is subscribed, this page included.
-  if (live !== $('dot').classList.contains('live')) setTimeout(refreshFeeds, 300);
-  $('dot').classList.toggle('live', live);
-  const waiting = view.stream?.waiting;
-  const idle = waiting ? 'Waiting' : 'Polling';
-  if (waiting) setTimeout(refreshFeeds, 300);
-  $('dot').title = live ? 'Live' : idle;
-  $('mode').textContent = live ? 'Live' : view.loading ? 'Connecting' : idle;
+  if (live !== wasLive) setTimeout(refreshFeeds, 300);
+  wasLive = live;
+  if (view.stream?.waiting) setTimeout(refreshFeeds, 300);
+  renderMode();
   notice('stream', view.loading ? null : view.problem);
   const bad = view.stream?.malformed ?? 0;
   notice('malformed', bad === 0 ? null : {

@@ -30,8 +30,8 @@ export class Chart {
   #bins = [];
   #shown = null;
 
-  constructor({ svg, readout, axis, select }) {
-    Object.assign(this, { svg, readout, axis, select });
+  constructor({ name, svg, readout, axis, select }) {
+    Object.assign(this, { name, svg, readout, axis, select });
     svg.setAttribute('viewBox', `0 0 ${WIDTH} ${HEIGHT}`);
     svg.setAttribute('preserveAspectRatio', 'none');
     svg.addEventListener('pointermove', (event) => this.#hover(event));
@@ -43,10 +43,13 @@ export class Chart {
     });
   }
 
-  /** `entries` oldest first; `complete` when they are all the rows there are. */
+  /**
+   * `entries` oldest first; `complete` when they are all the rows there are. Without a time column rows are counted when
+   * they arrive, from `opened` (ms since the epoch) on.
+   */
   draw(view) {
     this.#shown = view;
-    const { entries, profile, complete } = view;
+    const { entries, profile, complete, opened } = view;
     const { time, status } = profile;
     const points = [];
     for (const entry of entries) {
@@ -63,7 +66,9 @@ export class Chart {
     const start = range.ms > 0 ? now - range.ms : Math.min(oldest, now - MINUTE);
     this.select.value = range.name;
     this.#fill(points, start, now, range.bins);
-    this.#paint(start, now, complete || points.length === 0 ? start : oldest);
+    this.name.textContent = time ? 'Events' : 'Arrivals';
+    if (time) this.#paint(start, now, complete || points.length === 0 ? start : oldest);
+    else this.#paint(start, now, opened);
   }
 
   #choose(points, now) {
@@ -124,11 +129,13 @@ export class Chart {
     const all = this.#bins.reduce((sum, bin) => sum + bin.all, 0);
     const bad = this.#bins.reduce((sum, bin) => sum + bin.bad, 0);
     const width = this.#bins.length > 0 ? this.#bins[0].to - this.#bins[0].from : 0;
-    const parts = [`${count(all)} ${all === 1 ? 'event' : 'events'}`];
+    const dated = Boolean(this.#shown?.profile.time);
+    const parts = [dated ? `${count(all)} ${all === 1 ? 'event' : 'events'}` : `${count(all)} since opened`];
     if (bad > 0) parts.push(`${count(bad)} failed`);
-    if (this.unknownUntil) parts.push('older rows not loaded');
+    if (!dated) parts.push('no time column');
+    else if (this.unknownUntil) parts.push('older rows not loaded');
     this.readout.textContent = parts.join(' · ');
-    this.svg.setAttribute('aria-label', `Events over time: ${parts.join(', ')}, one bar for ${span(width)}`);
+    this.svg.setAttribute('aria-label', `${this.name.textContent} over time: ${parts.join(', ')}, one bar for ${span(width)}`);
   }
 
   #hover(event) {

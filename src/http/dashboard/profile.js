@@ -1,7 +1,8 @@
 // What the columns of any table are good for, judged by their names and by the rows seen:
 // which one is the time, which the status, which make filters, how wide each wants to be.
 
-import { parseTime, textOf } from './values.js';
+import { widthOf } from './measure.js';
+import { clock, parseTime, textOf } from './values.js';
 
 const TIME_NAME = /^(ts|time|timestamp|date|datetime|at|when|(created|updated|inserted|occurred|logged|event)(_?(at|on|time|ts))?|.*_(at|ts|time|timestamp))$/i;
 const STATUS_NAME = /^(status|state|result|outcome)$/i;
@@ -13,6 +14,13 @@ const FACET_MAX_VALUES = 24;
 const FACET_MAX_LENGTH = 40;
 /** A list to choose from is no longer one beyond this; the address takes any value. */
 const LIST_MAX = 500;
+/** Texts longer than this get less room than they need anyway: they are counted, not measured. */
+const MEASURED_CHARS = 100;
+/** A column narrower than this, in `ch`, never grows to fill a wide window: numbers and short words would stand far apart. */
+const STRETCH_FROM = 24;
+/** The widest, in `ch`, that a column is without being the one that fills the window. */
+const COLUMN_MAX = 44;
+
 /** A column whose every second value is new is data, not a category. */
 const FACET_MIN_REPEAT = 2;
 
@@ -26,8 +34,10 @@ const WORDS = {
 };
 const TONES = new Map(Object.entries(WORDS).flatMap(([tone, words]) => words.map((word) => [word, tone])));
 
-/** Characters a value needs beside its own: the frame of a status, the weight of a headline, the gap after a number. */
-const ROOM = { status: 3, title: 2, number: 2, text: 0 };
+/** What a value needs beside its own width, in `ch`: the frame of a status, the gap after a number, a hair for rounding. */
+const ROOM = { status: 3, title: 1, number: 2, text: 0 };
+/** A headline is set in a heavier weight, which is wider by an eighth in the widest of the usual fonts. */
+const HEAVY = 1.14;
 
 /** "good", "bad", "busy" or "plain". */
 export function toneOf(value) {
@@ -43,6 +53,8 @@ export class Profile {
   #rows = 0;
   #lengths = new Map();
   #timeHits = new Map();
+  /** Columns with a moment of another year, which is shown with its year. */
+  #otherYears = new Set();
 
   constructor(feed) {
     this.feed = feed;
@@ -60,12 +72,17 @@ export class Profile {
     const text = textOf(value);
     if (text === null) return;
     const lengths = this.#lengths.get(name) ?? { sum: 0, n: 0, max: 0, numbers: 0 };
-    lengths.sum += Math.min(text.length, 400);
+    const width = text.length > MEASURED_CHARS ? Math.min(text.length, 400) : widthOf(text);
+    lengths.sum += width;
     lengths.n += 1;
     lengths.numbers += typeof value === 'number' ? 1 : 0;
-    lengths.max = Math.max(lengths.max, Math.min(text.length, 400));
+    lengths.max = Math.max(lengths.max, width);
     this.#lengths.set(name, lengths);
-    if (parseTime(value)) this.#timeHits.set(name, (this.#timeHits.get(name) ?? 0) + 1);
+    const at = parseTime(value);
+    if (at) {
+      this.#timeHits.set(name, (this.#timeHits.get(name) ?? 0) + 1);
+      if (clock(at.ms).day.length > 5) this.#otherYears.add(name);
+    }
     if (typeof value !== 'string' || this.#seen.get(name) === null) return;
     const values = this.#seen.get(name) ?? new Map();
     if (values.has(text) || (text.length <= 200 && values.size < LIST_MAX)) values.set(text, (values.get(text) ?? 0) + 1);
@@ -121,12 +138,17 @@ export class Profile {
 
   /** Preferred width of a column in characters: what most values need, within reason. */
   width(name) {
-    if (name === this.time) return 15;
+    if (name === this.time) return this.#otherYears.has(name) ? 20 : 15;
     const { sum = 0, n = 0, max = 0 } = this.#lengths.get(name) ?? {};
     // A category is shown whole; other texts get what most of them need.
     const whole = this.#seen.get(name) || max <= 16;
-    const typical = n === 0 ? 8 : whole ? max : Math.min(max, Math.ceil((sum / n) * 1.35));
-    return Math.min(44, Math.max(typical, name.length + 1, 5) + ROOM[this.#role(name)]);
+    const typical = n === 0 ? 8 : whole ? max : Math.min(max, (sum / n) * 1.35);
+    return Math.min(COLUMN_MAX, this.#withRoom(name, Math.max(typical, widthOf(name) + 1, 5)));
+  }
+
+  #withRoom(name, width) {
+    const role = this.#role(name);
+    return Math.ceil((role === 'title' ? width * HEAVY : width) + ROOM[role]);
   }
 
   /** True for a column of numbers, which are read by their right edge. */
@@ -141,9 +163,16 @@ export class Profile {
     return name === this.title ? 'title' : 'text';
   }
 
-  /** The column that takes what room is left: the one with the longest texts. */
+  /**
+   * The column that takes what room is left, as `{name, least, most}` in `ch`: the one with the longest texts, up to what
+   * they need. Null where no column has long texts; the room is then left empty at the end of the row.
+   */
   get roomiest() {
+    const { key } = this.feed;
     const max = (name) => this.#lengths.get(name)?.max ?? 0;
-    return this.columns.reduce((best, name) => (max(name) > max(best) ? name : best), this.columns.at(-1));
+    const texts = this.columns.filter((name) => ![key, this.time, this.status].includes(name) && !this.numeric(name));
+    const name = texts.reduce((best, one) => (best === null || max(one) > max(best) ? one : best), null);
+    if (name === null || max(name) <= STRETCH_FROM) return null;
+    return { name, least: STRETCH_FROM, most: this.#withRoom(name, max(name)) };
   }
 }

@@ -9,6 +9,8 @@ export const MARK_MS = 2_000;
 const ROW_PX = 34;
 const CARD_PX = 66;
 const OVERSCAN = 6;
+/** What a cell's padding takes of its column, in `ch`. */
+const GAP_CH = 2;
 
 export class Table {
   #entries = [];
@@ -40,8 +42,8 @@ export class Table {
 
   setProfile(profile) {
     const { roomiest } = profile;
-    const widths = profile.columns.map((name) => (name === roomiest ? Math.min(profile.width(name), 24) : profile.width(name)) + 2);
-    const template = widths.map((ch, i) => (profile.columns[i] === roomiest ? `minmax(${ch}ch, 1fr)` : `${ch}ch`)).join(' ');
+    const widths = profile.columns.map((name) => (name === roomiest?.name ? roomiest.least : profile.width(name)) + GAP_CH);
+    const template = widths.map((ch, i) => (profile.columns[i] === roomiest?.name ? `minmax(${ch}ch, ${roomiest.most + GAP_CH}ch)` : `${ch}ch`)).join(' ');
     const shape = JSON.stringify([template, profile.columns.map((name) => [name, profile.numeric(name)]), profile.time, profile.status]);
     this.#profile = profile;
     if (shape === this.shape) return;

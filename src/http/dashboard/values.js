@@ -88,9 +88,10 @@ export function count(n) {
   return grouped.format(typeof n === 'string' ? BigInt(n) : n);
 }
 
-/** A reason as the daemon words it, made a sentence of its own; empty for none. */
+/** A reason as the daemon words it, made a sentence of its own; empty for none. The name of a file or table at its start stays as it is. */
 export function sentence(text) {
   const trimmed = String(text ?? '').trim();
   if (trimmed === '') return '';
-  return `${trimmed[0].toUpperCase()}${trimmed.slice(1)}${/[.!?…]$/.test(trimmed) ? '' : '.'}`;
+  const word = /^[a-z]+(?:['’][a-z]+)?(?=[\s,;:]|[.!?…]?$)/.test(trimmed);
+  return `${word ? trimmed[0].toUpperCase() : trimmed[0]}${trimmed.slice(1)}${/[.!?…]$/.test(trimmed) ? '' : '.'}`;
 }

@@ -35,6 +35,7 @@ export class FeedView {
   #older = null;
   #held = null;
   #drawTimer = 0;
+  #opened = Date.now();
   /** Totals on their way to replace `counts`. */
   #recounted = null;
 
@@ -204,14 +205,18 @@ export class FeedView {
 
   #draw() {
     this.table.show(this.shown);
-    this.chart.draw({ entries: this.log.entries, profile: this.profile, complete: !this.hasMore });
+    this.#drawChart();
+  }
+
+  #drawChart() {
+    this.chart.draw({ entries: this.log.entries, profile: this.profile, complete: !this.hasMore, opened: this.#opened });
   }
 
   /** The chart follows a flood of rows a few times a second, not with every frame. */
   #drawSoon() {
     this.#drawTimer ||= setTimeout(() => {
       this.#drawTimer = 0;
-      this.chart.draw({ entries: this.log.entries, profile: this.profile, complete: !this.hasMore });
+      this.#drawChart();
     }, DRAW_MS);
   }
 

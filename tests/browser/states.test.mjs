@@ -1,0 +1,95 @@
+// What the page says of a database it can't read or that is not there, and how any table's columns share the window.
+
+import assert from 'node:assert/strict';
+import { rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { Daemon, Writer, launch, openPage, quit, workspace } from './daemon.mjs';
+
+// Started before the first page waits for it.
+await launch();
+after(quit);
+
+const live = (page) => page.locator('#dot[title="Live"]').waitFor();
+const row = (page, id) => page.locator(`#row-${id}`);
+
+/** A daemon that serves the table `things` of these columns, with these rows in it. */
+async function things(t, columns, rows) {
+  const dir = await workspace(t);
+  const config = join(dir, 'walcast.toml');
+  await writeFile(config, '[feeds.things]\ntable = "things"\n');
+  const writer = Writer.start(t, join(dir, 'events.db'));
+  await writer.sql(`create table things(id integer primary key, ${columns})`);
+  for (const one of rows) await writer.insert(one, 'things');
+  return { dir, writer, daemon: await Daemon.start(t, dir, ['--config', config]) };
+}
+
+test('a file that is no database is called that, not a busy daemon', async (t) => {
+  const dir = await workspace(t);
+  await writeFile(join(dir, 'events.db'), 'This is no database at all, just text.\n'.repeat(400));
+  const daemon = await Daemon.start(t, dir);
+  const page = await openPage(t, daemon.url, { script: (one) => { one.expectsOutage = true; } });
+  await page.getByText('The database can’t be read').waitFor();
+  await page.locator('#dot[title="Unreadable"]').waitFor();
+  assert.equal(await page.getByText(/busy/).count(), 0);
+  assert.equal(await page.locator('#tiles').isVisible(), false, 'nothing is counted');
+});
+
+test('a database that is taken away under the page is not called live', async (t) => {
+  const dir = await workspace(t);
+  const daemon = await Daemon.start(t, dir);
+  const writer = Writer.start(t, daemon.db);
+  const { id } = await writer.event();
+  const page = await openPage(t, daemon.url);
+  await live(page);
+  await row(page, id).waitFor();
+  for (const end of ['', '-wal', '-shm']) await rename(`${daemon.db}${end}`, join(dir, `away.db${end}`)).catch(() => {});
+  await page.locator('#dot[title="Waiting"]').waitFor();
+  assert.equal(await page.locator('#dot.live').count(), 0);
+});
+
+test('a table without a time column has its arrivals counted, not its events denied', async (t) => {
+  const { daemon, writer } = await things(t, 'n integer', [{ n: 1 }, { n: 2 }]);
+  const page = await openPage(t, daemon.url);
+  await live(page);
+  await page.getByText('0 since opened · no time column').waitFor();
+  const { id } = await writer.insert({ n: 3 }, 'things');
+  await row(page, id).waitFor();
+  await page.getByText('1 since opened · no time column').waitFor();
+  assert.equal(await page.locator('#chart-name').textContent(), 'Arrivals');
+});
+
+test('words are shown whole, and numbers stand beside them', async (t) => {
+  const rows = ['webhook', 'mmmmmmm', 'WWWWWWW'].map((source, i) => ({ event: 'order.paid', source, value: 0.1 + i / 7, n: i }));
+  const { daemon } = await things(t, 'event text, source text, value real, n integer', rows);
+  const page = await openPage(t, daemon.url, { viewport: { width: 1440, height: 800 } });
+  await live(page);
+  await row(page, 3).waitFor();
+  const cut = await page.$$eval('.cell', (cells) => cells.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent));
+  assert.deepEqual(cut, []);
+  const right = await page.$$eval('#row-3 .cell', (cells) => cells.at(-1).getBoundingClientRect().right);
+  assert.ok(right < 720, `the last number ends at ${right} px, beyond half of the window`);
+});
+
+test('the room that is left goes to the texts, not to the time', async (t) => {
+  const rows = Array.from({ length: 5 }, (_, i) => ({ ts: `2019-11-2${i}T10:11:12.123456Z`, details: 'freed 3 GB of old and rotated logs', n: i }));
+  const { daemon } = await things(t, 'ts text, details text, n integer', rows);
+  const page = await openPage(t, daemon.url, { viewport: { width: 1440, height: 800 } });
+  await live(page);
+  await row(page, 5).waitFor();
+  const [, ts, details] = await page.$$eval('#row-5 .cell', (cells) => cells.map((one) => ({ width: one.clientWidth, cut: one.scrollWidth > one.clientWidth })));
+  assert.deepEqual([ts.cut, details.cut], [false, false]);
+  assert.ok(ts.width < details.width, `${ts.width} px for the time, ${details.width} px for the details`);
+});
+
+test('a phone shows rows on its first screen', async (t) => {
+  const dir = await workspace(t);
+  const daemon = await Daemon.start(t, dir);
+  const writer = Writer.start(t, daemon.db);
+  for (let i = 0; i < 10; i += 1) await writer.event({ tenant: ['acme', 'globex'][i % 2], status: ['success', 'failed'][i % 2] });
+  const page = await openPage(t, daemon.url, { viewport: { width: 375, height: 740 }, hasTouch: true, isMobile: true });
+  await live(page);
+  await row(page, 10).waitFor();
+  const seen = await page.$$eval('.row', (rows) => rows.filter((one) => one.getBoundingClientRect().bottom <= innerHeight).length);
+  assert.ok(seen >= 4, `${seen} rows in sight`);
+});
