@@ -1,4 +1,5 @@
-// What the page says of a database it can't read or that is not there, and how any table's columns share the window.
+// What the page says of a database it can't read or that is not there, how any table's columns share the window, and what
+// the address says of the filters.
 
 import assert from 'node:assert/strict';
 import { rename, writeFile } from 'node:fs/promises';
@@ -92,4 +93,28 @@ test('a phone shows rows on its first screen', async (t) => {
   await row(page, 10).waitFor();
   const seen = await page.$$eval('.row', (rows) => rows.filter((one) => one.getBoundingClientRect().bottom <= innerHeight).length);
   assert.ok(seen >= 4, `${seen} rows in sight`);
+});
+
+test('several values of a filter are shown as such, and Back goes back', async (t) => {
+  const dir = await workspace(t);
+  const daemon = await Daemon.start(t, dir);
+  const writer = Writer.start(t, daemon.db);
+  for (const tenant of ['acme', 'globex', 'initech']) await writer.event({ tenant });
+  const page = await openPage(t, `${daemon.url}#/remediation?tenant=acme&tenant=globex`);
+  await live(page);
+  const choice = page.locator('select[data-column="tenant"]');
+  const chosen = () => choice.evaluate((select) => select.selectedOptions[0].textContent);
+  const held = (n) => page.waitForFunction((rows) => document.querySelectorAll('.row').length === rows, n);
+  await held(2);
+  assert.equal(await chosen(), 'acme or globex');
+  await choice.selectOption('=initech');
+  await held(1);
+  await row(page, 3).waitFor();
+  assert.equal(await chosen(), 'initech');
+  await page.goBack();
+  await held(2);
+  assert.equal(await chosen(), 'acme or globex');
+  await page.goForward();
+  await row(page, 3).waitFor();
+  await held(1);
 });

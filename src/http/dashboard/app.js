@@ -83,7 +83,9 @@ function place() {
 
 function go(feedName, filters) {
   const query = new URLSearchParams(filters).toString();
-  history.replaceState(null, '', `#/${encodeURIComponent(feedName)}${query ? `?${query}` : ''}`);
+  const hash = `#/${encodeURIComponent(feedName)}${query ? `?${query}` : ''}`;
+  // What was shown before stays one step back; the same place again is no step.
+  if (hash !== location.hash) history.pushState(null, '', hash);
   openView();
 }
 
@@ -296,7 +298,9 @@ function filterControl(name) {
   for (const value of new Set([...view.profile.valuesOf(name), ...chosen])) {
     select.append(new Option(value === '' ? '(empty)' : value, `=${value}`));
   }
-  select.value = chosen.length > 0 ? `=${chosen[0]}` : 'all';
+  // The address may ask for several values: they are shown as what they are, and stay until another choice is made.
+  if (chosen.length > 1) select.prepend(new Option(chosen.map((value) => value || '(empty)').join(' or '), 'several'));
+  select.value = chosen.length > 1 ? 'several' : chosen.length === 1 ? `=${chosen[0]}` : 'all';
   select.addEventListener('change', () => {
     const others = view.filters.filter(([column]) => column !== name);
     go(view.feed.name, select.value === 'all' ? others : [...others, [name, select.value.slice(1)]]);
