@@ -19,6 +19,7 @@ mod chase;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod connection_span;
 pub mod fanout;
 pub mod feed_loop;
 pub mod filter;

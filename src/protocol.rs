@@ -1,5 +1,7 @@
 //! Every frame and close code that leaves walcast, and nothing else.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::change::{Cursor, Epoch};
@@ -68,6 +70,25 @@ impl CloseCode {
             CloseCode::WriteTimeout => Some("write_timeout"),
             CloseCode::NoPong => Some("no_pong"),
         }
+    }
+}
+
+/// In words, for the log.
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CloseCode::ProtocolError => "the client broke the WebSocket protocol",
+            CloseCode::InvalidPayload => "the client sent text that is not UTF-8",
+            CloseCode::Policy => "the client sends too much",
+            CloseCode::TooBig => "the client sent a message that is too big",
+            CloseCode::Restart => {
+                "the daemon drains, or the history or the table's columns changed"
+            }
+            CloseCode::TryAgainLater => "rows can't be read at the moment",
+            CloseCode::WriteTimeout => "the client accepted no byte for the write timeout",
+            CloseCode::NoPong => "nothing came from the client for too long",
+            CloseCode::FeedGone => "the feed's table was dropped",
+        })
     }
 }
 

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
+use tracing::Span;
 
 use crate::change::{Block, Cursor};
 use crate::fanout::inbound::Assembler;
 use crate::fanout::rate::RateLimit;
-use crate::protocol::{opcode, push_close, push_frame};
+use crate::protocol::{Control, opcode, push_close, push_frame};
 use crate::session::{Batch, Session};
 use crate::socket_state::unsent;
 use std::sync::Arc;
@@ -142,6 +143,8 @@ pub struct Conn {
     pub peer_closed: bool,
     /// It has sent more than it may; what follows is read at the next tick.
     pub paused: bool,
+    /// Its life in the log.
+    pub span: Span,
     _guard: Guard,
 }
 
@@ -166,7 +169,12 @@ pub struct Sent {
 }
 
 impl Conn {
-    pub fn new(stream: Stream, session: Session, serial: u64, guard: Guard) -> Conn {
+    pub fn new(
+        stream: Stream,
+        session: Session,
+        serial: u64,
+        (guard, span): (Guard, Span),
+    ) -> Conn {
         let now = Instant::now();
         Conn {
             stream,
@@ -189,6 +197,7 @@ impl Conn {
             discarded: 0,
             peer_closed: false,
             paused: false,
+            span,
             _guard: guard,
         }
     }
@@ -210,6 +219,14 @@ impl Conn {
     pub fn push_text(&mut self, text: &str) {
         push_frame(&mut self.pending, opcode::TEXT, text.as_bytes());
         self.last_text = Instant::now();
+    }
+
+    /// Queues a control message, and tells of it in the log.
+    pub fn push_control_message(&mut self, control: &Control) {
+        let json = control.json();
+        self.span
+            .in_scope(|| tracing::debug!(frame = json, "{}", control.name()));
+        self.push_text(&json);
     }
 
     /// Answers a client's ping; before the hello, which is to be the first text frame, the answer waits.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use mio::{Poll, Waker};
 use parking_lot::Mutex;
+use tracing::Span;
 
 use crate::catchup::{Bounds, CatchUp, PageResult};
 use crate::hub::{Hub, Listener};
@@ -114,9 +115,9 @@ impl Fanout {
         })
     }
 
-    /// Hands a connection over. `early` is what was read of it already.
-    pub fn attach(&self, stream: Stream, early: Vec<u8>, session: Session, guard: Guard) {
-        let feed = session.feed().index;
+    /// Hands a connection over to the shard with the fewest subscribers of its feed.
+    pub fn attach(&self, arrival: Arrival) {
+        let feed = arrival.session.feed().index;
         // Each feed's subscribers are spread evenly, for a row is work for them alone.
         let emptiest = self.lanes.iter().min_by_key(|lane| {
             let mailbox = &lane.mailbox;
@@ -124,12 +125,7 @@ impl Fanout {
         });
         if let Some(lane) = emptiest {
             lane.mailbox.subscribers[feed].fetch_add(1, Ordering::AcqRel);
-            lane.mailbox.send(Command::Attach(Box::new(Arrival {
-                stream,
-                early,
-                session,
-                guard,
-            })));
+            lane.mailbox.send(Command::Attach(Box::new(arrival)));
         }
     }
 
@@ -176,9 +172,12 @@ impl Lane {
 /// A connection on its way to a shard.
 pub struct Arrival {
     pub stream: Stream,
+    /// What was read of it already.
     pub early: Vec<u8>,
     pub session: Session,
     pub guard: Guard,
+    /// Its life in the log.
+    pub span: Span,
 }
 
 /// Runs a thread the daemon can't do without. Were it to end in a panic, its connections would hang in silence for

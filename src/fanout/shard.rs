@@ -227,17 +227,25 @@ impl Shard {
             early,
             session,
             guard,
+            span,
         } = arrival;
         // The session began at a moment the view may not have reached.
         self.feed_moved(session.feed().index);
         let slot = self
             .conns
-            .insert(Conn::new(stream, session, self.serial, guard));
+            .insert(Conn::new(stream, session, self.serial, (guard, span)));
         let id = ConnId {
             slot,
             serial: self.serial,
         };
         let conn = &mut self.conns[slot];
+        conn.span.in_scope(|| {
+            tracing::debug!(
+                resumable = conn.session.is_resumable(),
+                filtered = !conn.session.filter().is_empty(),
+                "connected"
+            );
+        });
         if let Err(e) = conn.stream.register(&self.registry, Token(slot)) {
             tracing::warn!("a connection can't be watched: {e}");
             return self.remove(slot);

@@ -22,6 +22,7 @@ mod status;
 mod ws;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -254,5 +255,8 @@ pub struct Peer {
     ticket: Arc<Ticket>,
     /// Who is on its other side, as far as taking turns goes.
     client: Client,
+    /// Its address for the log, as far as known: that of a proxy's client where the proxy is trusted; `None` on a Unix
+    /// socket.
+    address: Option<IpAddr>,
     clock: Arc<Clock>,
 }

@@ -311,9 +311,9 @@ impl Connection {
         if let Some(answer) = routes::answer_early(&self.app, request.method(), path) {
             return Ok(answer);
         }
-        let ticket = match self.ticket_for(request.headers()) {
-            Ok(ticket) => ticket,
-            Err(_) if refused::is_exempt(path) => Arc::clone(&self.ticket),
+        let (ticket, address) = match self.ticket_for(request.headers()) {
+            Ok(counted) => counted,
+            Err(_) if refused::is_exempt(path) => (Arc::clone(&self.ticket), self.address),
             Err(limit) => {
                 self.app.metrics.connection_error("capacity");
                 return Ok(HttpError::at_capacity(limit).into_response());
@@ -327,18 +327,26 @@ impl Connection {
         let peer = Peer {
             ticket,
             client,
+            address,
             clock: Arc::clone(&self.clock),
         };
         request.extensions_mut().insert(peer);
         warp::service(self.routes.clone()).call(request).await
     }
 
-    /// What a request is counted by: the connection it came on, or, where a proxy made that, the client it came from.
-    fn ticket_for(&self, headers: &HeaderMap) -> Result<Arc<Ticket>, &'static str> {
+    /// Returns what a request is counted by, and the address it came from: those of the connection it came on, or, where a
+    /// proxy made that, of the proxy's client.
+    ///
+    /// # Errors
+    /// The client has as many connections as it may have; the error says so in words.
+    fn ticket_for(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<(Arc<Ticket>, Option<IpAddr>), &'static str> {
         let access = Arc::clone(&self.app.access.lock());
         let proxies = access.trusted_proxies();
         if !proxies.iter().any(|proxy| proxy.is(self.address)) {
-            return Ok(Arc::clone(&self.ticket));
+            return Ok((Arc::clone(&self.ticket), self.address));
         }
         let client = match forwarded::client(headers, proxies) {
             Said::Client(client) => Some(client),
@@ -346,10 +354,11 @@ impl Connection {
             Said::Nothing => self.address,
             Said::Contradiction => Some(NOBODY),
         };
-        match client {
-            Some(client) => self.app.connections.admit_request(client, &self.ticket),
-            None => Ok(Arc::clone(&self.ticket)),
-        }
+        let ticket = match client {
+            Some(client) => self.app.connections.admit_request(client, &self.ticket)?,
+            None => Arc::clone(&self.ticket),
+        };
+        Ok((ticket, client))
     }
 }
 

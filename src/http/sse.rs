@@ -1,5 +1,6 @@
 //! `GET /sse/<feed>`: the same rows and the same session as WebSocket, as server-sent events.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -10,11 +11,13 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
+use tracing::Span;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::{Reply, Response};
 
 use crate::catchup::{Bounds, PageError};
 use crate::change::{Block, Cursor, Epoch};
+use crate::connection_span::connection_span;
 use crate::http::clock::Clock;
 use crate::http::error::HttpError;
 use crate::http::limits::Ticket;
@@ -77,6 +80,8 @@ async fn open(
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     let counted = (Counted::in_gauge(&app.metrics.sse_connections), peer.ticket);
     let clock = peer.clock;
+    let path = format!("/sse/{name}");
+    let span = connection_span(&feed.config.name, &path, peer.address);
     let stream = SseStream {
         moved: app.moves.subscribe(feed.index),
         draining: app.draining.clone(),
@@ -86,6 +91,8 @@ async fn open(
         sender,
         quiet_since: Instant::now(),
         failing_since: None,
+        caught_up: false,
+        span,
         app,
         clock,
         _counted: counted,
@@ -114,8 +121,33 @@ async fn open(
     Ok(response)
 }
 
-/// Ends the stream.
-struct Ended;
+/// Why a stream ends.
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    /// The client is gone, or took nothing for the write timeout.
+    ClientGone,
+    /// The daemon drains.
+    Drain,
+    /// The history or the table's columns changed, or rows it needs were deleted: the client comes back and is told.
+    StartsOver,
+    /// Reads have failed for long.
+    ReadsFail,
+    /// The feed's table was dropped.
+    FeedGone,
+}
+
+/// In words, for the log.
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ended::ClientGone => "the client is gone, or took nothing for the write timeout",
+            Ended::Drain => "the daemon drains",
+            Ended::StartsOver => "the history or the table's columns changed, or rows were deleted",
+            Ended::ReadsFail => "rows can't be read",
+            Ended::FeedGone => "the feed's table was dropped",
+        })
+    }
+}
 
 /// Writes one stream. It holds no rows while it waits: neither for news, nor for a client that takes nothing.
 struct SseStream {
@@ -131,6 +163,10 @@ struct SseStream {
     quiet_since: Instant,
     /// Since when reads for it have failed.
     failing_since: Option<Instant>,
+    /// It has had everything there was, and needed nothing of the table since.
+    caught_up: bool,
+    /// Its life in the log.
+    span: Span,
     app: Arc<App>,
     /// Of the connection, whose end hyper does not see behind a further request.
     clock: Arc<Clock>,
@@ -148,11 +184,23 @@ struct Chunk {
 
 impl SseStream {
     async fn run(mut self) {
-        // Ended is how every stream ends, for whatever reason; the client comes back by itself.
-        if self.send(self.opening()).await.is_err() {
-            return;
-        }
-        while self.step().await.is_ok() {}
+        self.span.in_scope(|| {
+            tracing::debug!(
+                resumable = self.session.is_resumable(),
+                filtered = !self.session.filter().is_empty(),
+                "connected"
+            );
+        });
+        let mut gone_on = self.send(self.opening()).await;
+        let ended = loop {
+            match gone_on {
+                Ok(()) => gone_on = self.step().await,
+                Err(ended) => break ended,
+            }
+        };
+        // The client comes back by itself, whatever the reason.
+        self.span
+            .in_scope(|| tracing::debug!(reason = %ended, "closed"));
     }
 
     /// What every stream begins with. A plain one has an id before its first row, so that a client that loses its
@@ -172,15 +220,16 @@ impl SseStream {
     async fn step(&mut self) -> Result<(), Ended> {
         // Room comes first: rows are gathered only when they can go out at once. A client that takes nothing for the
         // write timeout loses its connection, and with it goes the receiver.
-        self.sender.reserve().await.map_err(|_| Ended)?;
+        self.sender.reserve().await.map_err(|_| Ended::ClientGone)?;
         if *self.draining.borrow() {
-            return self.goodbye().await;
+            return self.goodbye(Ended::Drain).await;
         }
         if self.quiet_since.elapsed() >= QUIET {
             return self.send_comment().await;
         }
         self.moved.borrow_and_update();
         let (step, rows) = self.look();
+        self.note(&step);
         match step {
             Step::Say(control) => self.say(&control).await,
             Step::TakeRows => match rows {
@@ -190,9 +239,26 @@ impl SseStream {
             Step::ReadPage => self.send_page().await,
             Step::AskBounds => self.open_session().await,
             Step::Wait | Step::WaitForTable | Step::WaitForHead => self.wait().await,
-            Step::Close(CloseCode::FeedGone) => self.goodbye().await,
-            Step::Close(_) => Err(Ended),
+            Step::Close(CloseCode::FeedGone) => self.goodbye(Ended::FeedGone).await,
+            Step::Close(_) => Err(Ended::StartsOver),
         }
+    }
+
+    /// Tells in the log when the stream has everything, and when it needs the table again.
+    fn note(&mut self, step: &Step) {
+        let caught_up = match step {
+            Step::Wait => true,
+            Step::ReadPage => false,
+            _ => return,
+        };
+        if std::mem::replace(&mut self.caught_up, caught_up) == caught_up {
+            return;
+        }
+        let position = self.session.position().0;
+        self.span.in_scope(|| match caught_up {
+            true => tracing::debug!(position, "caught up"),
+            false => tracing::debug!(position, "behind"),
+        });
     }
 
     /// What comes next, with the rows where the log has them.
@@ -272,7 +338,7 @@ impl SseStream {
                 self.failing_since = None;
                 Ok(Some(page).filter(|page| self.session.accepts(page, generation)))
             }
-            Ok(Err(PageError::Pruned | PageError::FilterGone)) => Err(Ended),
+            Ok(Err(PageError::Pruned | PageError::FilterGone)) => Err(Ended::StartsOver),
             Ok(Err(PageError::Unavailable(reason))) => {
                 self.try_later(Some(&reason)).await.map(|()| None)
             }
@@ -297,9 +363,9 @@ impl SseStream {
 
     async fn wait(&mut self) -> Result<(), Ended> {
         tokio::select! {
-            moved = self.moved.changed() => moved.map_err(|_| Ended),
+            moved = self.moved.changed() => moved.map_err(|_| Ended::Drain),
             _ = self.draining.changed() => Ok(()),
-            () = self.sender.closed() => Err(Ended),
+            () = self.sender.closed() => Err(Ended::ClientGone),
             () = sleep_until(self.quiet_since + QUIET) => self.send_comment().await,
         }
     }
@@ -310,7 +376,7 @@ impl SseStream {
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         let passes = matches!(reason, None | Some(Unavailable::Busy(_)));
         if !passes && since.elapsed() >= READ_PATIENCE {
-            return Err(Ended);
+            return Err(Ended::ReadsFail);
         }
         self.beside_comments(tokio::time::sleep(RETRY)).await
     }
@@ -323,17 +389,17 @@ impl SseStream {
         loop {
             tokio::select! {
                 done = work.as_mut() => return Ok(done),
-                () = self.sender.closed() => return Err(Ended),
-                () = gone.as_mut() => return Err(Ended),
+                () = self.sender.closed() => return Err(Ended::ClientGone),
+                () = gone.as_mut() => return Err(Ended::ClientGone),
                 () = sleep_until(self.quiet_since + QUIET) => {}
             }
             self.send_comment().await?;
         }
     }
 
-    /// Ends the stream for a drain. EventSource knows nothing of goodbyes, but heeds `retry`: so plain streams come back
+    /// Ends the stream with a word. EventSource knows nothing of goodbyes, but heeds `retry`: so plain streams come back
     /// spread over time as well.
-    async fn goodbye(&mut self) -> Result<(), Ended> {
+    async fn goodbye(&mut self, why: Ended) -> Result<(), Ended> {
         let clients = self.app.connections.open();
         let reconnect_after_ms = reconnect_after(self.serial, clients);
         let retry = format!("retry: {reconnect_after_ms}\n");
@@ -342,7 +408,7 @@ impl SseStream {
             false => retry,
         })
         .await?;
-        Err(Ended)
+        Err(why)
     }
 
     async fn say(&mut self, control: &Control) -> Result<(), Ended> {
@@ -352,6 +418,8 @@ impl SseStream {
                 String::new()
             }
         };
+        self.span
+            .in_scope(|| tracing::debug!(frame = control.json(), "{}", control.name()));
         self.send(event(control, &id)).await
     }
 
@@ -361,7 +429,10 @@ impl SseStream {
 
     /// Hands a chunk to the connection.
     async fn send(&mut self, text: impl Into<Bytes>) -> Result<(), Ended> {
-        self.sender.send(text.into()).await.map_err(|_| Ended)?;
+        self.sender
+            .send(text.into())
+            .await
+            .map_err(|_| Ended::ClientGone)?;
         self.quiet_since = Instant::now();
         Ok(())
     }

@@ -8,13 +8,15 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
+use tracing::Span;
 use tungstenite::handshake::derive_accept_key;
 use warp::Rejection;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
-use crate::fanout::Stream;
+use crate::connection_span::connection_span;
+use crate::fanout::{Arrival, Stream};
 use crate::http::clock::Watched;
 use crate::http::error::HttpError;
 use crate::http::{App, Peer, committed_before, query, refuse_unfit, too_many_values};
@@ -31,28 +33,30 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// The feed that is served at this path.
-pub async fn feed_of(path: FullPath, app: Arc<App>) -> Result<Arc<Feed>, Rejection> {
-    app.feed_at_ws(path.as_str())
-        .ok_or_else(warp::reject::not_found)
+/// The feed that is served at this path, and the path.
+pub async fn feed_of(path: FullPath, app: Arc<App>) -> Result<(Arc<Feed>, FullPath), Rejection> {
+    match app.feed_at_ws(path.as_str()) {
+        Some(feed) => Ok((feed, path)),
+        None => Err(warp::reject::not_found()),
+    }
 }
 
 pub async fn upgrade(
-    feed: Arc<Feed>,
+    at: (Arc<Feed>, FullPath),
     raw: String,
     headers: HeaderMap,
     on_upgrade: Option<OnUpgrade>,
     peer: Peer,
     app: Arc<App>,
 ) -> Response {
-    match accept(feed, &raw, &headers, on_upgrade, peer, &app).await {
+    match accept(at, &raw, &headers, on_upgrade, peer, &app).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     }
 }
 
 async fn accept(
-    feed: Arc<Feed>,
+    (feed, path): (Arc<Feed>, FullPath),
     raw: &str,
     headers: &HeaderMap,
     on_upgrade: Option<OnUpgrade>,
@@ -78,11 +82,12 @@ async fn accept(
     let committed = committed_before(app, &feed).await;
     let session = Session::begin(&feed, request).map_err(too_many_values)?;
     let session = session.on_behalf_of(peer.client).above(committed);
+    let span = connection_span(&feed.config.name, path.as_str(), peer.address);
     let app = Arc::clone(app);
     tokio::spawn(async move {
         match on_upgrade.await {
-            Ok(upgraded) => hand_over(upgraded, session, peer, &app),
-            Err(e) => tracing::debug!("a handshake was not finished: {e}"),
+            Ok(upgraded) => hand_over(upgraded, session, peer, span, &app),
+            Err(e) => span.in_scope(|| tracing::debug!("a handshake was not finished: {e}")),
         }
     });
     Ok(switching_protocols(key, headers))
@@ -180,7 +185,7 @@ fn switching_protocols(key: &HeaderValue, asked: &HeaderMap) -> Response {
 }
 
 /// Takes the bare socket out of hyper and gives it to a shard.
-fn hand_over(upgraded: Upgraded, session: Session, peer: Peer, app: &App) {
+fn hand_over(upgraded: Upgraded, session: Session, peer: Peer, span: Span, app: &App) {
     let taken = match upgraded.downcast::<TokioIo<Watched<TcpStream>>>() {
         Ok(parts) => tcp(parts.io.into_inner()).map(|stream| (stream, parts.read_buf)),
         Err(upgraded) => match upgraded.downcast::<TokioIo<Watched<UnixStream>>>() {
@@ -192,7 +197,13 @@ fn hand_over(upgraded: Upgraded, session: Session, peer: Peer, app: &App) {
         Ok((stream, early)) => {
             let counted = Counted::in_gauge(&app.metrics.ws_connections);
             let guard = Box::new((counted, peer.ticket));
-            app.fanout.attach(stream, early.to_vec(), session, guard);
+            app.fanout.attach(Arrival {
+                stream,
+                early: early.to_vec(),
+                session,
+                guard,
+                span,
+            });
         }
         Err(e) => tracing::warn!("an upgraded socket can't be used: {e}"),
     }

@@ -40,6 +40,8 @@ ELSEWHERE = [
     ("docs/operations.md", "chmod 2770", "tests/service/run"),
     ("docs/operations.md", "ListenStream=", "tests/service/run"),
     ("docs/operations.md", "SupplementaryGroups=app", "tests/service/run"),
+    ("docs/operations.md", "connection{peer=192.0.2.17}", "tests/protocol/log.rs"),
+    ("docs/operations.md", "connection{id=7", "tests/protocol/log.rs"),
     ("docs/operations.md", "replicas:", "a configuration of Litestream"),
     ("docs/operations.md", "scrape_configs:", "a configuration of Prometheus"),
     ("docs/proxies.md", "proxy_pass", "tests/docs/proxies.py"),

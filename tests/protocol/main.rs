@@ -10,6 +10,7 @@ mod feeds;
 mod handshake;
 mod history_changes;
 mod limits;
+mod log;
 mod plain;
 mod raw;
 mod resumable;

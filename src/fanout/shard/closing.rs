@@ -18,17 +18,17 @@ impl Shard {
         if let Some(reason) = code.error_reason() {
             self.context.metrics.connection_error(reason);
         }
-        tracing::debug!(
-            code = code.code(),
-            feed = conn.session.feed().config.name,
-            "closing a connection"
-        );
+        conn.span
+            .in_scope(|| tracing::debug!(code = code.code(), reason = %code, "closing"));
         self.send_close(slot, Some(code.code()));
     }
 
     /// The peer has closed: its own code, or none where it gave none, is the answer and the last word.
     pub(super) fn answer_close(&mut self, slot: usize, code: Option<u16>) {
-        self.conns[slot].peer_closed = true;
+        let conn = &mut self.conns[slot];
+        conn.peer_closed = true;
+        conn.span
+            .in_scope(|| tracing::debug!(code, "the client closes"));
         self.send_close(slot, code);
     }
 
@@ -66,6 +66,10 @@ impl Shard {
         let Some(conn) = self.conns.get(slot) else {
             return;
         };
+        conn.span.in_scope(|| match conn.place {
+            Place::Closing => tracing::debug!("closed"),
+            _ => tracing::debug!("closed: the client went without a close frame"),
+        });
         let feed = conn.session.feed().index;
         let head = self.feeds[feed].view.head;
         self.leave_cohort(slot, head);
@@ -94,7 +98,7 @@ impl Shard {
         }
         if conn.session.is_resumable() {
             let reconnect_after_ms = reconnect_after(conn.serial, total);
-            conn.push_text(&Control::Goodbye { reconnect_after_ms }.json());
+            conn.push_control_message(&Control::Goodbye { reconnect_after_ms });
         }
         self.close(slot, CloseCode::Restart);
     }

@@ -145,7 +145,7 @@ impl Shard {
             if all && whole {
                 continue;
             }
-            self.leave_cohort(slot, reached.unwrap_or(from));
+            self.fall_behind(slot, reached.unwrap_or(from));
             if all {
                 let serial = self.conns[slot].serial;
                 self.ready.push(ConnId { slot, serial });
@@ -178,7 +178,7 @@ impl Shard {
             .map(|(slot, _)| slot)
             .collect();
         for slot in slots {
-            self.leave_cohort(slot, head);
+            self.fall_behind(slot, head);
             let conn = &mut self.conns[slot];
             if conn.place == Place::Away {
                 conn.place = Place::Behind;
@@ -201,6 +201,18 @@ impl Shard {
             at: cohort.members.len(),
         };
         cohort.members.push(slot);
+        conn.span
+            .in_scope(|| tracing::debug!(position = conn.session.position().0, "caught up"));
+    }
+
+    /// Has a subscriber that had everything up to `position` go on by itself from there.
+    pub(super) fn fall_behind(&mut self, slot: usize, position: Cursor) {
+        let conn = &self.conns[slot];
+        if matches!(conn.place, Place::CaughtUp { .. }) {
+            conn.span
+                .in_scope(|| tracing::debug!(position = position.0, "behind"));
+        }
+        self.leave_cohort(slot, position);
     }
 
     /// Takes a caught-up subscriber out of its cohort, with everything up to `position`.

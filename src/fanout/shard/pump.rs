@@ -70,7 +70,7 @@ impl Shard {
         }
         match conn.session.next(view) {
             Step::Say(control) => {
-                conn.push_text(&control.json());
+                conn.push_control_message(&control);
                 true
             }
             Step::TakeRows => self.write_rows(id, None),
@@ -194,7 +194,7 @@ impl Shard {
                     return;
                 };
                 if let Some(control) = conn.session.opened(&bounds) {
-                    conn.push_text(&control.json());
+                    conn.push_control_message(&control);
                 }
                 self.pump(id);
             }
@@ -203,9 +203,10 @@ impl Shard {
     }
 
     pub(super) fn try_later(&mut self, id: ConnId, reason: &Unavailable) {
-        tracing::debug!("a catch-up read is tried again: {reason}");
         let now = Instant::now();
         let conn = &mut self.conns[id.slot];
+        conn.span
+            .in_scope(|| tracing::debug!("a catch-up read is tried again: {reason}"));
         let since = *conn.failing_since.get_or_insert(now);
         // A lock passes by itself; anything else a client is told rather than left waiting for ever.
         if !matches!(reason, Unavailable::Busy(_)) && now - since >= READ_PATIENCE {

@@ -143,7 +143,7 @@ impl Shard {
             Wrote::All => {}
             Wrote::Part(_) => {
                 let head = self.feeds[conn.session.feed().index].view.head;
-                self.leave_cohort(slot, head);
+                self.fall_behind(slot, head);
                 self.stalled.insert(slot);
             }
             Wrote::Gone => self.remove(slot),
