@@ -1,0 +1,66 @@
+// axe-core finds nothing to say of the page: in each state, in both themes, at the widths of a desk, a tablet and a phone.
+
+import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { Daemon, Writer, launch, openPage, quit, workspace } from './daemon.mjs';
+
+// Started before the first page waits for it.
+await launch();
+after(quit);
+
+const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const mode = (name) => (page) => page.locator(`#dot[title="${name}"]`).waitFor();
+
+/** What axe-core objects to, as lines of words. */
+async function violations(page) {
+  await page.evaluate(AXE);
+  const { violations: found } = await page.evaluate(() => globalThis.axe.run());
+  return found.flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) => `${id} ${target}: ${failureSummary}`));
+}
+
+/** Name → what makes the daemon's directory, the page's address, and what must be seen before the look. */
+const STATES = {
+  live: { rows: 8, seen: mode('Live') },
+  'a row opened': {
+    rows: 8,
+    seen: async (page) => {
+      await page.locator('.row').first().click();
+      await page.locator('#detail[open]').waitFor();
+    },
+  },
+  'no row matches': { rows: 2, hash: '#/remediation?tenant=nobody', seen: (page) => page.getByText('No row matches').waitFor() },
+  empty: { rows: 0, seen: (page) => page.getByText('No rows yet').waitFor() },
+  waiting: { config: '[feeds.remediation]\ntable = "remediation_events"\ncreate = false\n', seen: mode('Waiting') },
+  unreadable: { garbage: true, seen: mode('Unreadable') },
+  disconnected: { rows: 2, seen: async (page, daemon) => {
+    await mode('Live')(page);
+    await daemon.kill();
+    await mode('Disconnected')(page);
+  } },
+};
+
+for (const [name, { rows = 0, config, garbage, hash = '', seen }] of Object.entries(STATES)) {
+  test(`nothing stands in the way: ${name}`, async (t) => {
+    const dir = await workspace(t);
+    const file = join(dir, 'walcast.toml');
+    await writeFile(file, config ?? '');
+    if (garbage) await writeFile(join(dir, 'events.db'), 'This is no database at all, just text.\n'.repeat(400));
+    const daemon = await Daemon.start(t, dir, ['--config', file]);
+    if (rows > 0) {
+      const writer = Writer.start(t, daemon.db);
+      for (let i = 0; i < rows; i += 1) await writer.event({ status: ['success', 'failed', 'pending', 'other'][i % 4], details: i % 3 ? 'freed' : null });
+    }
+    const page = await openPage(t, daemon.url + hash, { reducedMotion: 'reduce', script: (one) => { one.expectsOutage = true; } });
+    await seen(page, daemon);
+    for (const width of [1440, 768, 375]) {
+      for (const colorScheme of ['light', 'dark']) {
+        await page.setViewportSize({ width, height: 800 });
+        await page.emulateMedia({ colorScheme });
+        assert.deepEqual(await violations(page), [], `${width} px, ${colorScheme}`);
+      }
+    }
+  });
+}
