@@ -102,8 +102,8 @@ pub fn may(path: &Path, wanted: Access) -> bool {
 
 /// The user's name, or its id.
 pub fn user_name(uid: u32) -> String {
-    // SAFETY: as in `User::of`.
     let name = with_passwd(uid, |entry| {
+        // SAFETY: as in `User::of`.
         unsafe { CStr::from_ptr(entry.pw_name) }
             .to_string_lossy()
             .into_owned()

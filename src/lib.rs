@@ -9,6 +9,9 @@
 //! slow client and history are all "rows above this id, a page at a time", from memory when they are recent and from
 //! SQLite when they are not.
 
+// Whatever can fail here is told or handled; where it can't fail, the line that allows it says why.
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 pub mod accounts;
 pub mod activation;
 pub mod address;

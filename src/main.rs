@@ -1,5 +1,7 @@
 //! Parses, hands over, and turns what comes back into an exit code: 0 done, 1 failed, 2 bad usage or configuration.
 
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 use std::path::Path;
 use std::process::ExitCode;
 

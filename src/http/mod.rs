@@ -54,7 +54,7 @@ pub struct App {
     pub catchup: CatchUp,
     pub metrics: Arc<Metrics>,
     pub fanout: Fanout,
-    pub ingest: ingest::Ingest,
+    pub ingest: Ingest,
     pub connections: Arc<Connections>,
     pub moves: Arc<Moves>,
     /// Who may come in.
@@ -82,7 +82,7 @@ pub struct Parts {
     pub catchup: CatchUp,
     pub metrics: Arc<Metrics>,
     pub fanout: Fanout,
-    pub ingest: ingest::Ingest,
+    pub ingest: Ingest,
     pub connections: Arc<Connections>,
     pub moves: Arc<Moves>,
     pub access: Access,

@@ -175,11 +175,8 @@ impl Daemon {
     pub fn signal(&self, signal: libc::c_int) {
         let id = libc::pid_t::try_from(self.child.id()).expect("a process id fits");
         // SAFETY: a plain system call; the child has not been waited for, so the id is still its own.
-        assert_eq!(
-            unsafe { libc::kill(id, signal) },
-            0,
-            "walcast can be signalled"
-        );
+        let told = unsafe { libc::kill(id, signal) };
+        assert_eq!(told, 0, "walcast can be signalled");
     }
 
     /// SIGSTOP, and waits until no thread runs any more. SIGCONT has it go on.

@@ -2,6 +2,16 @@
 //!
 //! Everything is done by the real VFS. Its files are given other methods, which ask [`fault`] first; where the real
 //! methods are is kept in a word behind the file that SQLite makes room for.
+//!
+//! Why the unsafe code here is sound: SQLite calls these functions, with arguments that its interface says are valid for
+//! the call, and they pass them on as they came to the real VFS, whose functions are called with the same promise. `REAL`
+//! is set before the VFS is registered, so before any call, and lives as long as the process. A file's `pMethods` are
+//! ours only once [`open`] has written the word behind it, for which `szOsFile` makes room.
+
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "all of them pass a call on; the proof above is that of each"
+)]
 
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering::SeqCst};

@@ -157,13 +157,13 @@ fn no_answer_names_a_path_of_the_machine() {
     });
     name_no_path(&walcast, "no table");
     drop(walcast);
-    std::fs::write(dir.path().join("walcast.db"), [b'x'; 8192]).expect("a file can be written");
+    fs::write(dir.path().join("walcast.db"), [b'x'; 8192]).expect("a file can be written");
     for companion in ["walcast.db-wal", "walcast.db-shm"] {
         // They need not be there.
-        let _ = std::fs::remove_file(dir.path().join(companion));
+        let _ = fs::remove_file(dir.path().join(companion));
     }
     name_no_path(&settings().start(), "not a database");
-    std::fs::remove_file(dir.path().join("walcast.db")).expect("a file can be removed");
-    std::fs::create_dir(dir.path().join("walcast.db")).expect("a directory can be made");
+    fs::remove_file(dir.path().join("walcast.db")).expect("a file can be removed");
+    fs::create_dir(dir.path().join("walcast.db")).expect("a directory can be made");
     name_no_path(&settings().start(), "a directory");
 }
