@@ -21,7 +21,7 @@ tests = Tests()
 test = tests.test
 README, OUTBOX, HUB = "README.md", "docs/outbox.md", "docs/your-own-hub.md"
 MANUALS = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "docs").glob("*.md"))
-documentation = Documentation(README, "python/README.md", "web/client/README.md", *MANUALS)
+documentation = Documentation(README, "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "python/README.md", "web/client/README.md", *MANUALS)
 snippet = documentation.snippet
 
 # Snippets that other tests run, or that can't be run: the file, words of the snippet, and by what or why not.
@@ -30,6 +30,9 @@ ELSEWHERE = [
     (README, "cargo run --release        #", "first_run, with the program that cargo makes"),
     (README, "npm --prefix examples/react-console start", "web/client/tests/browser/examples.test.ts"),
     (README, "tests/run", "this runs it"),
+    ("ARCHITECTURE.md", "commit ─▶ wake", "a drawing"),
+    ("CONTRIBUTING.md", ".ci/run", "this is a part of it"),
+    ("CONTRIBUTING.md", "tests/run docs", "this runs it"),
     (README, "packaging/build-deb", "tests/service/run"),
     ("docs/operations.md", "packaging/build-deb", "tests/service/run"),
     ("docs/operations.md", "packaging/release", "tests/packaging/release.py"),
