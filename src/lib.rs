@@ -11,6 +11,8 @@
 
 // Whatever can fail here is told or handled; where it can't fail, the line that allows it says why.
 #![warn(clippy::unwrap_used, clippy::expect_used)]
+// What only this crate uses says so. In the crates of tests and benches that would tell nothing.
+#![warn(unreachable_pub)]
 
 pub mod accounts;
 pub mod activation;

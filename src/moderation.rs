@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// How often commits are asked for; a row is late by half of it at the mean. Looking alone takes 7 % of a core, as much as
 /// being told of some 3,000 commits a second does (on two cores of a virtual machine).
-pub const EVERY: Duration = Duration::from_micros(300);
+pub(crate) const EVERY: Duration = Duration::from_micros(300);
 /// Asking begins when so many looks found commits ...
 const BEGIN_FINDS: u32 = 64;
 /// ... and were waited for no longer than this together: one in 500 µs, whatever reading and sending them took.
@@ -21,7 +21,7 @@ const END_FINDS: u32 = 45;
 
 /// How densely commits come.
 #[derive(Debug, Default)]
-pub struct Moderation {
+pub(crate) struct Moderation {
     finds: u32,
     /// How long they were waited for, while not asking.
     waited: Duration,
@@ -33,12 +33,12 @@ pub struct Moderation {
 
 impl Moderation {
     /// Whether commits are to be asked for [`EVERY`] so often, and no writes to be heard.
-    pub fn is_asking(&self) -> bool {
+    pub(crate) fn is_asking(&self) -> bool {
         self.asking
     }
 
     /// Looked from `began` to `ended`, and `found` commits or not. Gives whether asking began or stopped with that.
-    pub fn looked(&mut self, found: bool, began: Instant, ended: Instant) -> bool {
+    pub(crate) fn looked(&mut self, found: bool, began: Instant, ended: Instant) -> bool {
         let asked = self.asking;
         let last_look = self.last_look.replace(ended).unwrap_or(began);
         self.finds += u32::from(found);
@@ -66,7 +66,7 @@ impl Moderation {
     }
 
     /// Ends asking, and counts anew. Gives whether there was any.
-    pub fn stop(&mut self) -> bool {
+    pub(crate) fn stop(&mut self) -> bool {
         std::mem::take(self).asking
     }
 }

@@ -15,7 +15,7 @@ const NAMED_IN_LINE: usize = 12;
 const LISTED: usize = 24;
 
 /// Says what is served and where, and opens the dashboard where that was asked for.
-pub fn announce(config: &Config, hub: &Hub, listeners: &[Listener]) {
+pub(crate) fn announce(config: &Config, hub: &Hub, listeners: &[Listener]) {
     let for_people = std::io::stderr().is_terminal() && config.log_format != LogFormat::Json;
     match for_people {
         // Where stderr is gone there is nobody left to tell.

@@ -13,7 +13,7 @@ const STRANGERS: i64 = 8;
 
 /// How to ask, under one schema.
 #[derive(Debug, Default)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// Feeds whose highest id SQLite writes down with every insert, by their tables' names.
     sequences: HashMap<String, Vec<usize>>,
     /// One statement with the highest id of each of these feeds, about 1 µs each.
@@ -23,7 +23,7 @@ pub struct Probe {
 
 impl Probe {
     /// For the feeds as they are now; one without a table is never said to move.
-    pub fn new(connection: &Connection, feeds: &[Tracked]) -> rusqlite::Result<Probe> {
+    pub(crate) fn new(connection: &Connection, feeds: &[Tracked]) -> rusqlite::Result<Probe> {
         let tables: Vec<Option<&Table>> = feeds.iter().map(Tracked::table).collect();
         Probe::of(connection, &tables)
     }
@@ -53,7 +53,7 @@ impl Probe {
     }
 
     /// The highest id of each of `feeds` feeds as it is now; of an AUTOINCREMENT table the highest ever given.
-    pub fn tops(
+    pub(crate) fn tops(
         &self,
         connection: &Connection,
         feeds: usize,

@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 
 /// Bytes that were written to the socket and not taken by its peer yet; 0 where the system does not tell.
-pub fn unsent(socket: RawFd) -> usize {
+pub(crate) fn unsent(socket: RawFd) -> usize {
     let mut bytes: libc::c_int = 0;
     // SAFETY: TIOCOUTQ (SIOCOUTQ on sockets) writes one int through the pointer, which outlives the call; a descriptor
     // that is none only makes it fail.
@@ -15,7 +15,7 @@ pub fn unsent(socket: RawFd) -> usize {
 }
 
 /// Whether the peer has closed its side, even if what it sent before was not read yet.
-pub fn peer_has_closed(socket: RawFd) -> bool {
+pub(crate) fn peer_has_closed(socket: RawFd) -> bool {
     #[cfg(target_os = "linux")]
     const CLOSED: libc::c_short = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
     #[cfg(not(target_os = "linux"))]

@@ -42,7 +42,7 @@ const RETRY: Duration = Duration::from_millis(250);
 const MAX_RETRY: Duration = Duration::from_secs(5);
 
 /// A feed and its place in the table.
-pub struct Tracked {
+pub(crate) struct Tracked {
     feed: Arc<Feed>,
     metrics: Arc<Metrics>,
     /// Of the metrics, those of this feed that every row moves.
@@ -76,7 +76,7 @@ enum State {
 }
 
 impl Tracked {
-    pub fn new(feed: Arc<Feed>, config: &Config, metrics: Arc<Metrics>) -> Tracked {
+    pub(crate) fn new(feed: Arc<Feed>, config: &Config, metrics: Arc<Metrics>) -> Tracked {
         let name = feed.config.name.as_str();
         metrics.announce_feed(name);
         let history = History::load(config, &feed.config);
@@ -102,7 +102,7 @@ impl Tracked {
     }
 
     /// Why this table can't be a feed as it is.
-    pub fn unfit(&self) -> Option<&str> {
+    pub(crate) fn unfit(&self) -> Option<&str> {
         match &self.state {
             State::Away {
                 reason: Unavailable::Broken { kind, reason },
@@ -113,22 +113,22 @@ impl Tracked {
     }
 
     /// Whether the table can be read.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
     }
 
-    pub fn table_name(&self) -> &str {
+    pub(crate) fn table_name(&self) -> &str {
         &self.feed.config.table
     }
 
     /// The feed and where clients find it, for the log.
-    pub fn served_at(&self) -> String {
+    pub(crate) fn served_at(&self) -> String {
         let config = &self.feed.config;
         format!("feed {} at {}", config.name, config.ws.join(" "))
     }
 
     /// The feed and its head, for the log.
-    pub fn position(&self) -> String {
+    pub(crate) fn position(&self) -> String {
         format!("{} up to id {}", self.feed.config.name, self.head)
     }
 
@@ -136,7 +136,7 @@ impl Tracked {
     ///
     /// # Errors
     /// The table can't be read; its state is what it was.
-    pub fn attach(
+    pub(crate) fn attach(
         &mut self,
         connection: &Connection,
         file: FileId,
@@ -205,12 +205,12 @@ impl Tracked {
     }
 
     /// The table can't be read for now. Says whether that is news.
-    pub fn close(&mut self, reason: &Unavailable) -> bool {
+    pub(crate) fn close(&mut self, reason: &Unavailable) -> bool {
         self.put_away(reason, None)
     }
 
     /// The table alone can't be read; it is tried again after a while.
-    pub fn fail(&mut self, error: &rusqlite::Error, hub: &Hub, now: Instant) {
+    pub(crate) fn fail(&mut self, error: &rusqlite::Error, hub: &Hub, now: Instant) {
         let reason = Unavailable::of_table(error, &self.feed.config.table);
         self.pause = (self.pause * 2).clamp(RETRY, MAX_RETRY);
         if let Some(kind) = reason.error_kind() {
@@ -245,14 +245,14 @@ impl Tracked {
     }
 
     /// When a table that failed is tried again.
-    pub fn next_retry(&self) -> Option<Instant> {
+    pub(crate) fn next_retry(&self) -> Option<Instant> {
         match &self.state {
             State::Away { retry, .. } => *retry,
             _ => None,
         }
     }
 
-    pub fn is_retry_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_retry_due(&self, now: Instant) -> bool {
         self.next_retry().is_some_and(|retry| now >= retry)
     }
 
@@ -359,7 +359,7 @@ impl Tracked {
 
     /// Takes in filters that came and went. Done while somebody subscribes, so that of many that came not all are left to
     /// be taken in before the next row.
-    pub fn take_filters(&mut self) {
+    pub(crate) fn take_filters(&mut self) {
         let schema = match &self.state {
             State::Open(open) => Some(Arc::clone(open.schema())),
             _ => None,
@@ -369,7 +369,7 @@ impl Tracked {
 
     /// Reads a page above the head, within the caller's snapshot; [`publish`](Self::publish) hands it on. `woken` is
     /// when the wake came, or the look was due, that made the loop look.
-    pub fn read(
+    pub(crate) fn read(
         &mut self,
         connection: &Connection,
         hub: &Hub,
@@ -428,7 +428,7 @@ impl Tracked {
     }
 
     /// The table, while it can be read.
-    pub fn table(&self) -> Option<&Table> {
+    pub(crate) fn table(&self) -> Option<&Table> {
         match &self.state {
             State::Open(open) => Some(open.table()),
             _ => None,
@@ -436,7 +436,7 @@ impl Tracked {
     }
 
     /// Whether the highest id, as it is now, is another than when this was asked last. Who is told so reads the table.
-    pub fn has_moved(&mut self, top: Option<i64>) -> bool {
+    pub(crate) fn has_moved(&mut self, top: Option<i64>) -> bool {
         match &mut self.state {
             State::Open(open) => open.has_moved(top),
             _ => false,
@@ -444,7 +444,7 @@ impl Tracked {
     }
 
     /// Something went wrong before all tables were read: the next probe says that this one moved.
-    pub fn forget_look(&mut self) {
+    pub(crate) fn forget_look(&mut self) {
         if let State::Open(open) = &mut self.state {
             open.forget_look();
         }
@@ -459,12 +459,12 @@ impl Tracked {
     }
 
     /// Whether the last page was full.
-    pub fn has_more(&self) -> bool {
+    pub(crate) fn has_more(&self) -> bool {
         matches!(&self.state, State::Open(open) if open.more)
     }
 
     /// Hands on what was read, and takes the samples that are due, in the snapshot it was read in.
-    pub fn publish(
+    pub(crate) fn publish(
         &mut self,
         connection: &Connection,
         hub: &Hub,
@@ -537,24 +537,28 @@ impl Tracked {
     }
 
     /// When the identity of the history is due to be kept.
-    pub fn next_save(&self) -> Option<Instant> {
+    pub(crate) fn next_save(&self) -> Option<Instant> {
         self.history.due().filter(|_| self.is_open())
     }
 
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.next_save().is_some_and(|due| now >= due)
     }
 
     /// Whether the identity is due to be kept, or rows below the head are to be counted. The latter is worth no turn of
     /// the loop of its own.
-    pub fn wants_sample(&self, now: Instant) -> bool {
+    pub(crate) fn wants_sample(&self, now: Instant) -> bool {
         let counting = || self.is_open() && self.below.due().is_some_and(|due| now >= due);
         self.is_due(now) || counting()
     }
 
     /// Takes the sample that [`save`](Self::save) is to keep. In a snapshot in which nothing above the head is unread: of
     /// a table that was restored meanwhile it would be a sample of another history.
-    pub fn sample_to_keep(&mut self, connection: &Connection, hub: &Hub) -> rusqlite::Result<()> {
+    pub(crate) fn sample_to_keep(
+        &mut self,
+        connection: &Connection,
+        hub: &Hub,
+    ) -> rusqlite::Result<()> {
         if let State::Open(open) = &self.state {
             let came = self.below.look(connection, open.table(), self.head)?;
             // Above the largest id SQLite gives others at random, in no order: they can't be sent, but be told of.
@@ -569,18 +573,18 @@ impl Tracked {
     }
 
     /// Keeps the identity, if it was sampled for that. What fails is logged; serving goes on.
-    pub fn save(&mut self) {
+    pub(crate) fn save(&mut self) {
         self.history.save();
     }
 
     /// Keeps what is known by now, also where a commit that was not read forbids another sample: the last one is of its
     /// own head, and that of a row that was sent must not be forgotten.
-    pub fn save_at_end(&mut self) {
+    pub(crate) fn save_at_end(&mut self) {
         self.history.store();
     }
 
     /// Reads the row at the head through another connection.
-    pub fn read_head_row(&self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn read_head_row(&self, connection: &Connection) -> rusqlite::Result<()> {
         match &self.state {
             State::Open(open) => open.read_head_row(connection, self.head),
             _ => Ok(()),

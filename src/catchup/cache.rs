@@ -20,7 +20,7 @@ pub(super) struct PageCache {
 }
 
 impl PageCache {
-    pub fn insert(&mut self, stream: Stream, page: &Arc<Block>) {
+    pub(super) fn insert(&mut self, stream: Stream, page: &Arc<Block>) {
         self.bytes += page.cost();
         self.pages.push_back((stream, Arc::clone(page)));
         while self.bytes > MAX_BYTES {
@@ -29,21 +29,25 @@ impl PageCache {
     }
 
     /// The newest page of a stream for which `wanted` holds.
-    pub fn find(&self, stream: Stream, wanted: impl Fn(&Block) -> bool) -> Option<Arc<Block>> {
+    pub(super) fn find(
+        &self,
+        stream: Stream,
+        wanted: impl Fn(&Block) -> bool,
+    ) -> Option<Arc<Block>> {
         let mut pages = self.pages.iter().rev();
         pages
             .find(|(of, page)| *of == stream && wanted(page))
             .map(|(_, page)| Arc::clone(page))
     }
 
-    pub fn contains(&self, key: PageKey) -> bool {
+    pub(super) fn contains(&self, key: PageKey) -> bool {
         self.pages
             .iter()
             .any(|(of, page)| *of == key.stream && page.after == key.after)
     }
 
     /// Lets go of pages that no one close behind took in time.
-    pub fn evict_old(&mut self) {
+    pub(super) fn evict_old(&mut self) {
         let old = |page: &Block| page.read_at.elapsed() > MAX_AGE;
         while self.pages.front().is_some_and(|(_, page)| old(page)) {
             self.evict_oldest();

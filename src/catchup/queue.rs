@@ -41,13 +41,13 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub fn push(&mut self, read: QueuedRead) {
+    pub(super) fn push(&mut self, read: QueuedRead) {
         self.reads.push_back(read);
     }
 
     /// Takes the read whose turn it is: the oldest if it has waited long, else the hindmost of the first stream that has
     /// not enough running.
-    pub fn pop(&mut self, now: Instant) -> Option<QueuedRead> {
+    pub(super) fn pop(&mut self, now: Instant) -> Option<QueuedRead> {
         let oldest = self.reads.front()?;
         let index = if now.saturating_duration_since(oldest.since) >= PATIENCE {
             Some(0)
@@ -77,7 +77,7 @@ impl Queue {
     }
 
     /// A read of `stream` has ended. Says whether a thread is to be called in place of one that was sent away.
-    pub fn ended(&mut self, stream: Stream) -> bool {
+    pub(super) fn ended(&mut self, stream: Stream) -> bool {
         if let Some(running) = self.running.get_mut(&stream) {
             *running -= 1;
             if *running == 0 {

@@ -4,7 +4,7 @@ use std::io;
 
 /// Calls `act`, on a thread of its own, at the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once,
 /// with exit code 0. Call it before any other thread is started: only threads started later leave the signals to it.
-pub fn on_interrupt(act: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(super) fn on_interrupt(act: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let signals = block_signals()?;
     let wait = move || {
         wait_for(&signals);

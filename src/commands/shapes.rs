@@ -9,7 +9,7 @@ use crate::sqlite::discovery::{Unfit, discover};
 use crate::sqlite::table::{Schema, TableError};
 
 /// A feed, and its table.
-pub struct Shape {
+pub(super) struct Shape {
     pub feed: FeedConfig,
     pub schema: Schema,
     /// The highest id ever given.
@@ -19,7 +19,7 @@ pub struct Shape {
 }
 
 /// All feeds of a file, and what can't be one.
-pub struct Shapes {
+pub(super) struct Shapes {
     pub feeds: Vec<Shape>,
     pub unfit: Vec<Unfit>,
 }
@@ -28,7 +28,7 @@ pub struct Shapes {
 ///
 /// # Errors
 /// The file is not there, is no database, or can't be read.
-pub fn shapes(config: &Config) -> anyhow::Result<Shapes> {
+pub(super) fn shapes(config: &Config) -> anyhow::Result<Shapes> {
     let look = |connection: &Connection| {
         let (feeds, unfit) = match config.all_tables {
             true => {
@@ -79,7 +79,7 @@ impl Shapes {
     }
 
     /// Refuses a file without a single feed, saying why its tables are none.
-    pub fn refuse_none(&self, config: &Config) -> anyhow::Result<()> {
+    pub(super) fn refuse_none(&self, config: &Config) -> anyhow::Result<()> {
         if !self.feeds.is_empty() {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use super::{Config, FeedConfig, JournalMode, Listen, LogFormat, Resolved, meanin
 
 impl Resolved {
     /// TOML that loads to the same configuration. What has no value is a comment that says what happens instead.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let Config {
             database,
             listen,

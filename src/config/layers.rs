@@ -35,7 +35,7 @@ pub(super) struct Node {
 
 impl Node {
     /// What a configuration without a file is.
-    pub fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         Self {
             line: 1,
             value: Value::Table(Vec::new()),
@@ -43,7 +43,7 @@ impl Node {
     }
 
     /// Parses TOML. The error is the line and what is wrong there.
-    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
+    pub(super) fn parse(text: &str) -> Result<Self, (usize, String)> {
         let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
         match DeTable::parse(text) {
             Ok(root) => Ok(Self {
@@ -57,14 +57,14 @@ impl Node {
         }
     }
 
-    pub fn entries(&self) -> &[(String, Node)] {
+    pub(super) fn entries(&self) -> &[(String, Node)] {
         match &self.value {
             Value::Table(entries) => entries,
             _ => &[],
         }
     }
 
-    pub fn names(&self) -> Vec<&str> {
+    pub(super) fn names(&self) -> Vec<&str> {
         self.entries()
             .iter()
             .map(|(name, _)| name.as_str())
@@ -72,7 +72,7 @@ impl Node {
     }
 
     /// The node under a dotted key.
-    pub fn get(&self, key: &str) -> Option<&Node> {
+    pub(super) fn get(&self, key: &str) -> Option<&Node> {
         key.split('.').try_fold(self, |node, part| {
             node.entries()
                 .iter()
@@ -178,7 +178,7 @@ pub(super) struct Layers<'a> {
 
 impl<'a> Layers<'a> {
     /// `file` is the name that errors give the file.
-    pub fn new(args: &'a ServeArgs, file: &str, root: &'a Node) -> Self {
+    pub(super) fn new(args: &'a ServeArgs, file: &str, root: &'a Node) -> Self {
         Self {
             args,
             file: file.to_owned(),
@@ -188,13 +188,13 @@ impl<'a> Layers<'a> {
         }
     }
 
-    pub fn node(&self, key: &str) -> Option<&'a Node> {
+    pub(super) fn node(&self, key: &str) -> Option<&'a Node> {
         self.root.get(key)
     }
 
     /// The setting `key` of the file, overruled by what its flag or variable was given. What is wrong is noted in each
     /// layer, also in one that is overruled, and the default stands in for it.
-    pub fn setting<T>(
+    pub(super) fn setting<T>(
         &mut self,
         key: &str,
         given: &Option<String>,
@@ -205,7 +205,7 @@ impl<'a> Layers<'a> {
     }
 
     /// As [`Self::setting`], for a flag that may be repeated.
-    pub fn list_setting<T>(
+    pub(super) fn list_setting<T>(
         &mut self,
         key: &str,
         given: &[String],
@@ -223,7 +223,7 @@ impl<'a> Layers<'a> {
     }
 
     /// As [`Self::setting`], for what has no flag.
-    pub fn file_setting<T>(&mut self, key: &str, meaning: Meaning<T>, default: T) -> T {
+    pub(super) fn file_setting<T>(&mut self, key: &str, meaning: Meaning<T>, default: T) -> T {
         self.list_setting(key, &[], meaning, default)
     }
 
@@ -268,7 +268,7 @@ impl<'a> Layers<'a> {
     }
 
     /// Notes why the value that was written for `key` at `place` is refused.
-    pub fn refuse(&mut self, key: &str, place: &Place, value: &str, problem: &str) {
+    pub(super) fn refuse(&mut self, key: &str, place: &Place, value: &str, problem: &str) {
         let problem = match place {
             Place::Flag(flag) => format!("{flag} {value}: {problem}"),
             Place::Environment(variable) => format!("{variable}={value}: {problem}"),
@@ -278,7 +278,7 @@ impl<'a> Layers<'a> {
     }
 
     /// Notes a problem at `place`.
-    pub fn problem(&mut self, place: &Place, problem: &str) {
+    pub(super) fn problem(&mut self, place: &Place, problem: &str) {
         self.problems.push(match place {
             Place::File(line) => format!("{}:{line}: {problem}", self.file),
             _ => problem.to_owned(),
@@ -286,7 +286,7 @@ impl<'a> Layers<'a> {
     }
 
     /// Where `key` was set, or else where the nearest table around it stands.
-    pub fn place(&self, key: &str) -> Place {
+    pub(super) fn place(&self, key: &str) -> Place {
         match self.places.get(key) {
             Some(place) if *place != Place::Default => return place.clone(),
             _ => {}
@@ -302,7 +302,7 @@ impl<'a> Layers<'a> {
     }
 
     /// Notes every key of the table at `key` that is not in `known`, or that it is no table. `key` is empty for the whole file.
-    pub fn known(&mut self, key: &str, known: &[&str], elsewhere: &[(&str, &[&str])]) {
+    pub(super) fn known(&mut self, key: &str, known: &[&str], elsewhere: &[(&str, &[&str])]) {
         let Some(node) = (if key.is_empty() {
             Some(self.root)
         } else {

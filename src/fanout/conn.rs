@@ -96,7 +96,7 @@ struct Owed {
 
 /// Where a connection stands in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub(super) enum Place {
     /// Has everything there is; `at` is its place in its cohort's list.
     CaughtUp { at: usize },
     /// Takes what it can; waits for its socket when something is pending.
@@ -111,7 +111,7 @@ pub enum Place {
     Closing,
 }
 
-pub struct Conn {
+pub(super) struct Conn {
     pub stream: Stream,
     pub session: Session,
     pub place: Place,
@@ -150,7 +150,7 @@ pub struct Conn {
 
 /// How far a write came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wrote {
+pub(super) enum Wrote {
     All,
     /// So many bytes; the socket is full.
     Part(usize),
@@ -160,7 +160,7 @@ pub enum Wrote {
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy)]
-pub struct Sent {
+pub(super) struct Sent {
     /// All of it was written; else the socket is full.
     pub all: bool,
     /// The position reached; `None`: none but the old one.
@@ -169,7 +169,7 @@ pub struct Sent {
 }
 
 impl Conn {
-    pub fn new(
+    pub(super) fn new(
         stream: Stream,
         session: Session,
         serial: u64,
@@ -202,13 +202,13 @@ impl Conn {
         }
     }
 
-    pub fn has_pending(&self) -> bool {
+    pub(super) fn has_pending(&self) -> bool {
         !(self.cut.is_empty() && self.pending.is_empty())
     }
 
     /// The daemon stood still for `time` until `now`: it could neither ping nor hear, so this does not count against the
     /// client.
-    pub fn forgive(&mut self, time: Duration, now: Instant) {
+    pub(super) fn forgive(&mut self, time: Duration, now: Instant) {
         let heard = std::iter::once(&mut self.last_heard);
         let others = [&mut self.stalled_since, &mut self.closing_since];
         for since in heard.chain(others.into_iter().flatten()) {
@@ -216,13 +216,13 @@ impl Conn {
         }
     }
 
-    pub fn push_text(&mut self, text: &str) {
+    pub(super) fn push_text(&mut self, text: &str) {
         push_frame(&mut self.pending, opcode::TEXT, text.as_bytes());
         self.last_text = Instant::now();
     }
 
     /// Queues a control message, and tells of it in the log.
-    pub fn push_control_message(&mut self, control: &Control) {
+    pub(super) fn push_control_message(&mut self, control: &Control) {
         let json = control.json();
         self.span
             .in_scope(|| tracing::debug!(frame = json, "{}", control.name()));
@@ -230,7 +230,7 @@ impl Conn {
     }
 
     /// Answers a client's ping; before the hello, which is to be the first text frame, the answer waits.
-    pub fn answer(&mut self, text: &'static str) {
+    pub(super) fn answer(&mut self, text: &'static str) {
         if self.is_full() || self.session.awaits_hello() {
             self.owed.get_or_insert_default().text = Some(text);
         } else {
@@ -240,7 +240,7 @@ impl Conn {
     }
 
     /// Answers a protocol Ping.
-    pub fn pong(&mut self, payload: &[u8]) {
+    pub(super) fn pong(&mut self, payload: &[u8]) {
         if self.is_full() {
             self.owed.get_or_insert_default().pong = Some(payload.into());
         } else {
@@ -262,16 +262,16 @@ impl Conn {
         }
     }
 
-    pub fn push_control(&mut self, opcode: u8, payload: &[u8]) {
+    pub(super) fn push_control(&mut self, opcode: u8, payload: &[u8]) {
         push_frame(&mut self.pending, opcode, payload);
     }
 
-    pub fn push_close(&mut self, code: Option<u16>) {
+    pub(super) fn push_close(&mut self, code: Option<u16>) {
         push_close(&mut self.pending, code);
     }
 
     /// Writes what is pending, then what is owed.
-    pub fn flush(&mut self) -> Wrote {
+    pub(super) fn flush(&mut self) -> Wrote {
         match self.flush_pending() {
             Wrote::All if self.owed.is_some() => {
                 self.push_owed();
@@ -319,7 +319,7 @@ impl Conn {
 
     /// Writes a batch as its `slices`, made once however many connections take it, and keeps the rest of a frame that was
     /// cut in two. `None`: the peer is gone.
-    pub fn send(&mut self, batch: &Batch<'_>, slices: &[IoSlice<'_>]) -> Option<Sent> {
+    pub(super) fn send(&mut self, batch: &Batch<'_>, slices: &[IoSlice<'_>]) -> Option<Sent> {
         let wrote = match slices {
             [] => Wrote::All,
             slices => self.write(slices, batch.bytes),
@@ -340,7 +340,7 @@ impl Conn {
 
     /// Whether the peer has taken bytes since the stall began or since the last call. The kernel says that a socket can
     /// be written again only when a good part of its buffer is free, which a slow reader may not reach in time.
-    pub fn has_read_meanwhile(&mut self) -> bool {
+    pub(super) fn has_read_meanwhile(&mut self) -> bool {
         let unsent = self.stream.unsent();
         let progress = unsent < self.unsent;
         if progress {
@@ -352,7 +352,7 @@ impl Conn {
     }
 
     /// Writes as much of `slices` (`total` bytes) as the socket takes, and keeps the stall clock.
-    pub fn write(&mut self, slices: &[IoSlice<'_>], total: usize) -> Wrote {
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>], total: usize) -> Wrote {
         loop {
             let result = match slices {
                 [one] => self.stream.write(one),

@@ -16,7 +16,7 @@ const MAX_HEADER_BYTES: usize = 14;
 
 /// A message or control frame that came in whole.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Inbound<'a> {
+pub(crate) enum Inbound<'a> {
     Text(&'a str),
     Binary,
     Ping(&'a [u8]),
@@ -27,7 +27,7 @@ pub enum Inbound<'a> {
 
 /// Puts frames together. After a Close or an error it skips whatever comes.
 #[derive(Debug, Default)]
-pub struct Assembler {
+pub(crate) struct Assembler {
     ended: bool,
     /// Boxed: between messages, which is nearly always, there is nothing.
     unfinished: Option<Box<Unfinished>>,
@@ -36,7 +36,7 @@ pub struct Assembler {
 impl Assembler {
     /// Takes in bytes and calls `each` for every message they complete. An error, its own or one of `each`, is the code
     /// to close with.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         bytes: &[u8],
         mut each: impl FnMut(Inbound<'_>) -> Result<(), CloseCode>,
@@ -70,7 +70,7 @@ impl Assembler {
 #[cfg(any(test, feature = "fuzzing"))]
 impl Assembler {
     /// Bytes kept of what has not come whole.
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         let Some(unfinished) = &self.unfinished else {
             return 0;
         };

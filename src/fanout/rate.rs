@@ -8,7 +8,7 @@ use crate::protocol::{
 
 /// Two buckets that refill: one of messages, one of bytes of any kind.
 #[derive(Debug)]
-pub struct RateLimit {
+pub(super) struct RateLimit {
     messages: f32,
     /// Below zero after a read larger than what was left.
     bytes: f32,
@@ -16,7 +16,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    pub fn new(now: Instant) -> RateLimit {
+    pub(super) fn new(now: Instant) -> RateLimit {
         RateLimit {
             messages: INBOUND_BURST,
             bytes: INBOUND_BURST_BYTES,
@@ -25,7 +25,7 @@ impl RateLimit {
     }
 
     /// Takes one message; an error when there were too many.
-    pub fn take_message(&mut self, now: Instant) -> Result<(), CloseCode> {
+    pub(super) fn take_message(&mut self, now: Instant) -> Result<(), CloseCode> {
         self.refill(now);
         if self.messages < 1.0 {
             return Err(CloseCode::Policy);
@@ -35,13 +35,13 @@ impl RateLimit {
     }
 
     /// Takes bytes that were read.
-    pub fn take_bytes(&mut self, count: usize, now: Instant) {
+    pub(super) fn take_bytes(&mut self, count: usize, now: Instant) {
         self.refill(now);
         self.bytes -= count as f32;
     }
 
     /// Whether more may be read of this client by now. Where not, it waits, and the kernel makes its sender wait.
-    pub fn may_read(&mut self, now: Instant) -> bool {
+    pub(super) fn may_read(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.bytes > 0.0
     }

@@ -24,7 +24,7 @@ mod pump;
 mod socket;
 mod timer;
 
-pub const WAKE: Token = Token(usize::MAX);
+pub(super) const WAKE: Token = Token(usize::MAX);
 
 /// The finest time the shard keeps: write timeouts, retries, closing.
 const TICK: Duration = Duration::from_millis(250);
@@ -33,7 +33,7 @@ const TIDYING: Duration = Duration::from_secs(2);
 /// Bytes taken from clients before a look for live rows: well under a millisecond of work.
 const HEARD_AT_ONCE: usize = 64 * 1024;
 
-pub struct Shard {
+pub(super) struct Shard {
     registry: Registry,
     mailbox: Arc<Mailbox>,
     context: Arc<Context>,
@@ -90,7 +90,7 @@ struct Cohort {
 }
 
 /// The thread of a shard: waits for its sockets and its mailbox. The shard is locked only while there is something to do.
-pub fn run(shard: &Mutex<Shard>, mut poll: Poll) {
+pub(super) fn run(shard: &Mutex<Shard>, mut poll: Poll) {
     let mut events = Events::with_capacity(1024);
     loop {
         let timeout = shard.lock().timeout();
@@ -109,7 +109,7 @@ pub fn run(shard: &Mutex<Shard>, mut poll: Poll) {
 }
 
 impl Shard {
-    pub fn new(
+    pub(super) fn new(
         registry: Registry,
         mailbox: Arc<Mailbox>,
         context: Arc<Context>,
@@ -170,7 +170,7 @@ impl Shard {
     }
 
     /// Gives a feed's subscribers what is new, on whatever thread; `false` when the shard's own has to go on with it.
-    pub fn serve(&mut self, feed: usize) -> bool {
+    pub(super) fn serve(&mut self, feed: usize) -> bool {
         if self.mailbox.take_moved(feed) {
             self.feed_moved(feed);
         }

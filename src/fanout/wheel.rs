@@ -8,7 +8,7 @@ use crate::fanout::ConnId;
 /// More seconds than any timer here is set ahead.
 const SLOTS: u64 = 128;
 
-pub struct Wheel {
+pub(super) struct Wheel {
     slots: Vec<Vec<ConnId>>,
     start: Instant,
     /// The next second that has not come up.
@@ -16,7 +16,7 @@ pub struct Wheel {
 }
 
 impl Wheel {
-    pub fn new(start: Instant) -> Wheel {
+    pub(super) fn new(start: Instant) -> Wheel {
         Wheel {
             slots: vec![Vec::new(); SLOTS as usize],
             start,
@@ -25,7 +25,7 @@ impl Wheel {
     }
 
     /// Sets a timer. It comes up at `due` or up to a second later.
-    pub fn set(&mut self, id: ConnId, due: Instant) {
+    pub(super) fn set(&mut self, id: ConnId, due: Instant) {
         let second =
             (due.saturating_duration_since(self.start) + Duration::from_millis(999)).as_secs();
         let second = second.clamp(self.next, self.next + SLOTS - 1);
@@ -33,7 +33,7 @@ impl Wheel {
     }
 
     /// The timers whose second has come.
-    pub fn due(&mut self, now: Instant) -> Vec<ConnId> {
+    pub(super) fn due(&mut self, now: Instant) -> Vec<ConnId> {
         let second = now.saturating_duration_since(self.start).as_secs();
         let mut due = Vec::new();
         while self.next <= second {

@@ -18,7 +18,7 @@ use crate::tracked::Tracked;
 /// Statements of the connection, and as many of each feed, kept prepared: preparing one takes longer than running it.
 const STATEMENTS: usize = 16;
 /// A held connection never waits long: the next look comes soon, and other feeds wait meanwhile.
-pub const BUSY: Duration = Duration::from_millis(5);
+pub(super) const BUSY: Duration = Duration::from_millis(5);
 
 /// A row may wait for so long while others are written to a rollback journal.
 const LONGEST_PUT_OFF: Duration = Duration::from_millis(30);
@@ -27,7 +27,7 @@ const LONGEST_PUT_OFF: Duration = Duration::from_millis(30);
 const UNSWITCHABLE_FOR: Duration = Duration::from_secs(30);
 
 /// The open file.
-pub struct Database {
+pub(super) struct Database {
     pub connection: Connection,
     pub file: FileId,
     /// The path as it was configured.
@@ -60,7 +60,7 @@ pub struct Database {
 
 /// Whether the path still leads to what is open.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Standing {
+pub(super) enum Standing {
     Same,
     /// There is no such file any more.
     Gone,
@@ -74,7 +74,7 @@ pub enum Standing {
 
 /// What was open when files beside the database went away.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Apart {
+pub(super) struct Apart {
     file: FileId,
     real: PathBuf,
     companions: Companions,
@@ -82,12 +82,12 @@ pub struct Apart {
 
 impl Apart {
     /// Whether the database's path still names the same file.
-    pub fn is_same_file(&self, database: &Path) -> bool {
+    pub(super) fn is_same_file(&self, database: &Path) -> bool {
         FileId::of(database) == Some(self.file)
     }
 
     /// The suffixes of the files that went away by now.
-    pub fn suffixes(&self) -> Vec<&'static str> {
+    pub(super) fn suffixes(&self) -> Vec<&'static str> {
         self.companions.changed(&Companions::of(&self.real))
     }
 }
@@ -95,7 +95,7 @@ impl Apart {
 impl Database {
     /// Opens the file that is configured. An empty one is left alone: to open it costs nothing, but what is in it by the
     /// time is not read before there is something.
-    pub fn open(config: &Config, feeds: usize) -> Result<Database, Unavailable> {
+    pub(super) fn open(config: &Config, feeds: usize) -> Result<Database, Unavailable> {
         let path = &config.database;
         let before = FileId::of(path);
         if std::fs::metadata(path).is_ok_and(|meta| meta.len() == 0) {
@@ -145,14 +145,14 @@ impl Database {
 
     /// The file is in WAL mode: from now on `-wal` and `-shm` are to stay what they are. They were made by the first
     /// read at the latest.
-    pub fn note_companions(&mut self) -> Result<(), Unavailable> {
+    pub(super) fn note_companions(&mut self) -> Result<(), Unavailable> {
         schema_version(&self.connection).map_err(|e| Unavailable::from_sqlite(&e, &self.path))?;
         self.companions = Some(Companions::of(&self.real));
         Ok(())
     }
 
     /// The file is in this journal mode now.
-    pub fn is_in(&mut self, mode: &str) -> Result<(), Unavailable> {
+    pub(super) fn is_in(&mut self, mode: &str) -> Result<(), Unavailable> {
         let was_wal = std::mem::replace(&mut self.wal, mode == "wal");
         mode.clone_into(&mut self.mode);
         match self.wal && !was_wal {
@@ -162,7 +162,7 @@ impl Database {
     }
 
     /// Switches the file to WAL where that can be done now. In the log it says what it did, or once why not.
-    pub fn switch_to_wal(&mut self) {
+    pub(super) fn switch_to_wal(&mut self) {
         if self.other_name.is_some() || self.is_journal_kept() {
             return;
         }
@@ -201,7 +201,7 @@ impl Database {
     /// Whether a look is better put off, for a transaction is being written to a file with a rollback journal: the look
     /// takes a lock that its commit has to wait for. Of transactions without a pause between them each would put it off,
     /// so not for ever.
-    pub fn is_being_written(&mut self, now: Instant) -> bool {
+    pub(super) fn is_being_written(&mut self, now: Instant) -> bool {
         let hot = !self.wal && journal::is_hot(&self.real);
         if !hot {
             self.put_off = None;
@@ -216,7 +216,7 @@ impl Database {
     }
 
     /// Compares what is open with what the path leads to.
-    pub fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> Standing {
         match FileId::of(&self.path) {
             None => return Standing::Gone,
             Some(now) if now != self.file => return Standing::Replaced,
@@ -259,12 +259,12 @@ impl Drop for Database {
 }
 
 /// Keeps the statements of so many feeds prepared.
-pub fn keep_statements(connection: &Connection, feeds: usize) {
+pub(super) fn keep_statements(connection: &Connection, feeds: usize) {
     connection.set_prepared_statement_cache_capacity(STATEMENTS + STATEMENTS * feeds);
 }
 
 /// The highest id of each feed's table, as far as [`Probe`] tells.
-pub fn tops(
+pub(super) fn tops(
     connection: &Connection,
     probe: &mut Option<Probe>,
     feeds: &[Tracked],
@@ -277,7 +277,7 @@ pub fn tops(
 }
 
 /// Moves whenever another connection committed. About 2 µs in WAL mode.
-pub fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("PRAGMA data_version")?
         .query_row([], |row| row.get(0))

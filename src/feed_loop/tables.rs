@@ -12,14 +12,14 @@ use crate::tracked::Tracked;
 
 /// What was said of tables that can't be feeds.
 #[derive(Debug, Default)]
-pub struct Tables {
+pub(super) struct Tables {
     unfit: Vec<Unfit>,
 }
 
 impl Tables {
     /// Adds a feed for each table that has none, and says in the log which tables can't be feeds, once. The feeds are
     /// still to be attached.
-    pub fn follow(
+    pub(super) fn follow(
         &mut self,
         connection: &Connection,
         feeds: &mut Vec<Tracked>,

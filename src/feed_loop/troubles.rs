@@ -9,14 +9,14 @@ use crate::tracked::Tracked;
 
 /// Errors by the index of their feed.
 #[derive(Default)]
-pub struct Troubles(Vec<(usize, Error)>);
+pub(super) struct Troubles(Vec<(usize, Error)>);
 
 impl Troubles {
     /// Takes note of an error of this feed.
     ///
     /// # Errors
     /// It is the file's: no other feed can be read either.
-    pub fn note(&mut self, feed: usize, result: Result<()>) -> Result<()> {
+    pub(super) fn note(&mut self, feed: usize, result: Result<()>) -> Result<()> {
         match result {
             Err(error) if is_the_files(&error) => Err(error),
             Err(error) => {
@@ -31,7 +31,7 @@ impl Troubles {
     ///
     /// # Errors
     /// No feed can be read, and none for a reason of its own: it is the file, or the connection.
-    pub fn settle(mut self, feeds: &mut [Tracked], hub: &Hub, now: Instant) -> Result<bool> {
+    pub(super) fn settle(mut self, feeds: &mut [Tracked], hub: &Hub, now: Instant) -> Result<bool> {
         let failed = |index: usize| self.0.iter().any(|(feed, _)| *feed == index);
         let mut all = feeds.iter().enumerate();
         let everywhere = all.all(|(index, feed)| failed(index) || feed.next_retry().is_some());
@@ -53,7 +53,7 @@ impl Troubles {
 }
 
 /// Whether no table can be read where this happens.
-pub fn is_the_files(error: &Error) -> bool {
+pub(super) fn is_the_files(error: &Error) -> bool {
     blame(error) == Blame::File
 }
 

@@ -3,7 +3,7 @@
 
 /// A set of slots as bits. Slots beyond the last word are not in it.
 #[derive(Debug, Default, Clone)]
-pub struct Bits(pub Vec<u64>);
+pub(super) struct Bits(pub Vec<u64>);
 
 fn place(slot: u32) -> (usize, u64) {
     ((slot / 64) as usize, 1 << (slot % 64))
@@ -11,7 +11,7 @@ fn place(slot: u32) -> (usize, u64) {
 
 impl Bits {
     /// Puts a slot in; says whether it was not there.
-    pub fn insert(&mut self, slot: u32) -> bool {
+    pub(super) fn insert(&mut self, slot: u32) -> bool {
         let (word, bit) = place(slot);
         if word >= self.0.len() {
             self.0.resize(word + 1, 0);
@@ -22,7 +22,7 @@ impl Bits {
     }
 
     /// Takes a slot out; says whether it was there.
-    pub fn remove(&mut self, slot: u32) -> bool {
+    pub(super) fn remove(&mut self, slot: u32) -> bool {
         let (word, bit) = place(slot);
         let Some(bits) = self.0.get_mut(word) else {
             return false;
@@ -33,13 +33,13 @@ impl Bits {
     }
 
     /// Lets go of words at the end that hold nothing.
-    pub fn trim(&mut self) {
+    pub(super) fn trim(&mut self) {
         while self.0.last() == Some(&0) {
             self.0.pop();
         }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         self.0.iter().zip(0u32..).flat_map(|(bits, word)| {
             let mut bits = *bits;
             std::iter::from_fn(move || {
@@ -55,7 +55,7 @@ impl Bits {
 
 /// The filters that a value is one of.
 #[derive(Debug)]
-pub enum Posting {
+pub(super) enum Posting {
     /// In ascending order.
     Few(Vec<u32>),
     Many {
@@ -74,14 +74,14 @@ impl Default for Posting {
 }
 
 impl Posting {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         match self {
             Posting::Few(slots) => slots.is_empty(),
             Posting::Many { count, .. } => *count == 0,
         }
     }
 
-    pub fn insert(&mut self, slot: u32) {
+    pub(super) fn insert(&mut self, slot: u32) {
         match self {
             Posting::Few(slots) => {
                 if let Err(at) = slots.binary_search(&slot) {
@@ -100,7 +100,7 @@ impl Posting {
         self.grow();
     }
 
-    pub fn remove(&mut self, slot: u32) {
+    pub(super) fn remove(&mut self, slot: u32) {
         match self {
             Posting::Few(slots) => {
                 if let Ok(at) = slots.binary_search(&slot) {

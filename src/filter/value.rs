@@ -6,7 +6,7 @@ use rusqlite::types::Value;
 
 /// What a column may hold, as it is stored, for a filter's value to match it: the text, the number it is written as, and
 /// the blob it is the base64 of.
-pub fn stored(value: &str) -> impl Iterator<Item = Value> {
+pub(super) fn stored(value: &str) -> impl Iterator<Item = Value> {
     let blob = BASE64.decode(value).ok().map(Value::Blob);
     let others = number(value).into_iter().chain(blob);
     std::iter::once(Value::Text(value.to_owned())).chain(others)
@@ -31,14 +31,14 @@ fn number(text: &str) -> Option<Value> {
 
 /// A number under which all that SQLite compares as equal to it are found, and no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Exact {
+pub(super) enum Exact {
     Integer(i64),
     /// The bits of a fraction, an infinity, or a number beyond all integers.
     Real(u64),
 }
 
 impl Exact {
-    pub fn of_real(real: f64) -> Exact {
+    pub(super) fn of_real(real: f64) -> Exact {
         // 2^63, which is no i64; its negative is one. A cast of what lies between loses a fraction and nothing else.
         const BEYOND: f64 = 9_223_372_036_854_775_808.0;
         let integer = real as i64;

@@ -11,7 +11,7 @@ const SMALL: usize = 64 * 1024;
 
 /// All answers that are held.
 #[derive(Debug)]
-pub struct Answers {
+pub(super) struct Answers {
     /// Bytes all of them may have.
     limit: usize,
     held: Mutex<usize>,
@@ -19,7 +19,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    pub fn new(limit: usize, gauge: IntGauge) -> Arc<Answers> {
+    pub(super) fn new(limit: usize, gauge: IntGauge) -> Arc<Answers> {
         Arc::new(Answers {
             limit,
             held: Mutex::new(0),
@@ -28,7 +28,7 @@ impl Answers {
     }
 
     /// Begins an answer, of nothing so far.
-    pub fn begin(self: &Arc<Self>) -> Held {
+    pub(super) fn begin(self: &Arc<Self>) -> Held {
         Held {
             answers: Arc::clone(self),
             bytes: 0,
@@ -38,14 +38,14 @@ impl Answers {
 
 /// What one answer holds.
 #[derive(Debug)]
-pub struct Held {
+pub(super) struct Held {
     answers: Arc<Answers>,
     bytes: usize,
 }
 
 impl Held {
     /// Makes room for so many bytes more; `false` where there is none.
-    pub fn grow(&mut self, bytes: usize) -> bool {
+    pub(super) fn grow(&mut self, bytes: usize) -> bool {
         let Answers { limit, held, gauge } = &*self.answers;
         let mut held = held.lock();
         let limit = match self.bytes + bytes <= SMALL {
@@ -62,14 +62,14 @@ impl Held {
     }
 
     /// Gives back what was taken so far.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         let mut held = self.answers.held.lock();
         *held -= std::mem::take(&mut self.bytes);
         self.answers.gauge.set(*held as i64);
     }
 
     /// The answer, which is held until its last byte was handed to the kernel.
-    pub fn of(self, answer: Vec<u8>) -> Bytes {
+    pub(super) fn of(self, answer: Vec<u8>) -> Bytes {
         Bytes::from_owner(Answer {
             answer,
             _held: self,

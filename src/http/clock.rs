@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(40);
 
 /// Why a connection was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lapse {
+pub(super) enum Lapse {
     /// No request came.
     Idle,
     /// The client took no byte of an answer for the write timeout, or too few of them.
@@ -41,7 +41,7 @@ pub enum Lapse {
 
 /// What one connection is waiting for, and until when.
 #[derive(Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     state: Mutex<State>,
     write_timeout: Arc<Mutex<Duration>>,
     /// Asked only while hyper holds the socket.
@@ -80,7 +80,7 @@ struct Stall {
 
 impl Clock {
     /// A connection was made on `socket`. `write_timeout` is how long its client may take nothing.
-    pub fn start(socket: &impl AsRawFd, write_timeout: Arc<Mutex<Duration>>) -> Arc<Clock> {
+    pub(super) fn start(socket: &impl AsRawFd, write_timeout: Arc<Mutex<Duration>>) -> Arc<Clock> {
         let state = State {
             answering: false,
             streaming: false,
@@ -97,21 +97,21 @@ impl Clock {
     }
 
     /// A request is being answered for as long as the guard lives.
-    pub fn answering(self: &Arc<Self>) -> Answering {
+    pub(super) fn answering(self: &Arc<Self>) -> Answering {
         self.state.lock().answering = true;
         Answering(Arc::clone(self))
     }
 
     /// Resolves when the client has closed the connection. hyper does not see that while something it sent before, such as
     /// a further request, was not read yet. To be asked while hyper holds the socket.
-    pub async fn client_is_gone(&self) {
+    pub(super) async fn client_is_gone(&self) {
         while !peer_has_closed(self.socket) {
             tokio::time::sleep(LOOK).await;
         }
     }
 
     /// Drives `serving` to its end, or until the connection has to end.
-    pub async fn run(&self, mut serving: Pin<&mut impl Future>) -> Option<Lapse> {
+    pub(super) async fn run(&self, mut serving: Pin<&mut impl Future>) -> Option<Lapse> {
         let mut timer = std::pin::pin!(sleep_until(Instant::now()));
         std::future::poll_fn(|cx| {
             if serving.as_mut().poll(cx).is_ready() {
@@ -224,11 +224,11 @@ impl Clock {
 
 /// While this lives a request is being answered.
 #[derive(Debug)]
-pub struct Answering(Arc<Clock>);
+pub(super) struct Answering(Arc<Clock>);
 
 impl Answering {
     /// The answer is a stream without an end.
-    pub fn streams(&self) {
+    pub(super) fn streams(&self) {
         self.0.state.lock().streaming = true;
     }
 }
@@ -243,7 +243,7 @@ impl Drop for Answering {
 
 /// A socket whose clock hears of every write.
 #[derive(Debug)]
-pub struct Watched<S> {
+pub(super) struct Watched<S> {
     socket: S,
     clock: Arc<Clock>,
     /// Something was read.
@@ -254,7 +254,7 @@ pub struct Watched<S> {
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0";
 
 impl<S> Watched<S> {
-    pub fn new(socket: S, clock: Arc<Clock>) -> Watched<S> {
+    pub(super) fn new(socket: S, clock: Arc<Clock>) -> Watched<S> {
         Watched {
             socket,
             clock,
@@ -262,7 +262,7 @@ impl<S> Watched<S> {
         }
     }
 
-    pub fn into_inner(self) -> S {
+    pub(super) fn into_inner(self) -> S {
         self.socket
     }
 

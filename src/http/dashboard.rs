@@ -50,13 +50,13 @@ const FILES: &[File] = &[
 ];
 
 /// Whether one of the files is at this path.
-pub fn is_file(path: &str) -> bool {
+pub(super) fn is_file(path: &str) -> bool {
     path.strip_prefix("/dashboard/")
         .is_some_and(|name| FILES.iter().any(|(file, _, _)| *file == name))
 }
 
 /// `/` and `/dashboard/<file>`.
-pub fn files(app: &Arc<App>) -> BoxedFilter<(Response,)> {
+pub(super) fn files(app: &Arc<App>) -> BoxedFilter<(Response,)> {
     let app = Arc::clone(app);
     let index = warp::path::end().map(|| "index.html".to_owned());
     let file = warp::path!("dashboard" / String);

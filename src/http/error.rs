@@ -93,7 +93,7 @@ impl Reply for HttpError {
 }
 
 /// A JSON answer that no cache keeps: all of them are about now.
-pub fn json_response(status: StatusCode, body: impl Into<Bytes>) -> Response {
+pub(super) fn json_response(status: StatusCode, body: impl Into<Bytes>) -> Response {
     let mut response = Response::new(body.into().into());
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -13,7 +13,7 @@ use crate::http::{App, Peer};
 use crate::hub::{Feed, Presence};
 use crate::sqlite::pool::{PooledReader, Work};
 
-pub async fn list(peer: Peer, app: Arc<App>) -> Response {
+pub(super) async fn list(peer: Peer, app: Arc<App>) -> Response {
     let asker = Asker::new(peer.client);
     app.hub.caught_up().await;
     let mut feeds = Vec::with_capacity(app.hub.feeds.len());

@@ -10,7 +10,7 @@ use crate::config::TrustedProxy;
 
 /// Whom a trusted proxy asks for, as its headers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub(super) enum Said {
     Client(IpAddr),
     /// Neither header is there, or none of an address.
     Nothing,
@@ -23,7 +23,7 @@ pub enum Said {
 /// Every proxy writes at the end whom it was asked by, and anybody can write anything before that. So it is read from
 /// the right, and the first address that is no trusted proxy is the client's. A proxy passes on the one of the two
 /// headers that it does not know as it came: where they disagree, somebody has made one up, and neither counts.
-pub fn client(headers: &HeaderMap, proxies: &[TrustedProxy]) -> Said {
+pub(super) fn client(headers: &HeaderMap, proxies: &[TrustedProxy]) -> Said {
     let last = |name: &str, address: fn(&str) -> Option<IpAddr>| {
         if !headers.contains_key(name) {
             return None;

@@ -11,7 +11,7 @@ use crate::sqlite::pool::Work;
 
 /// The requests that wait.
 #[derive(Debug)]
-pub struct Histories {
+pub(super) struct Histories {
     limit: usize,
     limit_of_client: usize,
     waiting: Mutex<Waiting>,
@@ -27,7 +27,7 @@ struct Waiting {
 
 /// What was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Full {
+pub(super) enum Full {
     /// As many wait as may wait.
     All,
     /// Of this client as many wait as may.
@@ -36,14 +36,14 @@ pub enum Full {
 
 /// A request that waits; dropping it makes room for another.
 #[derive(Debug)]
-pub struct Place {
+pub(super) struct Place {
     histories: Arc<Histories>,
     client: Client,
     work: Work,
 }
 
 impl Histories {
-    pub fn new(limit: usize, limit_of_client: usize, gauge: IntGauge) -> Arc<Histories> {
+    pub(super) fn new(limit: usize, limit_of_client: usize, gauge: IntGauge) -> Arc<Histories> {
         Arc::new(Histories {
             limit,
             limit_of_client,
@@ -57,7 +57,7 @@ impl Histories {
     ///
     /// # Errors
     /// There is none, for this client or for any.
-    pub fn enter(self: &Arc<Self>, client: Client, work: Work) -> Result<Place, Full> {
+    pub(super) fn enter(self: &Arc<Self>, client: Client, work: Work) -> Result<Place, Full> {
         let mut waiting = self.waiting.lock();
         let of_client = waiting.by_client.get(&client).copied().unwrap_or_default();
         if of_client >= self.limit_of_client {

@@ -30,20 +30,20 @@ use crate::sqlite::reader::{
 const FEW_IDS: i64 = 4096;
 
 /// The feed whose history is served at this path.
-pub async fn alias_of(path: FullPath, app: Arc<App>) -> Result<Arc<Feed>, Rejection> {
+pub(super) async fn alias_of(path: FullPath, app: Arc<App>) -> Result<Arc<Feed>, Rejection> {
     app.feed_at_history(path.as_str())
         .ok_or_else(warp::reject::not_found)
 }
 
 /// `GET /api/feeds/<feed>/events`
-pub async fn of_feed(name: String, raw: String, peer: Peer, app: Arc<App>) -> Response {
+pub(super) async fn of_feed(name: String, raw: String, peer: Peer, app: Arc<App>) -> Response {
     match app.feed(&name) {
         Ok(feed) => read(feed, raw, peer, app).await,
         Err(error) => error.into_response(),
     }
 }
 
-pub async fn read(feed: Arc<Feed>, raw: String, peer: Peer, app: Arc<App>) -> Response {
+pub(super) async fn read(feed: Arc<Feed>, raw: String, peer: Peer, app: Arc<App>) -> Response {
     match answer(&feed, &raw, &peer, &app).await {
         Ok(body) => json_response(StatusCode::OK, body),
         Err(error) => error.into_response(),

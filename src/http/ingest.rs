@@ -171,7 +171,7 @@ fn invalid(message: String) -> HttpError {
     HttpError::new(StatusCode::BAD_REQUEST, "invalid_row", message)
 }
 
-pub async fn post(
+pub(super) async fn post(
     name: String,
     headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,

@@ -125,13 +125,13 @@ fn decode(text: &str) -> Result<String, HttpError> {
 }
 
 /// What a subscription asks for.
-pub fn subscription(raw: &str, schema: Option<&Schema>) -> Result<Request, HttpError> {
+pub(crate) fn subscription(raw: &str, schema: Option<&Schema>) -> Result<Request, HttpError> {
     request(Params::parse(raw, schema)?, schema)
 }
 
 /// What a stream of server-sent events asks for. What the client remembers goes before what its page asked for at first:
 /// `last_id` is its `Last-Event-ID`, which polyfills that can't set a header send as a parameter.
-pub fn stream(
+pub(crate) fn stream(
     raw: &str,
     schema: Option<&Schema>,
     last_id: Option<&str>,
@@ -224,7 +224,7 @@ fn number_within(text: &str, max: u32) -> Option<u32> {
 }
 
 /// What a history request asks for.
-pub fn history(raw: &str, schema: Option<&Schema>) -> Result<HistoryQuery, HttpError> {
+pub(crate) fn history(raw: &str, schema: Option<&Schema>) -> Result<HistoryQuery, HttpError> {
     let mut params = Params::parse(raw, schema)?;
     params.take("token")?;
     let limit = match params.take("limit")? {

@@ -26,7 +26,7 @@ const HURRY: Duration = Duration::from_millis(100);
 
 /// How long is waited for a client above a limit.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub(super) struct Patience {
     /// Until its request line is here.
     pub request: Duration,
     /// Until it closes its side, once it was told. Who closes first, with bytes of the other unread, takes the answer away
@@ -36,24 +36,24 @@ pub struct Patience {
 
 impl Patience {
     /// For one of a few that have a place each.
-    pub const PLACED: Patience = Patience {
+    pub(super) const PLACED: Patience = Patience {
         request: Duration::from_secs(10),
         close: Duration::from_millis(100),
     };
     /// Where all have the same place, one after the other.
-    pub const IN_TURN: Patience = Patience {
+    pub(super) const IN_TURN: Patience = Patience {
         request: Duration::from_millis(50),
         close: Duration::ZERO,
     };
 }
 
 /// Whether a request for this path is answered above the limits.
-pub fn is_exempt(path: &str) -> bool {
+pub(super) fn is_exempt(path: &str) -> bool {
     EXEMPT.contains(&path)
 }
 
 /// Has the connection closed after this answer.
-pub fn closing(mut response: Response) -> Response {
+pub(super) fn closing(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
@@ -61,7 +61,7 @@ pub fn closing(mut response: Response) -> Response {
 
 /// Reads the first request line of a connection above a limit. Gives the connection back, with what was read of it,
 /// where it asks for the daemon's health; any other is answered and closed, here.
-pub async fn first_request<S>(
+pub(super) async fn first_request<S>(
     mut stream: S,
     refusal: &Refusal,
     patience: Patience,
@@ -172,7 +172,7 @@ fn written(error: HttpError) -> String {
 
 /// A connection of which the beginning was read already.
 #[derive(Debug)]
-pub struct Rewound<S> {
+pub(super) struct Rewound<S> {
     read: BytesMut,
     stream: S,
 }

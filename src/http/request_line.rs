@@ -6,14 +6,14 @@ use warp::http::{Method, Request, StatusCode};
 use crate::http::error::HttpError;
 
 /// The target of `OPTIONS *`, which asks about the daemon as a whole.
-pub const ASTERISK: &str = "*";
+pub(super) const ASTERISK: &str = "*";
 
 /// Brings the target of a request into the form the routes know: a path with one slash at its beginning, and perhaps a
 /// query. Gives the host that an absolute target names.
 ///
 /// # Errors
 /// There is no path to look at, as in `CONNECT a:1` and `GET healthz`.
-pub fn origin_form<B>(request: &mut Request<B>) -> Result<Option<String>, HttpError> {
+pub(super) fn origin_form<B>(request: &mut Request<B>) -> Result<Option<String>, HttpError> {
     let uri = request.uri();
     let host = match (uri.scheme_str(), uri.authority()) {
         (None, None) => None,

@@ -13,7 +13,7 @@ use crate::http::request_line::ASTERISK;
 use crate::http::{App, Peer, dashboard, feeds, history, ingest, sse, status, ws};
 
 /// Every method that some route takes.
-pub const EVERY_METHOD: &str = "GET, HEAD, POST, OPTIONS";
+pub(super) const EVERY_METHOD: &str = "GET, HEAD, POST, OPTIONS";
 /// The methods of what can only be read.
 const READ: &str = "GET, HEAD, OPTIONS";
 
@@ -22,7 +22,7 @@ const READ: &str = "GET, HEAD, OPTIONS";
 ///
 /// Paths go before methods: a path that is not there is not found, whatever the method. They are compared as they were
 /// written, so what a proxy allows or denies by its path can't be had under another spelling.
-pub fn answer_early(app: &App, method: &Method, path: &str) -> Option<Response> {
+pub(super) fn answer_early(app: &App, method: &Method, path: &str) -> Option<Response> {
     let methods = match methods_at(app, path) {
         Ok(methods) => methods,
         Err(error) => return Some(error.into_response()),

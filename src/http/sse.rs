@@ -46,7 +46,7 @@ const RETRY: Duration = Duration::from_millis(250);
 const OPENING: &str = "retry: 2000\n";
 const COMMENT: &str = ":\n";
 
-pub async fn stream(
+pub(super) async fn stream(
     name: String,
     raw: String,
     last_id: Option<String>,

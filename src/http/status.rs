@@ -10,12 +10,12 @@ use crate::http::App;
 use crate::http::error::{HttpError, json_response};
 
 /// The process works: it answered.
-pub async fn healthz() -> Response {
+pub(super) async fn healthz() -> Response {
     json_response(StatusCode::OK, json!({ "status": "ok" }).to_string())
 }
 
 /// Rows can be seen, or why not.
-pub async fn readyz(app: Arc<App>) -> Response {
+pub(super) async fn readyz(app: Arc<App>) -> Response {
     if *app.draining.borrow() {
         return json_response(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -32,7 +32,7 @@ pub async fn readyz(app: Arc<App>) -> Response {
 }
 
 /// Prometheus text.
-pub async fn metrics(app: Arc<App>) -> Response {
+pub(super) async fn metrics(app: Arc<App>) -> Response {
     for feed in app.hub.feeds.iter() {
         let subscribers = i64::try_from(feed.subscribers()).unwrap_or(i64::MAX);
         app.metrics

@@ -34,14 +34,17 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The feed that is served at this path, and the path.
-pub async fn feed_of(path: FullPath, app: Arc<App>) -> Result<(Arc<Feed>, FullPath), Rejection> {
+pub(super) async fn feed_of(
+    path: FullPath,
+    app: Arc<App>,
+) -> Result<(Arc<Feed>, FullPath), Rejection> {
     match app.feed_at_ws(path.as_str()) {
         Some(feed) => Ok((feed, path)),
         None => Err(warp::reject::not_found()),
     }
 }
 
-pub async fn upgrade(
+pub(super) async fn upgrade(
     at: (Arc<Feed>, FullPath),
     raw: String,
     headers: HeaderMap,

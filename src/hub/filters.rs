@@ -20,7 +20,7 @@ pub type FilterChanges = BTreeMap<FilterId, Option<Arc<Filter>>>;
 
 impl Filters {
     /// Enters a subscriber's filter. `None` where there would be more than [`MAX_FEED_VALUES`] values.
-    pub fn register(&mut self, filter: Filter) -> Option<(Arc<Filter>, FilterId)> {
+    pub(super) fn register(&mut self, filter: Filter) -> Option<(Arc<Filter>, FilterId)> {
         if filter.is_empty() {
             return Some((Arc::new(filter), FilterId::NONE));
         }
@@ -43,7 +43,7 @@ impl Filters {
         Some((filter, id))
     }
 
-    pub fn release(&mut self, filter: &Arc<Filter>) {
+    pub(super) fn release(&mut self, filter: &Arc<Filter>) {
         if let Some((id, users)) = self.ids.get_mut(filter) {
             *users -= 1;
             self.values -= filter.value_count();
@@ -57,7 +57,7 @@ impl Filters {
     }
 
     /// What came and went since the last call, and the first id not yet given.
-    pub fn take_changes(&mut self) -> (FilterChanges, FilterId) {
+    pub(super) fn take_changes(&mut self) -> (FilterChanges, FilterId) {
         (std::mem::take(&mut self.changes), FilterId(self.last + 1))
     }
 }

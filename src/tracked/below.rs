@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// Counts rows that came below the head.
-pub struct BelowHead {
+pub(super) struct BelowHead {
     feed: String,
     counter: IntCounter,
     known: Option<Known>,
@@ -46,7 +46,7 @@ struct Known {
 }
 
 impl BelowHead {
-    pub fn new(feed: &str, metrics: &Metrics) -> BelowHead {
+    pub(super) fn new(feed: &str, metrics: &Metrics) -> BelowHead {
         BelowHead {
             feed: feed.to_owned(),
             counter: metrics.rows_below_head.with_label_values(&[feed]),
@@ -61,7 +61,7 @@ impl BelowHead {
     }
 
     /// What is there now is known.
-    pub fn begin(
+    pub(super) fn begin(
         &mut self,
         connection: &Connection,
         table: &Table,
@@ -73,13 +73,13 @@ impl BelowHead {
     }
 
     /// The head passed these rows, which were sent.
-    pub fn passed(&mut self, rows: usize) {
+    pub(super) fn passed(&mut self, rows: usize) {
         self.passed += rows as i64;
         self.passed_lately = true;
     }
 
     /// When a look is to be made up for.
-    pub fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         self.looked_at
             .filter(|_| self.owed)
             .map(|looked| looked + LOOK_EVERY)
@@ -87,7 +87,7 @@ impl BelowHead {
 
     /// Counts again where there may be something to find, and says how many rows came. In a snapshot in which nothing
     /// above the head is unread.
-    pub fn look(
+    pub(super) fn look(
         &mut self,
         connection: &Connection,
         table: &Table,

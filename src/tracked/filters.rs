@@ -9,14 +9,14 @@ use crate::sqlite::table::Schema;
 
 /// The filters subscribers use, bound to the schema as it is.
 #[derive(Default)]
-pub struct Filters {
+pub(super) struct Filters {
     known: HashMap<FilterId, Arc<Filter>>,
     pub index: FilterIndex,
 }
 
 impl Filters {
     /// Takes in what came and went; every filter below the id returned is known from here on.
-    pub fn take_changes(&mut self, feed: &Feed, schema: Option<&Schema>) -> FilterId {
+    pub(super) fn take_changes(&mut self, feed: &Feed, schema: Option<&Schema>) -> FilterId {
         let (changes, known_below) = feed.filter_changes();
         for (id, change) in changes {
             match change {
@@ -36,7 +36,7 @@ impl Filters {
     }
 
     /// The schema changed: columns moved.
-    pub fn rebind(&mut self, schema: &Schema) {
+    pub(super) fn rebind(&mut self, schema: &Schema) {
         self.index = FilterIndex::default();
         for (id, filter) in &self.known {
             self.index.insert(*id, filter, |name| schema.place(name));

@@ -18,7 +18,7 @@ const SAVE_EVERY: Duration = Duration::from_millis(200);
 const FEW: usize = 8;
 
 /// The identity of one feed's history, and where it is kept.
-pub struct History {
+pub(super) struct History {
     feed: String,
     table: String,
     database: PathBuf,
@@ -40,7 +40,7 @@ pub struct History {
 
 impl History {
     /// As the state directory remembers it.
-    pub fn load(config: &Config, feed: &FeedConfig) -> History {
+    pub(super) fn load(config: &Config, feed: &FeedConfig) -> History {
         let directory = config.state_dir.as_deref();
         let mut files =
             directory.map(|directory| IdentityFiles::new(directory, &config.database, &feed.name));
@@ -68,12 +68,12 @@ impl History {
         }
     }
 
-    pub fn known(&self) -> Option<&Identity> {
+    pub(super) fn known(&self) -> Option<&Identity> {
         self.known.as_ref()
     }
 
     /// Asks whether this is still the history of `table`, whose highest id was `head`; `None` where none is known.
-    pub fn question<'a>(
+    pub(super) fn question<'a>(
         &'a self,
         table: &'a Table,
         head: i64,
@@ -90,27 +90,27 @@ impl History {
     }
 
     /// Whether there is a place to keep it.
-    pub fn is_kept(&self) -> bool {
+    pub(super) fn is_kept(&self) -> bool {
         self.files.is_some()
     }
 
     /// Rows were published.
-    pub fn grew(&mut self, rows: usize) {
+    pub(super) fn grew(&mut self, rows: usize) {
         self.unsampled += rows;
     }
 
     /// All rows published were considered for the sample.
-    pub fn is_sampled(&self) -> bool {
+    pub(super) fn is_sampled(&self) -> bool {
         self.unsampled == 0
     }
 
     /// What is kept is not all there is to know.
-    pub fn changed(&mut self) {
+    pub(super) fn changed(&mut self) {
         self.dirty_since.get_or_insert_with(Instant::now);
     }
 
     /// Samples the newest rows up to `head`.
-    pub fn sample(
+    pub(super) fn sample(
         &mut self,
         connection: &Connection,
         table: &Table,
@@ -132,7 +132,7 @@ impl History {
 
     /// Samples anew where the sample there is could soon tell nothing: it is of a few rows, or of rows far behind that may
     /// be pruned together. Otherwise a sample some commits old is as good, and is renewed when the identity is kept.
-    pub fn resample(
+    pub(super) fn resample(
         &mut self,
         connection: &Connection,
         table: &Table,
@@ -150,14 +150,14 @@ impl History {
     }
 
     /// When it is due to be kept; `None` when nothing changed.
-    pub fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         let dirty = self.dirty_since?;
         let next = self.saved_at.map(|saved| saved + SAVE_EVERY);
         Some(next.map_or(dirty, |next| dirty.max(next)))
     }
 
     /// Keeps it if it was sampled since the last time; else it is due again a little later.
-    pub fn save(&mut self) {
+    pub(super) fn save(&mut self) {
         self.saved_at = Some(Instant::now());
         if self.sampled {
             self.dirty_since = None;
@@ -166,7 +166,7 @@ impl History {
     }
 
     /// Keeps it at once. What fails is logged.
-    pub fn store(&mut self) {
+    pub(super) fn store(&mut self) {
         self.sampled = false;
         let (Some(files), Some(known)) = (&mut self.files, &self.known) else {
             return;

@@ -13,7 +13,7 @@ use crate::sqlite::reader::{HeadPage, PageLimits, RowReader};
 use crate::sqlite::table::{Schema, Table};
 
 /// A table of the open file, and where the last look at it ended.
-pub struct OpenTable {
+pub(super) struct OpenTable {
     reader: RowReader,
     pub file: FileId,
     /// The last page was full: the next one follows at once, and is larger.
@@ -46,7 +46,7 @@ enum Ids {
 }
 
 impl OpenTable {
-    pub fn new(feed: &Feed, schema: Arc<Schema>, file: FileId) -> OpenTable {
+    pub(super) fn new(feed: &Feed, schema: Arc<Schema>, file: FileId) -> OpenTable {
         OpenTable {
             reader: RowReader::new(&feed.config, schema, feed.max_row_bytes),
             file,
@@ -59,23 +59,27 @@ impl OpenTable {
         }
     }
 
-    pub fn schema(&self) -> &Arc<Schema> {
+    pub(super) fn schema(&self) -> &Arc<Schema> {
         &self.reader.schema
     }
 
-    pub fn table(&self) -> &Table {
+    pub(super) fn table(&self) -> &Table {
         &self.reader.schema.table
     }
 
     /// Reads a row, so that what can't be read is known before rows are expected.
-    pub fn try_reading(&mut self, connection: &Connection, head: Cursor) -> rusqlite::Result<()> {
+    pub(super) fn try_reading(
+        &mut self,
+        connection: &Connection,
+        head: Cursor,
+    ) -> rusqlite::Result<()> {
         const ONE: PageLimits = PageLimits { rows: 1, bytes: 1 };
         let nothing = FilterIndex::default();
         self.read_above(connection, head, ONE, &nothing, FilterId::NONE)
             .map(drop)
     }
 
-    pub fn read_above(
+    pub(super) fn read_above(
         &mut self,
         connection: &Connection,
         head: Cursor,
@@ -88,13 +92,17 @@ impl OpenTable {
     }
 
     /// Another history begins in this table.
-    pub fn begin_anew(&mut self) {
+    pub(super) fn begin_anew(&mut self) {
         (self.fetched, self.more) = (None, false);
         self.head_row = HeadRow::Unknown;
     }
 
     /// The history up to `head` is the one to go on with.
-    pub fn note_ids(&mut self, connection: &Connection, head: Cursor) -> rusqlite::Result<()> {
+    pub(super) fn note_ids(
+        &mut self,
+        connection: &Connection,
+        head: Cursor,
+    ) -> rusqlite::Result<()> {
         let remembered = head.0 > 0 && self.sequence(connection)? >= head;
         self.ids = match remembered {
             true => Ids::Remembered,
@@ -105,13 +113,13 @@ impl OpenTable {
     }
 
     /// The highest id that SQLite remembers having given.
-    pub fn sequence(&self, connection: &Connection) -> rusqlite::Result<Cursor> {
+    pub(super) fn sequence(&self, connection: &Connection) -> rusqlite::Result<Cursor> {
         let sequence = self.table().sequence(connection)?;
         Ok(sequence.map_or(Cursor::MIN, Cursor))
     }
 
     /// Whether ids up to the head are being given again, as far as they tell.
-    pub fn ids_are_given_again(
+    pub(super) fn ids_are_given_again(
         &mut self,
         connection: &Connection,
         page: &HeadPage,
@@ -132,13 +140,13 @@ impl OpenTable {
     }
 
     /// Whether the row at the head is not what it was at the last look.
-    pub fn head_row_changed(&self, page: &HeadPage) -> bool {
+    pub(super) fn head_row_changed(&self, page: &HeadPage) -> bool {
         let now = page.head_row.map_or(HeadRow::Absent, HeadRow::Seen);
         self.head_row != HeadRow::Unknown && self.head_row != now
     }
 
     /// The page is published: its last row is at the head, which was at `head`.
-    pub fn note_head_row(&mut self, page: &HeadPage, head: Cursor) {
+    pub(super) fn note_head_row(&mut self, page: &HeadPage, head: Cursor) {
         let block = &page.block;
         let last_row = block.entries.len().checked_sub(1);
         self.head_row = match last_row {
@@ -155,18 +163,22 @@ impl OpenTable {
     }
 
     /// Whether the highest id is another than when this was asked last.
-    pub fn has_moved(&mut self, top: Option<i64>) -> bool {
+    pub(super) fn has_moved(&mut self, top: Option<i64>) -> bool {
         let before = self.probed_top.replace(top);
         self.head_row == HeadRow::Unknown || before != Some(top)
     }
 
     /// Something went wrong before all tables were read: the next probe says that this one moved.
-    pub fn forget_look(&mut self) {
+    pub(super) fn forget_look(&mut self) {
         (self.probed_top, self.is_read) = (None, false);
     }
 
     /// Reads the row at the head through another connection.
-    pub fn read_head_row(&self, connection: &Connection, head: Cursor) -> rusqlite::Result<()> {
+    pub(super) fn read_head_row(
+        &self,
+        connection: &Connection,
+        head: Cursor,
+    ) -> rusqlite::Result<()> {
         Sample::take(connection, self.table(), head.0).map(drop)
     }
 }

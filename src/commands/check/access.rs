@@ -5,7 +5,7 @@ use crate::address::{AllowedOrigin, HostName};
 use crate::config::{AccessRules, Config, Listen, TrustedProxy};
 
 /// Reports under which names the daemon answers, to which pages, and whom it believes.
-pub fn look(config: &Config, report: &mut Report) {
+pub(super) fn look(config: &Config, report: &mut Report) {
     let rules = &config.access;
     hosts(config, report);
     if rules.origins.contains(&AllowedOrigin::Any) {

@@ -34,7 +34,7 @@ struct Opened {
 }
 
 /// Reports what the file is and what the feeds find in it. `Some(true)`: it is in WAL mode.
-pub fn look(config: &Config, place: &Place, report: &mut Report) -> Option<bool> {
+pub(super) fn look(config: &Config, place: &Place, report: &mut Report) -> Option<bool> {
     if !place.exists {
         feeds::expect(config, report);
         return None;

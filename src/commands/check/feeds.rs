@@ -17,14 +17,14 @@ use crate::sqlite::table::{Schema, TableError};
 const COUNTED: i64 = 10_000;
 
 /// Reports the feeds of a file that is not there yet.
-pub fn expect(config: &Config, report: &mut Report) {
+pub(super) fn expect(config: &Config, report: &mut Report) {
     for feed in &config.feeds {
         report.note(&label(feed), missing(feed, &[]));
     }
 }
 
 /// Reports the feeds of an open file.
-pub fn look(config: &Config, place: &Place, connection: &Connection, report: &mut Report) {
+pub(super) fn look(config: &Config, place: &Place, connection: &Connection, report: &mut Report) {
     for feed in &config.feeds {
         let label = label(feed);
         match Schema::of_feed(connection, feed) {

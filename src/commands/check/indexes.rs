@@ -14,7 +14,7 @@ const LOOKED_AT: i64 = 1_000;
 
 /// Suggests an index for each column of a large table that looks like one to filter by, and has none. Which ones
 /// subscribers do filter by only they know.
-pub fn suggest(
+pub(super) fn suggest(
     label: &str,
     connection: &Connection,
     schema: &Schema,

@@ -19,7 +19,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 const ANSWER_BYTES: u64 = 256 * 1024;
 
 /// Reports every address of the configuration.
-pub fn look(config: &Config, report: &mut Report) {
+pub(super) fn look(config: &Config, report: &mut Report) {
     for address in &config.listen {
         match address {
             Listen::Tcp(address) => tcp(*address, report),

@@ -18,7 +18,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub fn of(database: &Path) -> Place {
+    pub(super) fn of(database: &Path) -> Place {
         // A link to a file that is not there yet still says where the file will be.
         let target = match std::fs::read_link(database) {
             Ok(target) => directory_of(database).join(target),
@@ -38,12 +38,12 @@ impl Place {
     }
 
     /// The file's companion, e.g. `-wal`.
-    pub fn companion(&self, suffix: &str) -> PathBuf {
+    pub(super) fn companion(&self, suffix: &str) -> PathBuf {
         companion(&self.real, suffix)
     }
 
     /// Says where it is; `false` where there is nothing to look into.
-    pub fn report(&self, report: &mut Report) -> bool {
+    pub(super) fn report(&self, report: &mut Report) -> bool {
         let shown = match std::fs::read_link(&self.given) {
             Ok(_) => format!(
                 "{}, a link to {}",

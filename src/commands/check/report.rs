@@ -7,7 +7,7 @@ use crate::harmless::harmless;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
+pub(super) enum Mark {
     Ok,
     /// Good to know; nothing to do.
     Note,
@@ -49,17 +49,17 @@ struct Finding {
 
 /// All findings, in the order they were made.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(super) struct Report {
     findings: Vec<Finding>,
 }
 
 impl Report {
-    pub fn ok(&mut self, label: &str, text: impl Into<String>) {
+    pub(super) fn ok(&mut self, label: &str, text: impl Into<String>) {
         self.add(Mark::Ok, label, text, &[]);
     }
 
     /// Good news of several lines.
-    pub fn ok_lines(&mut self, label: &str, lines: &[String]) {
+    pub(super) fn ok_lines(&mut self, label: &str, lines: &[String]) {
         let lines: Vec<_> = lines.iter().map(|line| harmless(line)).collect();
         self.findings.push(Finding {
             mark: Mark::Ok,
@@ -69,19 +69,25 @@ impl Report {
         });
     }
 
-    pub fn note(&mut self, label: &str, text: impl Into<String>) {
+    pub(super) fn note(&mut self, label: &str, text: impl Into<String>) {
         self.add(Mark::Note, label, text, &[]);
     }
 
-    pub fn warn(&mut self, label: &str, text: impl Into<String>, remedy: &[String]) {
+    pub(super) fn warn(&mut self, label: &str, text: impl Into<String>, remedy: &[String]) {
         self.add(Mark::Warning, label, text, remedy);
     }
 
-    pub fn problem(&mut self, label: &str, text: impl Into<String>, remedy: &[String]) {
+    pub(super) fn problem(&mut self, label: &str, text: impl Into<String>, remedy: &[String]) {
         self.add(Mark::Problem, label, text, remedy);
     }
 
-    pub fn add(&mut self, mark: Mark, label: &str, text: impl Into<String>, remedy: &[String]) {
+    pub(super) fn add(
+        &mut self,
+        mark: Mark,
+        label: &str,
+        text: impl Into<String>,
+        remedy: &[String],
+    ) {
         self.findings.push(Finding {
             mark,
             label: label.to_owned(),
@@ -97,12 +103,12 @@ impl Report {
             .count()
     }
 
-    pub fn has_problems(&self) -> bool {
+    pub(super) fn has_problems(&self) -> bool {
         self.count(Mark::Problem) > 0
     }
 
     /// Prints it to stdout, in colour on a terminal.
-    pub fn print(&self) -> io::Result<()> {
+    pub(super) fn print(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
         let colour =
             out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -163,7 +169,7 @@ impl Report {
 }
 
 /// A path as a shell takes it.
-pub fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     match !text.is_empty() && text.chars().all(plain) {
@@ -173,7 +179,7 @@ pub fn quoted(path: &Path) -> String {
 }
 
 /// A number of bytes for people.
-pub fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut scaled = bytes as f64;
     let mut unit = "bytes";

@@ -16,7 +16,7 @@ use crate::config::{Config, JournalMode};
 const LABEL: &str = "rights";
 
 /// Reports the rights on file, directory and sidecars. `wal`: the file is in WAL mode, where that is known.
-pub fn look(config: &Config, place: &Place, wal: Option<bool>, report: &mut Report) {
+pub(super) fn look(config: &Config, place: &Place, wal: Option<bool>, report: &mut Report) {
     let me = User::current();
     let Ok(directory) = std::fs::metadata(&place.directory).map(|meta| Owned::of(&meta)) else {
         return;

@@ -12,7 +12,7 @@ use crate::http::limits::raise_descriptor_limit;
 use crate::sqlite::watcher::events_arrive;
 
 /// Reports whether writes to the directory are told, and by which file system.
-pub fn file_events(place: &Place, report: &mut Report) {
+pub(super) fn file_events(place: &Place, report: &mut Report) {
     const LABEL: &str = "file events";
     let directory = &place.directory;
     let system = file_system(directory);
@@ -103,7 +103,7 @@ fn file_system(_directory: &Path) -> Option<FileSystem> {
 }
 
 /// Reports whether the identity of histories can be kept.
-pub fn state_directory(config: &Config, report: &mut Report) {
+pub(super) fn state_directory(config: &Config, report: &mut Report) {
     const LABEL: &str = "state";
     const COST: &str = "a database restored while walcast is down would go unnoticed";
     let Some(directory) = &config.state_dir else {
@@ -142,7 +142,7 @@ pub fn state_directory(config: &Config, report: &mut Report) {
 }
 
 /// Reports how many connections the descriptor limit allows.
-pub fn connections(config: &Config, report: &mut Report) {
+pub(super) fn connections(config: &Config, report: &mut Report) {
     const LABEL: &str = "connections";
     let allowed = raise_descriptor_limit();
     match config.limits.max_connections {

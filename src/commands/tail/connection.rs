@@ -16,12 +16,12 @@ use super::url::{Start, Target};
 /// How long one address may take to accept a connection, and the daemon to answer the handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The daemon says something every 25 s; after more than two of those it is gone.
-pub const SILENCE: Duration = Duration::from_secs(60);
+pub(super) const SILENCE: Duration = Duration::from_secs(60);
 /// The first pause before connecting again, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Why there is no connection.
-pub enum ConnectError {
+pub(super) enum ConnectError {
     /// Nobody answers there.
     Unreachable(io::Error),
     /// The daemon, or a proxy before it, can't serve right now.
@@ -33,7 +33,10 @@ pub enum ConnectError {
 }
 
 /// Connects and subscribes.
-pub fn connect(target: &Target, start: &Start) -> Result<WebSocket<TcpStream>, ConnectError> {
+pub(super) fn connect(
+    target: &Target,
+    start: &Start,
+) -> Result<WebSocket<TcpStream>, ConnectError> {
     let stream = connect_tcp(&target.address()).map_err(ConnectError::Unreachable)?;
     let timed = stream.set_read_timeout(Some(CONNECT_TIMEOUT));
     timed
@@ -112,19 +115,19 @@ fn error_message(body: &[u8]) -> Option<String> {
 }
 
 /// Pauses that double, with jitter, so that many tails of one daemon don't come back at the same moment.
-pub struct Backoff(Duration);
+pub(super) struct Backoff(Duration);
 
 impl Backoff {
-    pub fn new() -> Backoff {
+    pub(super) fn new() -> Backoff {
         Backoff(BACKOFF.0)
     }
 
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.0 = BACKOFF.0;
     }
 
     /// The next pause: between half of its nominal length and all of it.
-    pub fn next_pause(&mut self) -> Duration {
+    pub(super) fn next_pause(&mut self) -> Duration {
         use std::hash::{BuildHasher, RandomState};
         let pause = self.0;
         self.0 = (pause * 2).min(BACKOFF.1);

@@ -46,7 +46,7 @@ const BATCH: BatchLimits = BatchLimits {
 /// # Errors
 /// The file is not a database or can't be read, the table can't be a feed, a filter names a column there isn't, or
 /// stdout can't be written. A missing file or table is waited for.
-pub fn follow(path: &Path, args: &TailArgs, output: Output) -> anyhow::Result<()> {
+pub(super) fn follow(path: &Path, args: &TailArgs, output: Output) -> anyhow::Result<()> {
     let waiter = Waiter::new()?;
     let stop = Arc::clone(waiter.wake());
     on_interrupt(move || stop.signal(Wakes::STOP)).context("signals can't be waited for")?;

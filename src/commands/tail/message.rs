@@ -7,7 +7,7 @@ use crate::json::Object;
 
 /// One text frame.
 #[derive(Debug)]
-pub enum Message<'a> {
+pub(super) enum Message<'a> {
     Row {
         /// The row object as it was sent.
         row: &'a str,
@@ -20,7 +20,7 @@ pub enum Message<'a> {
 /// What is said beside the rows.
 #[derive(Debug, Deserialize, PartialEq)]
 #[serde(tag = "type", rename_all = "lowercase")]
-pub enum Control {
+pub(super) enum Control {
     Hello {
         feed: String,
         key: String,
@@ -51,7 +51,7 @@ pub enum Control {
 
 /// An id; a string where JavaScript could not hold the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Id(pub i64);
+pub(super) struct Id(pub i64);
 
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -71,7 +71,7 @@ impl<'de> Deserialize<'de> for Id {
 impl<'a> Message<'a> {
     /// A row is the message that has an object in it: the names of its `type` and of the object are the feed's choice,
     /// and no control message has one.
-    pub fn parse(text: &'a str) -> serde_json::Result<Message<'a>> {
+    pub(super) fn parse(text: &'a str) -> serde_json::Result<Message<'a>> {
         let members: Object<'a> = serde_json::from_str(text)?;
         let row = members
             .0
@@ -95,7 +95,7 @@ fn truncated(members: &Object<'_>) -> Vec<String> {
 }
 
 /// The id of a row, whose key column is `key`.
-pub fn id_of(row: &str, key: &str) -> Option<i64> {
+pub(super) fn id_of(row: &str, key: &str) -> Option<i64> {
     let columns: Object<'_> = serde_json::from_str(row).ok()?;
     let id: Id = serde_json::from_str(columns.get(key)?.get()).ok()?;
     Some(id.0)

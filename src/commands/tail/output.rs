@@ -21,7 +21,7 @@ const GAP: &str = "  ";
 const USUAL_WIDTH: usize = 80;
 
 /// Where rows go.
-pub struct Output {
+pub(super) struct Output {
     out: BufWriter<Stdout>,
     /// `None`: JSON lines.
     table: Option<Table>,
@@ -29,7 +29,7 @@ pub struct Output {
 
 impl Output {
     /// Columns where stdout is a terminal, unless `json`.
-    pub fn to_stdout(json: bool) -> Output {
+    pub(super) fn to_stdout(json: bool) -> Output {
         let stdout = io::stdout();
         let terminal = stdout.is_terminal() && !json;
         let table = terminal.then(|| Table {
@@ -43,7 +43,7 @@ impl Output {
     }
 
     /// Takes a row object. It is out after the next [`flush`](Self::flush) at the latest.
-    pub fn row(&mut self, row: &str) -> io::Result<()> {
+    pub(super) fn row(&mut self, row: &str) -> io::Result<()> {
         let Some(table) = &mut self.table else {
             return write_json_line(&mut self.out, row);
         };
@@ -58,7 +58,7 @@ impl Output {
         Ok(())
     }
 
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         if let Some(table) = &mut self.table {
             table.lay_out(&mut self.out)?;
         }
@@ -66,7 +66,7 @@ impl Output {
     }
 
     /// Whether whoever read this pipe has gone: nothing would tell of that before the next row.
-    pub fn reader_is_gone(&self) -> bool {
+    pub(super) fn reader_is_gone(&self) -> bool {
         let stdout = io::stdout();
         let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
         let ready = poll(&mut asked, Some(&Timespec::default()));

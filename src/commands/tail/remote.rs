@@ -31,7 +31,7 @@ enum Event {
 ///
 /// # Errors
 /// No connection at first, a refusal that will not pass by itself, or stdout can't be written.
-pub fn follow(url: &str, args: &TailArgs, output: Output) -> anyhow::Result<()> {
+pub(super) fn follow(url: &str, args: &TailArgs, output: Output) -> anyhow::Result<()> {
     let (sender, events) = sync_channel(AHEAD);
     let stop = sender.clone();
     on_interrupt(move || drop(stop.send(Event::Interrupted)))

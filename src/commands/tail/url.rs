@@ -10,7 +10,7 @@ const STARTS: [&str; 3] = ["since", "last", "epoch"];
 
 /// Where a subscription starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Start {
+pub(super) enum Start {
     /// As it was asked for, in the words of the query.
     Asked(String),
     /// After this id of this history.
@@ -19,7 +19,7 @@ pub enum Start {
 
 /// Everything of the URL but where to start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Target {
+pub(super) struct Target {
     /// `host:port`, as the handshake names it.
     pub authority: String,
     path: String,
@@ -28,7 +28,7 @@ pub struct Target {
 }
 
 /// Takes `url` (`ws://…`) and the flags apart. What the flags say of the start wins over what the URL says.
-pub fn parse(url: &str, args: &TailArgs) -> (Target, Start) {
+pub(super) fn parse(url: &str, args: &TailArgs) -> (Target, Start) {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.split('#').next().unwrap_or_default();
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -75,7 +75,7 @@ fn start(args: &TailArgs, given: &[&str]) -> Start {
 
 impl Target {
     /// The URL of a connection that starts there.
-    pub fn url(&self, start: &Start) -> String {
+    pub(super) fn url(&self, start: &Start) -> String {
         let start = match start {
             Start::Asked(query) => query.clone(),
             // Ids below zero can't be asked for; rows that were printed are left out when they come.
@@ -92,12 +92,12 @@ impl Target {
     }
 
     /// For people: where it connects to.
-    pub fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         format!("ws://{}{}", self.authority, self.path)
     }
 
     /// `host:port` to connect to, with the port that `ws` has where none is given.
-    pub fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         let after_host = self.authority.rsplit(']').next().unwrap_or_default();
         match after_host.contains(':') {
             true => self.authority.clone(),

@@ -10,7 +10,7 @@ use crate::filter::Filter;
 use crate::sqlite::table::Schema;
 
 /// A table of `rows` rows `step` ids apart, of which those with an `n` divisible by 7,001 are rare.
-pub fn table(rows: i64, step: i64, declared: &str) -> (Connection, RowReader) {
+pub(super) fn table(rows: i64, step: i64, declared: &str) -> (Connection, RowReader) {
     let db = Connection::open_in_memory().unwrap();
     db.execute_batch(&format!(
         "CREATE TABLE t({declared}, n INTEGER, kind TEXT);
@@ -28,18 +28,18 @@ pub fn table(rows: i64, step: i64, declared: &str) -> (Connection, RowReader) {
     (db, reader)
 }
 
-pub fn rare() -> Filter {
+pub(super) fn rare() -> Filter {
     filter("rare")
 }
 
 /// Rows of this kind.
-pub fn filter(kind: &str) -> Filter {
+pub(super) fn filter(kind: &str) -> Filter {
     let mut filter = Filter::default();
     filter.accept("kind", kind);
     filter
 }
 
-pub fn shapes() -> [(Connection, RowReader); 3] {
+pub(super) fn shapes() -> [(Connection, RowReader); 3] {
     [
         table(50_000, 1, "id INTEGER PRIMARY KEY"),
         table(50_000, 1_000_003, "id INTEGER PRIMARY KEY"),
@@ -51,7 +51,7 @@ pub fn shapes() -> [(Connection, RowReader); 3] {
     ]
 }
 
-pub fn ids(db: &Connection, condition: &str) -> Vec<i64> {
+pub(super) fn ids(db: &Connection, condition: &str) -> Vec<i64> {
     db.prepare(&format!("SELECT id FROM t WHERE {condition} ORDER BY id"))
         .unwrap()
         .query_map([], |row| row.get(0))

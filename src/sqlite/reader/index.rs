@@ -22,7 +22,7 @@ const STRIKES: u8 = 2;
 
 /// Rows that an index knows.
 #[derive(Debug)]
-pub struct Known {
+pub(super) struct Known {
     /// In the order of the walk; all that there may be within the range.
     pub ids: Vec<i64>,
     /// From where the walk stands, as far as `ids` go.
@@ -30,11 +30,11 @@ pub struct Known {
 }
 
 /// A column that a filter names, and what it may hold in a row that the filter takes.
-pub type Term = (String, Vec<Value>);
+pub(super) type Term = (String, Vec<Value>);
 
 /// The indexes of one table.
 #[derive(Debug)]
-pub struct Indexes {
+pub(super) struct Indexes {
     table: String,
     /// `None`: not looked up yet.
     known: Option<Vec<Index>>,
@@ -49,7 +49,7 @@ struct Index {
 }
 
 impl Indexes {
-    pub fn of(table: &Table) -> Indexes {
+    pub(super) fn of(table: &Table) -> Indexes {
         Indexes {
             table: table.name.clone(),
             known: None,
@@ -58,7 +58,7 @@ impl Indexes {
 
     /// What the index that gets furthest knows of a range. `source` is the table, its key and what leaves out rows
     /// without a position.
-    pub fn next(
+    pub(super) fn next(
         &mut self,
         connection: &Connection,
         source: (&str, &str, &str),
@@ -278,7 +278,7 @@ const KEYWORDS: [&str; 20] = [
 ];
 
 /// What each column that the filter names may hold in a row it takes, as SQLite stores it, and perhaps some more.
-pub fn terms(filter: &Filter) -> Vec<Term> {
+pub(super) fn terms(filter: &Filter) -> Vec<Term> {
     let stored = |value: &String| {
         let number = match (value.parse::<i64>(), value.parse::<f64>()) {
             (Ok(integer), _) => Some(Value::Integer(integer)),

@@ -34,7 +34,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub fn new(after: Cursor, limits: PageLimits) -> Page {
+    pub(super) fn new(after: Cursor, limits: PageLimits) -> Page {
         Page {
             after,
             limits,
@@ -46,7 +46,7 @@ impl Page {
     }
 
     /// Adds a row and gives its index.
-    pub fn push(&mut self, id: i64, message: &[u8]) -> u32 {
+    pub(super) fn push(&mut self, id: i64, message: &[u8]) -> u32 {
         push_frame(&mut self.bytes, opcode::TEXT, message);
         // A page ends soon after `limits.bytes`, far below 4 GiB: no message is larger than SQLite's 1 GB limit.
         self.entries.push(Entry {
@@ -57,7 +57,7 @@ impl Page {
     }
 
     /// Counts what is read of a row's `values` towards what may be read for a page.
-    pub fn counted<'r>(
+    pub(super) fn counted<'r>(
         &self,
         values: impl Fn(usize) -> ValueRef<'r>,
     ) -> impl Fn(usize) -> ValueRef<'r> {
@@ -70,7 +70,7 @@ impl Page {
         }
     }
 
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         let rows = self.entries.len();
         rows >= self.limits.rows
             || self.bytes.len() >= self.limits.bytes
@@ -78,14 +78,14 @@ impl Page {
             || (rows.is_multiple_of(ROWS_A_LOOK) && self.read_at.elapsed() >= MAX_TIME)
     }
 
-    pub fn last(&self) -> Cursor {
+    pub(super) fn last(&self) -> Cursor {
         self.entries
             .last()
             .map_or(self.after, |entry| Cursor(entry.id))
     }
 
     /// A block that covers up to `upto`, or up to its last row where that is higher.
-    pub fn finish(mut self, upto: Cursor, matches: Option<Matches>) -> Block {
+    pub(super) fn finish(mut self, upto: Cursor, matches: Option<Matches>) -> Block {
         self.bytes.shrink_to_fit();
         self.entries.shrink_to_fit();
         Block {

@@ -26,18 +26,18 @@ const DENSE: i64 = 16;
 
 /// The positions that are left to look at: those above `after`, up to and including `upto`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
+pub(super) struct Range {
     pub after: Cursor,
     pub upto: Cursor,
 }
 
 impl Range {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.after >= self.upto
     }
 
     /// What the ids are above, and up to. For the position before every row the former has to be lower than the lowest id.
-    pub fn bounds(self) -> [Value; 2] {
+    pub(super) fn bounds(self) -> [Value; 2] {
         let above = match self.after {
             Cursor::MIN => Value::Real(-1e19),
             Cursor(id) => Value::Integer(id),
@@ -70,13 +70,13 @@ impl Range {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(super) enum Order {
     OldestFirst,
     NewestFirst,
 }
 
 impl Order {
-    pub fn sql(self) -> &'static str {
+    pub(super) fn sql(self) -> &'static str {
         match self {
             Order::OldestFirst => "ASC",
             Order::NewestFirst => "DESC",
@@ -86,7 +86,7 @@ impl Order {
 
 /// What a walk gives of each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub(super) enum What {
     /// The exposed columns.
     Columns,
     /// The key alone.
@@ -95,7 +95,7 @@ pub enum What {
 
 /// What a walk is after.
 #[derive(Debug, Clone, Copy)]
-pub struct Walk<'a> {
+pub(super) struct Walk<'a> {
     pub connection: &'a Connection,
     pub condition: &'a Condition,
     pub what: What,
@@ -103,7 +103,7 @@ pub struct Walk<'a> {
 }
 
 /// Takes a row, by its id; `false` when it was the last one wanted.
-pub type Take<'t> = dyn FnMut(i64, &Row<'_>) -> rusqlite::Result<bool> + 't;
+pub(super) type Take<'t> = dyn FnMut(i64, &Row<'_>) -> rusqlite::Result<bool> + 't;
 
 /// How a piece of a walk ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +118,7 @@ enum Ended {
 
 /// Walks one table.
 #[derive(Debug)]
-pub struct Walker {
+pub(super) struct Walker {
     columns: String,
     key_place: usize,
     table: String,
@@ -137,7 +137,7 @@ pub struct Walker {
 
 impl Walker {
     /// `columns` is the list of what is selected of each row, the key at `key_place` of it.
-    pub fn new(table: &Table, columns: String, key_place: usize) -> Walker {
+    pub(super) fn new(table: &Table, columns: String, key_place: usize) -> Walker {
         let name = quote_identifier(&table.name);
         let by_rowid = table.columns[table.key].rowid;
         Walker {
@@ -157,13 +157,13 @@ impl Walker {
         }
     }
 
-    pub fn limited_by(&mut self, deadline: Deadline) {
+    pub(super) fn limited_by(&mut self, deadline: Deadline) {
         self.deadline = deadline;
     }
 
     /// Gives `take` the next rows of the range that meet the condition, until it wants no more or the step is over, and
     /// shrinks the range to what is left. Every step gets on, by one row at least.
-    pub fn step(
+    pub(super) fn step(
         &mut self,
         walk: Walk<'_>,
         range: &mut Range,

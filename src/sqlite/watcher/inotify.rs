@@ -42,7 +42,7 @@ const GATHERED_FOR: Duration = Duration::from_millis(5);
 const GATHERED: usize = 16_384;
 
 /// The kernel's queue of events.
-pub struct Source {
+pub(super) struct Source {
     queue: OwnedFd,
     directories: Vec<PathBuf>,
     directory_watches: Vec<i32>,
@@ -69,7 +69,11 @@ impl File {
 }
 
 impl Source {
-    pub fn start(directories: &[&Path], places: &[PathBuf], _: Arc<Wake>) -> io::Result<Source> {
+    pub(super) fn start(
+        directories: &[&Path],
+        places: &[PathBuf],
+        _: Arc<Wake>,
+    ) -> io::Result<Source> {
         let queue = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(explained)?;
         let files = places.iter().flat_map(|place| {
             ["", "-wal", "-journal"].map(|suffix| File {
@@ -93,7 +97,7 @@ impl Source {
     }
 
     /// The queue stays: to close it would wait for the kernel to be done with its watches.
-    pub fn pause(&mut self) {
+    pub(super) fn pause(&mut self) {
         let files = self.files.iter_mut().filter_map(|file| file.watch.take());
         for watch in self.directory_watches.drain(..).chain(files) {
             // One whose file is gone has ended by itself.
@@ -101,7 +105,7 @@ impl Source {
         }
     }
 
-    pub fn resume(&mut self) -> io::Result<()> {
+    pub(super) fn resume(&mut self) -> io::Result<()> {
         // Before the files, so that one that comes meanwhile is heard of.
         for directory in &self.directories {
             let watch = add_watch(&self.queue, directory, COMINGS_AND_GOINGS).map_err(explained)?;
@@ -129,27 +133,27 @@ impl Source {
     }
 
     /// Watches the files that are there now. Of one mounted over another no event tells.
-    pub fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         if !self.directory_watches.is_empty() {
             self.watch_files_or_end(|_| true);
         }
     }
 
     /// Whether some file is not watched for want of watches.
-    pub fn is_ended(&self) -> bool {
+    pub(super) fn is_ended(&self) -> bool {
         self.ended
     }
 
-    pub fn readable(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn readable(&self) -> Option<BorrowedFd<'_>> {
         Some(self.queue.as_fd())
     }
 
     /// Until when nothing is to be read: the events are other files', and many.
-    pub fn deaf_until(&self) -> Option<Instant> {
+    pub(super) fn deaf_until(&self) -> Option<Instant> {
         self.deaf_until
     }
 
-    pub fn take(&mut self) -> Wakes {
+    pub(super) fn take(&mut self) -> Wakes {
         let gathered = self.deaf_until.take().is_some();
         let (mut found, mut taken) = (Wakes::default(), 0);
         let (mut came, mut lost) = (Vec::new(), false);
