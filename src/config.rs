@@ -102,6 +102,8 @@ pub struct FeedConfig {
     pub truncate: Vec<(String, usize)>,
     /// Whether `POST /api/feeds/<feed>/events` is served.
     pub ingest: bool,
+    /// Columns that scopes compare, whether they are shown or not.
+    pub scope_columns: Vec<String>,
     /// Whether the stock table is created at start, in a file that is missing or holds no table at all.
     pub create: bool,
 }

@@ -3,6 +3,7 @@
 
 mod index;
 mod posting;
+mod scope;
 mod value;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use rusqlite::types::Value;
 
 pub use index::FilterIndex;
+pub use scope::{MAX_SCOPE_VALUES, Scope, ScopeValue};
 use value::stored;
 
 /// Words of a query string that are never column filters.
@@ -31,11 +33,30 @@ impl FilterId {
     pub const NONE: FilterId = FilterId(0);
 }
 
-/// A conjunction of columns, each with the values it may have. Empty: every row.
+/// A conjunction of columns, each with the values it may have, and of the scope of whoever asks. Empty: every row. The
+/// scope is part of what a filter is, so nothing that is kept for one filter serves another scope.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Filter {
     /// Column → accepted values, sorted and without doubles, so that equal filters compare equal.
     terms: BTreeMap<String, Vec<String>>,
+    scope: Scope,
+}
+
+/// A column that a filter looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterColumn<'f> {
+    /// One that was asked for.
+    Asked(&'f str),
+    /// One of the scope, which need not be shown.
+    Scope(&'f str),
+}
+
+impl<'f> FilterColumn<'f> {
+    pub fn name(self) -> &'f str {
+        match self {
+            FilterColumn::Asked(name) | FilterColumn::Scope(name) => name,
+        }
+    }
 }
 
 impl Filter {
@@ -47,20 +68,31 @@ impl Filter {
         }
     }
 
+    /// The same filter for whoever may see no more than this.
+    pub fn within(self, scope: Scope) -> Filter {
+        Filter { scope, ..self }
+    }
+
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.terms.is_empty()
+        self.terms.is_empty() && self.scope.is_everything()
     }
 
     /// Number of values over all columns.
     pub fn value_count(&self) -> usize {
-        self.terms.values().map(Vec::len).sum()
+        self.terms.values().map(Vec::len).sum::<usize>() + self.scope.value_count()
     }
 
-    pub fn columns(&self) -> impl Iterator<Item = &str> {
-        self.terms.keys().map(String::as_str)
+    /// All columns that it looks at, those that were asked for first, in the order of [`terms`](Self::terms).
+    pub fn columns(&self) -> impl Iterator<Item = FilterColumn<'_>> {
+        let asked = self.terms.keys().map(|name| FilterColumn::Asked(name));
+        asked.chain(self.scope.columns().map(FilterColumn::Scope))
     }
 
-    /// Each column with the values it may have.
+    /// Each column that was asked for, with the values it may have.
     pub fn terms(&self) -> impl Iterator<Item = (&str, &[String])> {
         let terms = self.terms.iter();
         terms.map(|(column, values)| (column.as_str(), values.as_slice()))
@@ -72,12 +104,12 @@ impl Filter {
     /// Values are compared as they are stored. The `+` takes its affinity from the column, by which SQLite would convert
     /// what it is compared with (`' 5'` would be 5); and a collation, which may be one that only the writer knows, does
     /// not count.
-    pub fn sql(&self, is_there: impl Fn(&str) -> bool) -> Option<(String, Vec<Value>)> {
+    pub fn sql(&self, is_there: impl Fn(FilterColumn<'_>) -> bool) -> Option<(String, Vec<Value>)> {
+        if !self.columns().all(is_there) {
+            return None;
+        }
         let (mut sql, mut params) = (String::new(), Vec::new());
         for (name, values) in &self.terms {
-            if !is_there(name) {
-                return None;
-            }
             let before = params.len();
             params.extend(values.iter().flat_map(|value| stored(value)));
             // A list, not a chain of OR: SQLite bounds the depth of an expression.
@@ -85,6 +117,9 @@ impl Filter {
             let column = quote_identifier(name);
             sql.push_str(&format!(" AND +{column} COLLATE BINARY IN ({marks})"));
         }
+        let (scope, values) = self.scope.sql();
+        sql.push_str(&scope);
+        params.extend(values);
         Some((sql, params))
     }
 }

@@ -133,7 +133,11 @@ pub fn query(bytes: &[u8]) {
                 Ok(filter) => {
                     assert!(filter.value_count() <= MAX_VALUES);
                     if let Some(schema) = schema {
-                        assert!(filter.columns().all(|name| schema.place(name).is_some()));
+                        assert!(
+                            filter
+                                .columns()
+                                .all(|column| schema.place_of(column).is_some())
+                        );
                     }
                 }
                 Err(error) => assert_eq!(error.into_response().status(), 400),

@@ -257,7 +257,7 @@ impl Session {
         };
         self.filter()
             .columns()
-            .any(|name| schema.place(name).is_none())
+            .any(|column| schema.place_of(column).is_none())
     }
 
     fn rows(&self, view: &View) -> Step {

@@ -64,6 +64,7 @@ impl FeedConfig {
             json: Vec::new(),
             truncate: Vec::new(),
             ingest: false,
+            scope_columns: Vec::new(),
             create: false,
         }
     }
@@ -157,6 +158,7 @@ fn feed(layers: &mut Layers<'_>, name: &str, create: bool) -> FeedConfig {
         json: layers.file_setting(&key("json"), meaning::texts, stock.json),
         truncate: layers.file_setting(&key("truncate"), meaning::truncate, stock.truncate),
         ingest: layers.file_setting(&key("ingest"), meaning::boolean, stock.ingest),
+        scope_columns: Vec::new(),
         create: layers.file_setting(&key("create"), meaning::boolean, stock.create && create),
     };
     check_columns(layers, &feed);

@@ -16,7 +16,7 @@ use rusqlite::types::{Value, ValueRef};
 
 use super::posting::{Bits, Posting};
 use super::value::{Exact, stored};
-use super::{Filter, FilterId};
+use super::{Filter, FilterColumn, FilterId};
 
 /// The filters in use, by their values.
 #[derive(Debug, Default)]
@@ -35,8 +35,29 @@ pub struct FilterIndex {
 struct Member {
     id: FilterId,
     filter: Arc<Filter>,
-    /// Places in a row of the columns that the filter names, in its order.
-    places: Vec<usize>,
+    /// Of the columns that the filter names, in its order.
+    places: Vec<Place>,
+}
+
+/// Where in a row a value is that filters ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    index: usize,
+    /// Whether it is asked for as scopes do: nothing is converted.
+    exact: bool,
+}
+
+/// The values that a filter names at each of its places, as they are stored.
+fn values_at<'f>(
+    filter: &'f Filter,
+    places: &'f [Place],
+) -> impl Iterator<Item = (Place, Vec<Value>)> + 'f {
+    let asked = filter
+        .terms()
+        .map(|(_, values)| values.iter().flat_map(|value| stored(value)).collect());
+    let scope = filter.scope().terms();
+    let exact = scope.map(|(_, values)| values.iter().map(|value| value.stored()).collect());
+    places.iter().copied().zip(asked.chain(exact))
 }
 
 /// Kept from row to row, so that none costs an allocation.
@@ -57,9 +78,13 @@ impl FilterIndex {
         &mut self,
         id: FilterId,
         filter: &Arc<Filter>,
-        place: impl Fn(&str) -> Option<usize>,
+        place: impl Fn(FilterColumn<'_>) -> Option<usize>,
     ) {
-        let places: Option<Vec<usize>> = filter.columns().map(place).collect();
+        let places = filter.columns().map(|column| {
+            let exact = matches!(column, FilterColumn::Scope(_));
+            place(column).map(|index| Place { index, exact })
+        });
+        let places: Option<Vec<Place>> = places.collect();
         let Some(places) = places else { return };
         let slot = match self.free.pop() {
             Some(Reverse(slot)) => slot,
@@ -75,12 +100,14 @@ impl FilterIndex {
                 false => drop(column.indifferent.insert(slot)),
             }
         }
-        for (&place, (_, values)) in places.iter().zip(filter.terms()) {
+        for (place, values) in values_at(filter, &places) {
             let column = self.column(place);
             column.users += 1;
             for value in values {
-                column.longest = column.longest.max(value.len());
-                stored(value).for_each(|value| column.values.insert(value, slot));
+                if let Value::Text(text) = &value {
+                    column.longest = column.longest.max(text.len());
+                }
+                column.values.insert(value, slot);
             }
         }
         self.alive.insert(slot);
@@ -100,10 +127,10 @@ impl FilterIndex {
             *self = FilterIndex::default();
             return;
         }
-        for (&place, (_, values)) in member.places.iter().zip(member.filter.terms()) {
+        for (place, values) in values_at(&member.filter, &member.places) {
             let column = self.column(place);
             column.users -= 1;
-            for value in values.iter().flat_map(|value| stored(value)) {
+            for value in values {
                 column.values.remove(&value, slot);
             }
         }
@@ -127,7 +154,7 @@ impl FilterIndex {
         left.clear();
         left.extend_from_slice(&self.alive.0);
         for column in &self.columns {
-            let is_any_left = column.narrow(row(column.place), left, kept);
+            let is_any_left = column.narrow(row(column.place.index), left, kept);
             if !is_any_left {
                 break;
             }
@@ -143,7 +170,7 @@ impl FilterIndex {
     }
 
     /// The column at this place, newly in use where it was not: no filter there is so far names it.
-    fn column(&mut self, place: usize) -> &mut Column {
+    fn column(&mut self, place: Place) -> &mut Column {
         let index = match self.columns.iter().position(|column| column.place == place) {
             Some(index) => index,
             None => {
@@ -164,7 +191,7 @@ impl FilterIndex {
 /// One column that filters name.
 #[derive(Debug)]
 struct Column {
-    place: usize,
+    place: Place,
     /// Filters that name it.
     users: usize,
     /// Those that do not, and whatever is left of those that are gone.
@@ -182,7 +209,9 @@ impl Column {
             ValueRef::Text(text) if text.len() <= self.longest => self.values.texts.get(text),
             ValueRef::Blob(blob) if blob.len() <= self.longest => self.values.blobs.get(blob),
             ValueRef::Integer(integer) => self.values.numbers.get(&Exact::Integer(integer)),
-            ValueRef::Real(real) => self.values.numbers.get(&Exact::of_real(real)),
+            ValueRef::Real(real) if !self.place.exact => {
+                self.values.numbers.get(&Exact::of_real(real))
+            }
             _ => None,
         };
         match found {

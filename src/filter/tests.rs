@@ -156,10 +156,107 @@ fn as_many_values_as_a_filter_may_have_are_compared() {
     assert_eq!(by_sql(&db, "loose", &most).len(), 1);
 }
 
+fn scope_of(column: &str, values: impl IntoIterator<Item = ScopeValue>) -> Scope {
+    let mut scope = Scope::default();
+    scope.demand(column, values);
+    scope
+}
+
+/// What a scope allows, asked of each stored value by itself.
+#[test]
+fn scopes_compare_exactly_live_and_in_sql_alike() {
+    let (db, columns) = columns_of_every_kind();
+    let text = |text: &str| ScopeValue::Text(text.to_owned());
+    let demands = [
+        vec![],
+        vec![text("5")],
+        vec![ScopeValue::Integer(5)],
+        vec![ScopeValue::Integer(100), text("1e2")],
+        vec![text("")],
+        vec![text("ABC")],
+        vec![text("acme ")],
+        vec![text("AAE=")],
+        vec![text("x\0y"), ScopeValue::Integer(0)],
+        vec![ScopeValue::Integer(9_007_199_254_740_993)],
+        vec![ScopeValue::Integer(i64::MAX)],
+    ];
+    for (table, column) in columns {
+        for demand in &demands {
+            let mut statement = db
+                .prepare(&format!("SELECT id, {column} FROM {table} ORDER BY id"))
+                .unwrap();
+            let allowed = statement
+                .query_map([], |row| {
+                    let value = row.get_ref(1)?;
+                    let allowed = demand.iter().any(|wanted| wanted.is(value));
+                    Ok(allowed.then_some(row.get::<_, i64>(0)?))
+                })
+                .unwrap();
+            let allowed: Vec<i64> = allowed.filter_map(Result::unwrap).collect();
+            let filter = Filter::default().within(scope_of(column, demand.clone()));
+            let at = format!("{table}.{column} {demand:?}");
+            assert_eq!(by_sql(&db, table, &filter), allowed, "{at}");
+            assert_eq!(by_index(&db, table, column, filter), allowed, "{at}");
+        }
+    }
+}
+
+#[test]
+fn a_scope_and_a_filter_of_the_same_column_both_hold() {
+    let (db, _) = columns_of_every_kind();
+    let of = |asked: &str, scope: &str| {
+        let scope = scope_of("no", [ScopeValue::Text(scope.to_owned())]);
+        filter(&[("no", asked)]).within(scope)
+    };
+    let rows = |filter: Filter| {
+        let found = by_sql(&db, "loose", &filter);
+        assert_eq!(found, by_index(&db, "loose", "no", filter));
+        found.len()
+    };
+    assert_eq!(rows(of("5", "5")), 1, "the text, neither 5 nor 5.0");
+    assert_eq!(rows(of("acme", "abc")), 0);
+    assert_ne!(
+        of("5", "5"),
+        of("5", "6"),
+        "what is kept for one is not the other's"
+    );
+    assert_ne!(of("5", "5"), filter(&[("no", "5")]));
+}
+
+#[test]
+fn what_a_person_gives_stands_for_the_text_and_the_integer_it_is_written_as() {
+    let given = |value| {
+        let mut scope = Scope::default();
+        scope.demand_text("c", [value]);
+        let (_, values) = scope.terms().next().unwrap();
+        let sole = scope.sole_value("C").unwrap();
+        assert_eq!(sole, rusqlite::types::Value::Text(value.to_owned()));
+        values.iter().cloned().collect::<Vec<_>>()
+    };
+    let text = |text: &str| ScopeValue::Text(text.to_owned());
+    assert_eq!(given("5"), [ScopeValue::Integer(5), text("5")]);
+    for only_text in [
+        "05",
+        "+5",
+        "5.0",
+        "1e3",
+        "-0",
+        "acme",
+        "",
+        "9223372036854775808",
+    ] {
+        assert_eq!(given(only_text), [text(only_text)]);
+    }
+    let mut twice = scope_of("c", [text("a"), text("b")]);
+    assert_eq!(twice.sole_value("c"), None);
+    twice.demand("c", [text("b"), text("d")]);
+    assert_eq!(twice, scope_of("c", [text("b")]), "both demands hold");
+}
+
 #[test]
 fn a_filter_of_a_column_that_is_gone_is_neither_sql_nor_in_the_index() {
     let gone = filter(&[("gone", "1")]);
-    assert!(gone.sql(|name| name != "gone").is_none());
+    assert!(gone.sql(|column| column.name() != "gone").is_none());
     let mut index = FilterIndex::default();
     index.insert(FilterId(1), &Arc::new(gone), |_| None);
     assert!(index.is_empty());
@@ -197,7 +294,7 @@ impl Random {
 #[test]
 fn the_index_finds_what_asking_every_filter_would_find() {
     const COLUMNS: [&str; 4] = ["a", "b", "c", "d"];
-    let place = |name: &str| COLUMNS.iter().position(|column| *column == name);
+    let place = |column: FilterColumn<'_>| COLUMNS.iter().position(|known| *known == column.name());
     let mut random = Random(7);
     let mut index = FilterIndex::default();
     let mut there: Vec<(u64, Filter)> = vec![];
@@ -217,6 +314,14 @@ fn the_index_finds_what_asking_every_filter_would_find() {
                     filter.accept(column, &random.below(values).to_string());
                 }
             }
+            if random.below(2) == 0 {
+                let column = COLUMNS[random.below(4) as usize];
+                let values =
+                    (0..random.below(4)).map(|_| ScopeValue::Integer(random.below(4) as i64));
+                let mut scope = Scope::default();
+                scope.demand(column, values.collect::<Vec<_>>());
+                filter = filter.within(scope);
+            }
             if filter.is_empty() {
                 continue;
             }
@@ -229,8 +334,11 @@ fn the_index_finds_what_asking_every_filter_would_find() {
         let values: Vec<i64> = [5, 5, 301, 301].map(|n| random.below(n) as i64 - 1).into();
         let takes = |filter: &Filter| {
             filter.terms().all(|(column, accepted)| {
-                let value = values[place(column).unwrap()];
+                let value = values[place(FilterColumn::Asked(column)).unwrap()];
                 accepted.iter().any(|text| text.parse() == Ok(value))
+            }) && filter.scope().terms().all(|(column, accepted)| {
+                let value = values[place(FilterColumn::Scope(column)).unwrap()];
+                value >= 0 && accepted.contains(&ScopeValue::Integer(value))
             })
         };
         let mut wanted: Vec<u64> = there
@@ -256,7 +364,7 @@ fn the_index_finds_what_asking_every_filter_would_find() {
 #[test]
 fn a_row_is_found_among_filters_that_share_nearly_everything() {
     const FILTERS: i64 = 20_000;
-    let place = |name: &str| name.parse().ok();
+    let place = |column: FilterColumn<'_>| column.name().parse().ok();
     let mut index = FilterIndex::default();
     for n in 0..FILTERS {
         let (own, left, right) = (n + 100, n % 97, n / 97);
@@ -287,7 +395,7 @@ fn a_row_is_found_among_filters_that_share_nearly_everything() {
 fn equal_values_of_one_filter_are_entered_and_left_once() {
     let mut index = FilterIndex::default();
     let same = Arc::new(filter(&[("0", "5"), ("0", "5.0"), ("0", "5e0")]));
-    let place = |name: &str| name.parse().ok();
+    let place = |column: FilterColumn<'_>| column.name().parse().ok();
     index.insert(FilterId(1), &same, place);
     index.insert(FilterId(2), &Arc::new(filter(&[("0", "5")])), place);
     assert_eq!(found(&index, &[5]), [1, 2]);

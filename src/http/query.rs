@@ -273,6 +273,7 @@ mod tests {
             exposed: exposed.collect(),
             table,
             key_place: 0,
+            hidden: Vec::new(),
         }
     }
 

@@ -88,6 +88,7 @@ fn schema() -> Arc<crate::sqlite::table::Schema> {
         },
         exposed: vec![],
         key_place: 0,
+        hidden: Vec::new(),
     })
 }
 

@@ -385,6 +385,7 @@ mod tests {
             table,
             exposed,
             key_place: 0,
+            hidden: Vec::new(),
         }
     }
 

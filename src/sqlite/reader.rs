@@ -184,7 +184,7 @@ struct Condition {
 impl Condition {
     /// `None` where a column is gone.
     fn of(filter: &Filter, schema: &Schema) -> Option<Condition> {
-        let (sql, params) = filter.sql(|name| schema.place(name).is_some())?;
+        let (sql, params) = filter.sql(|column| schema.place_of(column).is_some())?;
         let terms = index::terms(filter);
         Some(Condition { sql, params, terms })
     }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::config::FeedConfig;
-use crate::filter::quote_identifier;
+use crate::filter::{FilterColumn, quote_identifier};
 use crate::nearest::did_you_mean;
 use crate::sqlite::open::{Unavailable, schema_version};
 
@@ -417,6 +417,8 @@ pub struct Schema {
     pub exposed: Vec<Exposed>,
     /// Place of the key in `exposed`.
     pub key_place: usize,
+    /// Columns that are not shown, but that scopes compare.
+    pub hidden: Vec<String>,
 }
 
 /// One exposed column.
@@ -437,6 +439,7 @@ impl Schema {
         let table = Table::introspect(connection, &feed.table, feed.key.as_deref())?;
         check_columns(&table, feed)?;
         let exposed = exposed_columns(&table, feed);
+        let hidden = hidden_columns(&exposed, feed);
         let key_place = exposed
             .iter()
             .position(|e| e.name == table.key_name())
@@ -451,6 +454,7 @@ impl Schema {
             table,
             exposed,
             key_place,
+            hidden,
         })
     }
 
@@ -458,12 +462,33 @@ impl Schema {
         self.exposed.iter().position(|e| e.name == column)
     }
 
+    /// Returns where a row has the column; `None` where the column is gone, or may not be asked for.
+    pub fn place_of(&self, column: FilterColumn<'_>) -> Option<usize> {
+        let name = match column {
+            FilterColumn::Asked(name) => return self.place(name),
+            FilterColumn::Scope(name) => name,
+        };
+        let shown = self.exposed.iter();
+        shown
+            .map(|exposed| &exposed.name)
+            .position(|shown| shown.eq_ignore_ascii_case(name))
+            .or_else(|| {
+                let hidden = self.hidden.iter();
+                let found = hidden
+                    .map(String::as_str)
+                    .position(|hidden| hidden.eq_ignore_ascii_case(name));
+                // As `select_list` has them.
+                let embedded = self.exposed.iter().filter(|e| e.json).count();
+                found.map(|index| self.exposed.len() + embedded + index)
+            })
+    }
+
     pub fn column_names(&self) -> Vec<&str> {
         self.exposed.iter().map(|e| e.name.as_str()).collect()
     }
 
-    /// SQL that lists the exposed columns and then, for each that is embedded as JSON, a text where its value is JSONB (a
-    /// blob, since SQLite 3.45) of at most `longest` bytes; else NULL.
+    /// SQL that lists the exposed columns; then, for each that is embedded as JSON, a text where its value is JSONB (a
+    /// blob, since SQLite 3.45) of at most `longest` bytes, else NULL; and then the columns that only scopes look at.
     pub fn select_list(&self, longest: usize) -> String {
         let names = self.exposed.iter().map(|e| quote_identifier(&e.name));
         let embedded = self.exposed.iter().filter(|e| e.json).map(|e| {
@@ -473,7 +498,9 @@ impl Schema {
                 "CASE WHEN typeof({name}) = 'blob' AND length({name}) <= {longest} AND json_valid({name}, 8) THEN json({name}) END"
             )
         });
-        names.chain(embedded).collect::<Vec<_>>().join(", ")
+        let hidden = self.hidden.iter().map(|name| quote_identifier(name));
+        let all = names.chain(embedded).chain(hidden);
+        all.collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -481,7 +508,10 @@ impl Schema {
 fn check_columns(table: &Table, feed: &FeedConfig) -> Result<(), TableError> {
     let there: Vec<String> = table.columns.iter().map(|c| c.name.clone()).collect();
     let named = feed.columns.iter().flatten();
-    let mut named = named.chain(&feed.exclude).chain(&feed.json);
+    let mut named = named
+        .chain(&feed.exclude)
+        .chain(&feed.json)
+        .chain(&feed.scope_columns);
     match named.find(|name| !holds(&there, name)) {
         Some(unknown) => Err(TableError::Unfit(format!(
             "feeds.{}: table {} has no column {unknown}{}; it has {}",
@@ -513,6 +543,13 @@ fn exposed_columns(table: &Table, feed: &FeedConfig) -> Vec<Exposed> {
                 .map(|(_, n)| *n),
         })
         .collect()
+}
+
+/// The columns that scopes compare and that are not shown.
+fn hidden_columns(exposed: &[Exposed], feed: &FeedConfig) -> Vec<String> {
+    let is_shown = |name: &String| exposed.iter().any(|e| e.name.eq_ignore_ascii_case(name));
+    let columns = feed.scope_columns.iter();
+    columns.filter(|name| !is_shown(name)).cloned().collect()
 }
 
 /// Whether a column is among these; SQLite does not tell names apart by case.

@@ -22,7 +22,8 @@ impl Filters {
             match change {
                 Some(filter) => {
                     if let Some(schema) = schema {
-                        self.index.insert(id, &filter, |name| schema.place(name));
+                        self.index
+                            .insert(id, &filter, |column| schema.place_of(column));
                     }
                     self.known.insert(id, filter);
                 }
@@ -39,7 +40,8 @@ impl Filters {
     pub(super) fn rebind(&mut self, schema: &Schema) {
         self.index = FilterIndex::default();
         for (id, filter) in &self.known {
-            self.index.insert(*id, filter, |name| schema.place(name));
+            self.index
+                .insert(*id, filter, |column| schema.place_of(column));
         }
     }
 }

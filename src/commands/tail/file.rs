@@ -234,11 +234,8 @@ impl<'a> Tail<'a> {
             .iter()
             .map(|column| column.name.as_str())
             .collect();
-        match self
-            .filter
-            .columns()
-            .find(|column| schema.place(column).is_none())
-        {
+        let mut columns = self.filter.terms().map(|(column, _)| column);
+        match columns.find(|column| schema.place(column).is_none()) {
             Some(unknown) => bail!(
                 "--filter: table {} has no column {unknown}; it has {}",
                 schema.table.name,

@@ -226,7 +226,10 @@ fn sort(ids: &mut Vec<i64>, order: Order) {
 
 /// The statement that makes the index which would answer a filter at once.
 pub fn index_for(table: &str, filter: &Filter) -> String {
-    let columns: Vec<&str> = filter.columns().collect();
+    let scope = filter.scope().columns();
+    let columns: Vec<&str> = scope
+        .chain(filter.terms().map(|(column, _)| column))
+        .collect();
     create_index(table, &columns)
 }
 
@@ -289,8 +292,13 @@ pub(super) fn terms(filter: &Filter) -> Vec<Term> {
         let text = std::iter::once(Value::Text(value.clone()));
         text.chain(number).chain(blob).collect::<Vec<_>>()
     };
-    let terms = filter.terms();
-    terms
-        .map(|(column, values)| (column.to_owned(), values.iter().flat_map(stored).collect()))
-        .collect()
+    let asked = filter
+        .terms()
+        .map(|(column, values)| (column.to_owned(), values.iter().flat_map(stored).collect()));
+    // Of a column that is named twice the first is looked up; the scope's values are fewer, mostly one.
+    let scope = filter.scope().terms().map(|(column, values)| {
+        let values = values.iter().map(|value| value.stored());
+        (column.to_owned(), values.collect())
+    });
+    scope.chain(asked).collect()
 }
