@@ -33,7 +33,7 @@ pub fn listeners(config: &Config) -> anyhow::Result<Vec<Listener>> {
         .collect();
     let listeners: Vec<Listener> = passed
         .into_iter()
-        .map(|(descriptor, socket)| listener(&descriptor, socket, config.anonymous))
+        .map(|(descriptor, socket)| listener(&descriptor, socket, config.auth.may_be_reached()))
         .collect::<anyhow::Result<_>>()?;
     say_what_is_unused(config, &listeners);
     Ok(listeners)
@@ -58,7 +58,11 @@ impl fmt::Display for Descriptor {
     }
 }
 
-fn listener(descriptor: &Descriptor, socket: Socket, anonymous: bool) -> anyhow::Result<Listener> {
+fn listener(
+    descriptor: &Descriptor,
+    socket: Socket,
+    may_be_reached: bool,
+) -> anyhow::Result<Listener> {
     let address = socket.local_addr().map_err(|e| {
         anyhow!("{descriptor} was passed in, but it is not a socket: {e}; pass ListenStream= sockets only")
     })?;
@@ -72,7 +76,7 @@ fn listener(descriptor: &Descriptor, socket: Socket, anonymous: bool) -> anyhow:
     }
     socket.set_nonblocking(true)?;
     if let Some(address) = address.as_socket() {
-        check_reach(descriptor, address, anonymous)?;
+        check_reach(descriptor, address, may_be_reached)?;
         let listener = tokio::net::TcpListener::from_std(socket.into())?;
         return Ok(Listener::Tcp(listener));
     }
@@ -91,15 +95,15 @@ fn listener(descriptor: &Descriptor, socket: Socket, anonymous: bool) -> anyhow:
 fn check_reach(
     descriptor: &Descriptor,
     address: SocketAddr,
-    anonymous: bool,
+    may_be_reached: bool,
 ) -> anyhow::Result<()> {
-    if anonymous || address.ip().to_canonical().is_loopback() {
+    if may_be_reached || address.ip().to_canonical().is_loopback() {
         return Ok(());
     }
     bail!(
         "{descriptor} listens on {address}, which is reachable from other machines, and no authentication is \
-         configured, so anyone there could read every row; use ListenStream=127.0.0.1:{} behind a proxy that \
-         authenticates, or serve anyone with auth.anonymous = true (--anonymous)",
+         configured, so anyone there could read every row; ask for tokens ([auth] tokens = \"…\", made by \
+         `walcast token add`), serve anyone with auth.anonymous = true (--anonymous), or use ListenStream=127.0.0.1:{}",
         address.port()
     )
 }

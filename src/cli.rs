@@ -2,6 +2,8 @@
 //!
 //! Nothing of the daemon's settings is judged here: [`crate::config`] does that, for flags, variables and file alike.
 
+mod token;
+
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ use clap::parser::ValueSource;
 use clap::{
     ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint,
 };
+
+pub use token::{GrantArgs, TokenArgs, TokenCommand, TokenFileArgs};
 
 /// What was asked for on the command line.
 #[derive(Debug, Clone)]
@@ -38,6 +42,8 @@ pub enum Command {
     Init(InitArgs),
     /// List the feeds of a file, or of a running daemon.
     Feeds(ServeArgs),
+    /// Make, change, list and revoke tokens.
+    Token(TokenArgs),
     /// Print TypeScript interfaces of the rows.
     Types(ServeArgs),
     /// Print a shell's completions.
@@ -72,6 +78,7 @@ impl Cli {
             Some(Named::Init(args)) => Command::Init(args),
             Some(Named::Completions { shell }) => Command::Completions(shell),
             Some(Named::Version) => Command::Version,
+            Some(Named::Token(args)) => Command::Token(args),
             Some(Named::Tail(args)) => Command::Tail(args),
             Some(Named::Emit(args)) => Command::Emit(args),
         };
@@ -87,6 +94,12 @@ impl Cli {
         for name in ["tail", "emit", "init", "completions"] {
             definition = definition.mut_subcommand(name, without_file_names);
         }
+        definition = definition.mut_subcommand("token", |token| {
+            let names = ["add", "set", "list", "revoke", "show"];
+            names.into_iter().fold(token, |token, name| {
+                token.mut_subcommand(name, without_file_names)
+            })
+        });
         definition.mut_subcommand("feeds", |feeds| {
             without_file_names(feeds).mut_arg("file", |file| {
                 file.value_name("FILE|URL")
@@ -127,6 +140,8 @@ enum Named {
     Check(ServeArgs),
     /// Print the resolved configuration as TOML, each value with its source
     Config(ServeArgs),
+    /// Make tokens for those who may read, change what they may do, list and revoke them
+    Token(TokenArgs),
     /// Print the rows of a feed as they arrive: columns on a terminal, JSON lines in a pipe
     Tail(TailArgs),
     /// Write sample events into the stock table

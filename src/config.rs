@@ -1,6 +1,7 @@
 //! The resolved configuration: what flags, environment and file come to. The only validator.
 
 mod access;
+mod auth;
 mod describe;
 mod feeds;
 mod layers;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crate::cli::ServeArgs;
 use crate::harmless::harmless;
 pub use access::{AccessRules, TrustedProxy};
+pub use auth::{AnonymousPart, AuthRules, FeedScope};
 pub use feeds::LONGEST_NAME;
 use layers::{Layers, Node, Place};
 pub use reload::Reload;
@@ -39,8 +41,8 @@ pub struct Config {
     /// The feeds, in the order of the file. Empty only where they are those of the tables, and nobody has looked yet
     /// which there are.
     pub feeds: Vec<FeedConfig>,
-    /// Serve anyone although the address is not loopback (`auth.anonymous`).
-    pub anonymous: bool,
+    /// Who may come in with what.
+    pub auth: AuthRules,
     /// Who may come in otherwise.
     pub access: AccessRules,
     pub limits: Limits,
@@ -102,6 +104,8 @@ pub struct FeedConfig {
     pub truncate: Vec<(String, usize)>,
     /// Whether `POST /api/feeds/<feed>/events` is served.
     pub ingest: bool,
+    /// How it is told whose rows are whose.
+    pub scope: FeedScope,
     /// Columns that scopes compare, whether they are shown or not.
     pub scope_columns: Vec<String>,
     /// Whether the stock table is created at start, in a file that is missing or holds no table at all.
@@ -239,13 +243,13 @@ const SECTIONS: [(&str, &[&str]); 7] = [
         "history",
         &["waiting", "waiting_per_client", "wait", "time", "answers"],
     ),
-    ("auth", &["anonymous"]),
+    ("auth", &["anonymous", "tokens", "query_token", "cookie"]),
     ("log", &["level", "format"]),
     (
         "feeds.NAME",
         &[
             "table", "key", "ws", "history", "message", "columns", "exclude", "json", "truncate",
-            "ingest", "create",
+            "ingest", "scope", "create",
         ],
     ),
     ("feeds.NAME.message", &["type", "body"]),
@@ -340,7 +344,7 @@ fn resolve(layers: &mut Layers<'_>, args: &ServeArgs, environment: Environment<'
         false => JournalMode::Wal,
     };
     let auto = LogFormat::Auto;
-    let config = Config {
+    let mut config = Config {
         database: layers.setting("database", &args.db, meaning::path, path),
         listen: layers.list_setting("listen", &args.listen, meaning::listen, local),
         journal_mode: layers.setting(
@@ -350,7 +354,7 @@ fn resolve(layers: &mut Layers<'_>, args: &ServeArgs, environment: Environment<'
             mode,
         ),
         state_dir: state_dir(layers, args, environment),
-        anonymous: layers.setting("auth.anonymous", &args.anonymous, meaning::boolean, false),
+        auth: auth::resolve(layers, args),
         access: access::resolve(layers, args),
         limits: limits(layers, args),
         log_level: layers.setting("log.level", &args.log_level, meaning::log_level, info),
@@ -359,6 +363,7 @@ fn resolve(layers: &mut Layers<'_>, args: &ServeArgs, environment: Environment<'
         all_tables,
         feeds: feeds::resolve(layers, all_tables, !as_is),
     };
+    auth::apply(layers, &config.auth, &mut config.feeds, all_tables);
     refuse_strangers(layers, &config);
     config
 }
@@ -471,7 +476,7 @@ fn state_dir(
 
 /// Without authentication whoever can connect reads every row: beyond this machine that must have been asked for.
 fn refuse_strangers(layers: &mut Layers<'_>, config: &Config) {
-    if config.anonymous {
+    if config.auth.may_be_reached() {
         return;
     }
     for listen in &config.listen {
@@ -483,7 +488,7 @@ fn refuse_strangers(layers: &mut Layers<'_>, config: &Config) {
                     &place,
                     &address.to_string(),
                     "is reachable from other machines, and no authentication is configured, so anyone there could read \
-                     every row; listen on 127.0.0.1 behind a proxy that authenticates, or serve anyone with \
+                     every row; ask for tokens ([auth] tokens = \"…\", made by `walcast token add`), or serve anyone with \
                      auth.anonymous = true (--anonymous)",
                 );
             }

@@ -14,6 +14,7 @@
 // What only this crate uses says so. In the crates of tests and benches that would tell nothing.
 #![warn(unreachable_pub)]
 
+pub mod access;
 pub mod accounts;
 pub mod activation;
 pub mod address;
@@ -59,8 +60,9 @@ use anyhow::{Context, anyhow};
 use parking_lot::Mutex;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
+use access::Gate;
 use catchup::CatchUp;
 use config::{Config, Listen};
 use fanout::Fanout;
@@ -133,7 +135,8 @@ pub async fn run(
     );
     let feed_loop = started(feed_loop).await?;
     let (drain, draining) = watch::channel(false);
-    let app = assemble(&config, &hub, metrics, (&wake, &openings), draining)?;
+    let gate = Arc::new(gate(&config)?);
+    let app = assemble(&config, &hub, metrics, &gate, (&wake, &openings), draining)?;
     let feed_thread = std::thread::Builder::new()
         .name("walcast-feed".into())
         .spawn(move || fanout::or_abort(|| feed_loop.run()))?;
@@ -143,6 +146,7 @@ pub async fn run(
     for listener in listeners {
         tokio::spawn(server::serve(listener, Arc::clone(&app), routes.clone()));
     }
+    tokio::spawn(keep_tokens(Arc::clone(&app)));
     tokio::spawn(status_text::keep_current(Arc::clone(&hub)));
     tell(&[NotifyState::Ready]);
 
@@ -160,6 +164,35 @@ pub async fn run(
     .context("the threads could not be stopped")
 }
 
+/// Who may come in; the tokens are read.
+fn gate(config: &Config) -> anyhow::Result<Gate> {
+    Gate::new(&config.auth, &config.feeds).context("auth.tokens")
+}
+
+/// Reads the tokens again when their file changes, and ends what is not granted any more.
+async fn keep_tokens(app: Arc<App>) {
+    if app.gate.token_file().is_none() {
+        return;
+    }
+    let mut ended = app.gate.ended();
+    let mut looks = tokio::time::interval(access::LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        read_tokens(&app).await;
+        if ended.has_changed().unwrap_or_default() {
+            ended.borrow_and_update();
+            app.fanout.grants_ended();
+        }
+    }
+}
+
+async fn read_tokens(app: &App) {
+    let gate = Arc::clone(&app.gate);
+    // What goes wrong in there has been logged.
+    let _ = tokio::task::spawn_blocking(move || gate.look()).await;
+}
+
 /// The feed loop once it has opened what there is; it may take as long as a database is slow.
 async fn started(mut feed_loop: FeedLoop) -> anyhow::Result<FeedLoop> {
     let started = tokio::task::spawn_blocking(move || {
@@ -174,6 +207,7 @@ fn assemble(
     config: &Config,
     hub: &Arc<Hub>,
     metrics: Arc<Metrics>,
+    gate: &Arc<Gate>,
     (wake, openings): (&Arc<Wake>, &Arc<Openings>),
     draining: watch::Receiver<bool>,
 ) -> anyhow::Result<Arc<App>> {
@@ -216,6 +250,7 @@ fn assemble(
         connections: Connections::new(bounds(config)),
         moves,
         access: Access::new(&config.access),
+        gate: Arc::clone(gate),
         write_timeout,
         draining,
         history: config.limits.history.clone(),

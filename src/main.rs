@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use walcast::access::Gate;
 use walcast::cli::{Cli, Command, ServeArgs};
 use walcast::config::Config;
 use walcast::harmless::{harmless, harmless_lines};
@@ -29,6 +30,7 @@ pub fn main() -> ExitCode {
             }
             Err(error) => fail(&error, BAD_CONFIGURATION),
         },
+        Command::Token(args) => done(commands::token(&args)),
         Command::Tail(args) => done(commands::tail(&args)),
         Command::Emit(args) => done(commands::emit(&args)),
         Command::Init(args) => done(commands::init(&args)),
@@ -66,6 +68,9 @@ fn serve(args: ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
+    if let Err(error) = Gate::new(&config.auth, &config.feeds) {
+        return fail(&format_args!("auth.tokens: {error}"), BAD_CONFIGURATION);
+    }
     if args.file.is_some()
         && let Err(reason @ Unavailable::Broken { .. }) =
             commands::look_into(&config.database, |_| Ok(()))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access::{AUTH_FAILURES, AuthFailure};
 use crate::change::Block;
 use prometheus::core::Collector;
 use prometheus::{
@@ -19,6 +20,8 @@ pub struct Metrics {
     pub client_messages: IntCounterVec,
     /// `reason`
     pub connection_errors: IntCounterVec,
+    /// `reason`
+    pub auth_failures: IntCounterVec,
     /// `source`: `wal`, `hook` or `poll`.
     pub wakes: IntCounterVec,
     pub rows_read: IntCounterVec,
@@ -68,6 +71,12 @@ const CONNECTION_ERRORS: [&str; 7] = [
 ];
 
 impl Metrics {
+    /// Counts a request that was refused for its credentials.
+    pub fn auth_failure(&self, failure: &AuthFailure) {
+        let failures = &self.auth_failures;
+        failures.with_label_values(&[failure.code()]).inc();
+    }
+
     /// Registers everything; each name once, so registering can only fail through a mistake in this file.
     pub fn new() -> prometheus::Result<Arc<Metrics>> {
         let registry = Registry::new();
@@ -105,6 +114,12 @@ impl Metrics {
                 r,
                 "walcast_connection_errors_total",
                 "Connections refused or closed for a fault.",
+                &["reason"],
+            )?,
+            auth_failures: int_counter_vec(
+                r,
+                "walcast_auth_failures_total",
+                "Requests refused for their credentials, or for want of any.",
                 &["reason"],
             )?,
             wakes: int_counter_vec(
@@ -213,6 +228,9 @@ impl Metrics {
         }
         for reason in CONNECTION_ERRORS {
             self.connection_errors.with_label_values(&[reason]);
+        }
+        for reason in AUTH_FAILURES {
+            self.auth_failures.with_label_values(&[reason]);
         }
     }
 

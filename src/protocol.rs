@@ -40,7 +40,11 @@ pub enum CloseCode {
     WriteTimeout,
     /// Nothing came from the client for [`PONG_TIMEOUT_SECS`].
     NoPong,
-    /// The feed's table was dropped: there is nothing to come back to.
+    /// The credentials have expired, or stand for something else now: come back with fresh ones and resume.
+    Expired,
+    /// The credentials were revoked or refused.
+    Revoked,
+    /// The feed's table was dropped, or the feed is not granted any more: there is nothing to come back to.
     FeedGone,
 }
 
@@ -55,6 +59,8 @@ impl CloseCode {
             CloseCode::TryAgainLater => 1013,
             CloseCode::WriteTimeout => 4008,
             CloseCode::NoPong => 4009,
+            CloseCode::Expired => 4401,
+            CloseCode::Revoked => 4501,
             CloseCode::FeedGone => 4504,
         }
     }
@@ -62,7 +68,9 @@ impl CloseCode {
     /// Label of `walcast_connection_errors_total`; `None` for closings that are no error.
     pub fn error_reason(self) -> Option<&'static str> {
         match self {
-            CloseCode::Restart | CloseCode::FeedGone => None,
+            CloseCode::Restart | CloseCode::Expired | CloseCode::Revoked | CloseCode::FeedGone => {
+                None
+            }
             CloseCode::ProtocolError | CloseCode::InvalidPayload => Some("protocol"),
             CloseCode::Policy => Some("policy"),
             CloseCode::TooBig => Some("too_big"),
@@ -87,7 +95,9 @@ impl fmt::Display for CloseCode {
             CloseCode::TryAgainLater => "rows can't be read at the moment",
             CloseCode::WriteTimeout => "the client accepted no byte for the write timeout",
             CloseCode::NoPong => "nothing came from the client for too long",
-            CloseCode::FeedGone => "the feed's table was dropped",
+            CloseCode::Expired => "its token has expired, or stands for something else now",
+            CloseCode::Revoked => "its token was revoked or refused",
+            CloseCode::FeedGone => "the feed's table was dropped, or it is not granted any more",
         })
     }
 }

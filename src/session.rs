@@ -4,8 +4,9 @@
 mod batch;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use crate::access::Grant;
 use crate::asker::{Asker, Client};
 use crate::catchup::Bounds;
 use crate::change::{Block, Cursor};
@@ -68,6 +69,8 @@ pub struct Session {
     subscription: Subscription,
     /// Everything read for this subscriber is read for it.
     asker: Asker,
+    /// What it may read, and for how long; `None` where nobody is asked.
+    grant: Option<Arc<Grant>>,
     /// Boxed: most subscribers are plain and idle, and there may be many.
     since: Option<Box<Since>>,
     generation: u64,
@@ -108,6 +111,7 @@ impl Session {
         Ok(Session {
             subscription,
             asker: Asker::new(Client::of_connection()),
+            grant: None,
             since: request.since.map(Box::new),
             generation,
             position: head,
@@ -135,6 +139,22 @@ impl Session {
             asker: Asker::new(client),
             ..self
         }
+    }
+
+    /// It lasts no longer than this grant.
+    pub fn under(self, grant: Option<Arc<Grant>>) -> Session {
+        Session { grant, ..self }
+    }
+
+    /// Returns why it has to end by then for want of a grant; `None` where it may go on.
+    pub fn grant_ended(&self, now: SystemTime) -> Option<CloseCode> {
+        let grant = self.grant.as_ref()?;
+        grant.close_code(&self.feed().config.name, now)
+    }
+
+    /// Returns when its grant expires.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.grant.as_ref()?.expires()
     }
 
     pub fn asker(&self) -> &Asker {

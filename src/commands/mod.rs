@@ -8,6 +8,7 @@ mod init;
 mod interrupt;
 mod shapes;
 mod tail;
+mod token;
 mod types;
 
 pub use check::{check, look_into};
@@ -15,4 +16,5 @@ pub use emit::emit;
 pub use feeds::feeds;
 pub use init::init;
 pub use tail::tail;
+pub use token::token;
 pub use types::types;

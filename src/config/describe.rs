@@ -4,7 +4,11 @@ use std::fmt::Display;
 
 use super::feeds::ALL_TABLES;
 use super::layers::{Place, quoted};
-use super::{Config, FeedConfig, JournalMode, Listen, LogFormat, Resolved, meaning};
+use super::{
+    AnonymousPart, AuthRules, Config, FeedConfig, FeedScope, JournalMode, Listen, LogFormat,
+    Resolved, meaning,
+};
+use crate::filter::ScopeValue;
 
 impl Resolved {
     /// TOML that loads to the same configuration. What has no value is a comment that says what happens instead.
@@ -16,7 +20,7 @@ impl Resolved {
             state_dir,
             all_tables,
             feeds,
-            anonymous,
+            auth,
             access,
             limits,
             log_level,
@@ -73,7 +77,7 @@ impl Resolved {
         out.value("time", quoted(&meaning::written(history.time)));
         out.value("answers", history.answers);
         out.section("auth");
-        out.value("anonymous", anonymous);
+        out.auth(auth);
         out.section("log");
         out.value("level", quoted(log_level));
         out.value("format", quoted(log_format.as_str()));
@@ -126,6 +130,19 @@ impl Out<'_> {
         }
     }
 
+    fn auth(&mut self, auth: &AuthRules) {
+        match &auth.anonymous_part {
+            None => self.value("anonymous", auth.anonymous),
+            Some(part) => self.value("anonymous", anonymous_part(part)),
+        }
+        let tokens = auth.tokens.as_ref();
+        let tokens = tokens.map(|path| quoted(&path.to_string_lossy()));
+        self.optional("tokens", tokens, "no tokens are asked for");
+        self.value("query_token", auth.query_token);
+        let cookie = auth.cookie.as_deref().map(quoted);
+        self.optional("cookie", cookie, "no cookie carries a token");
+    }
+
     fn feed(&mut self, feed: &FeedConfig) {
         self.section(&format!("feeds.{}", feed.name));
         self.value("table", quoted(&feed.table));
@@ -155,8 +172,49 @@ impl Out<'_> {
             },
         );
         self.value("ingest", feed.ingest);
+        let scope = scope(&feed.scope);
+        self.optional("scope", scope, "only tokens that name the feed read it");
         self.value("create", feed.create);
     }
+}
+
+fn anonymous_part(part: &AnonymousPart) -> String {
+    let columns = part.scope.terms().map(|(column, values)| {
+        // An integer stands beside the text that it is written as.
+        let texts = values.iter().filter_map(|value| match value {
+            ScopeValue::Text(text) => Some(text),
+            ScopeValue::Integer(_) => None,
+        });
+        format!("{} = {}", quoted_key(column), list(texts))
+    });
+    let columns: Vec<String> = columns.collect();
+    let feeds = list(&part.feeds);
+    match columns.is_empty() {
+        true => format!("{{ feeds = {feeds} }}"),
+        false => format!(
+            "{{ feeds = {feeds}, where = {{ {} }} }}",
+            columns.join(", ")
+        ),
+    }
+}
+
+fn scope(scope: &FeedScope) -> Option<String> {
+    match scope {
+        FeedScope::Unsaid => None,
+        FeedScope::Everything => Some(quoted("none")),
+        FeedScope::Columns(columns) => {
+            let columns = columns.iter().map(|(column, claim)| {
+                let claim = quoted(&format!("claim:{claim}"));
+                format!("{} = {claim}", quoted_key(column))
+            });
+            Some(format!("{{ {} }}", columns.collect::<Vec<_>>().join(", ")))
+        }
+    }
+}
+
+/// Any name as a key of TOML, which escapes as JSON does.
+fn quoted_key(key: &str) -> String {
+    serde_json::Value::from(key).to_string()
 }
 
 fn texts<T: Display>(values: &[T]) -> impl Iterator<Item = String> {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::FeedConfig;
+use super::auth;
 use super::layers::{Layers, Place, Value};
 use super::meaning;
+use super::{FeedConfig, FeedScope};
 
 const STOCK_NAME: &str = "remediation";
 const STOCK_TABLE: &str = "remediation_events";
@@ -64,6 +65,7 @@ impl FeedConfig {
             json: Vec::new(),
             truncate: Vec::new(),
             ingest: false,
+            scope: FeedScope::default(),
             scope_columns: Vec::new(),
             create: false,
         }
@@ -158,6 +160,7 @@ fn feed(layers: &mut Layers<'_>, name: &str, create: bool) -> FeedConfig {
         json: layers.file_setting(&key("json"), meaning::texts, stock.json),
         truncate: layers.file_setting(&key("truncate"), meaning::truncate, stock.truncate),
         ingest: layers.file_setting(&key("ingest"), meaning::boolean, stock.ingest),
+        scope: layers.file_setting(&key("scope"), auth::feed_scope, stock.scope),
         scope_columns: Vec::new(),
         create: layers.file_setting(&key("create"), meaning::boolean, stock.create && create),
     };

@@ -76,6 +76,7 @@ impl Config {
     /// The keys in which two configurations differ, of those that only a start reads.
     fn differences(&self, new: &Self) -> Vec<String> {
         let (limits, next) = (&self.limits, &new.limits);
+        let (auth, new_auth) = (&self.auth, &new.auth);
         let fixed = [
             ("database", self.database != new.database),
             ("listen", self.listen != new.listen),
@@ -87,7 +88,14 @@ impl Config {
             ("ring.rows", limits.ring_rows != next.ring_rows),
             ("ring.bytes", limits.ring_bytes != next.ring_bytes),
             ("history", limits.history != next.history),
-            ("auth.anonymous", self.anonymous != new.anonymous),
+            (
+                "auth.anonymous",
+                (auth.anonymous, &auth.anonymous_part)
+                    != (new_auth.anonymous, &new_auth.anonymous_part),
+            ),
+            ("auth.tokens", auth.tokens != new_auth.tokens),
+            ("auth.query_token", auth.query_token != new_auth.query_token),
+            ("auth.cookie", auth.cookie != new_auth.cookie),
             ("log.format", self.log_format != new.log_format),
             ("feeds", self.all_tables != new.all_tables),
         ];

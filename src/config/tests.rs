@@ -50,7 +50,7 @@ fn nothing_said_is_the_stock_feed_on_loopback() {
     assert_eq!(config.limits, Limits::default());
     assert_eq!(
         (
-            config.anonymous,
+            config.auth.anonymous,
             config.log_level.as_str(),
             config.state_dir.as_ref()
         ),
@@ -381,7 +381,7 @@ fn listening_beyond_loopback_must_be_asked_for() {
         "listen = \"0.0.0.0:8010\"",
         &[
             "walcast.toml:1: listen = 0.0.0.0:8010",
-            "127.0.0.1 behind a proxy",
+            "walcast token add",
             "auth.anonymous = true",
         ],
     );
@@ -397,7 +397,11 @@ fn listening_beyond_loopback_must_be_asked_for() {
             &[beyond],
         );
     }
-    assert!(ok("listen = \"0.0.0.0:8010\"\nauth.anonymous = true").anonymous);
+    assert!(
+        ok("listen = \"0.0.0.0:8010\"\nauth.anonymous = true")
+            .auth
+            .anonymous
+    );
     let config = ok(
         "listen = [\"localhost:8010\", \"[::1]:8010\", \"[::ffff:127.0.0.1]:1\", \"unix:/run/walcast.sock\"]",
     );

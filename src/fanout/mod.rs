@@ -129,6 +129,13 @@ impl Fanout {
         }
     }
 
+    /// Ends the connections whose grants have ended.
+    pub fn grants_ended(&self) {
+        for lane in &self.lanes {
+            lane.mailbox.send(Command::GrantsEnded);
+        }
+    }
+
     /// Says goodbye to everyone; `total` clients of all kinds come back then.
     pub fn drain(&self, total: usize) {
         for lane in &self.lanes {
@@ -203,7 +210,11 @@ pub enum Command {
     Attach(Box<Arrival>),
     Page(ConnId, PageResult),
     Bounds(ConnId, Result<Bounds, Unavailable>),
-    Drain { total: usize },
+    /// Some grants have ended; whose connections those are has to be found out.
+    GrantsEnded,
+    Drain {
+        total: usize,
+    },
     Stop,
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll, Registry, Token};
 use parking_lot::Mutex;
@@ -47,6 +47,8 @@ pub(super) struct Shard {
     unread: Vec<ConnId>,
     /// Connections that sent more than they may: read again at the next tick.
     paused: Vec<ConnId>,
+    /// Connections whose grant has ended.
+    ending: Vec<ConnId>,
     /// Bytes clients sent since the feeds were last looked at.
     heard: usize,
     /// Connections whose socket is full.
@@ -128,6 +130,7 @@ impl Shard {
             ready: Vec::new(),
             unread: Vec::new(),
             paused: Vec::new(),
+            ending: Vec::new(),
             heard: 0,
             stalled: HashSet::new(),
             closing: HashSet::new(),
@@ -163,6 +166,9 @@ impl Shard {
             // Live rows do not wait for everyone who catches up.
             self.take_moved();
         }
+        if !self.ending.is_empty() {
+            self.end_some();
+        }
         if Instant::now() >= self.next_tick {
             self.tick();
         }
@@ -178,7 +184,7 @@ impl Shard {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.ready.is_empty() || !self.unread.is_empty() {
+        if !self.ready.is_empty() || !self.unread.is_empty() || !self.ending.is_empty() {
             return Some(Duration::ZERO);
         }
         match (self.conns.is_empty(), self.tidies) {
@@ -197,6 +203,7 @@ impl Shard {
                 Command::Attach(arrival) => self.attach(*arrival),
                 Command::Page(id, result) => self.page_came(id, result),
                 Command::Bounds(id, result) => self.bounds_came(id, result),
+                Command::GrantsEnded => self.find_ended(),
                 Command::Drain { total } => self.drain(total),
                 Command::Stop => return false,
             }
@@ -250,8 +257,12 @@ impl Shard {
             tracing::warn!("a connection can't be watched: {e}");
             return self.remove(slot);
         }
-        self.wheel
-            .set(id, Instant::now() + Duration::from_secs(HEARTBEAT_SECS));
+        let beat = Instant::now() + Duration::from_secs(HEARTBEAT_SECS);
+        self.wheel.set(id, beat.min(self.expiry(slot)));
+        // Its grant may have ended on the way here.
+        if let Some(code) = self.conns[slot].session.grant_ended(SystemTime::now()) {
+            return self.close(slot, code);
+        }
         if !early.is_empty() {
             self.received(slot, &early);
         }

@@ -230,7 +230,7 @@ fn what_a_person_gives_stands_for_the_text_and_the_integer_it_is_written_as() {
         scope.demand_text("c", [value]);
         let (_, values) = scope.terms().next().unwrap();
         let sole = scope.sole_value("C").unwrap();
-        assert_eq!(sole, rusqlite::types::Value::Text(value.to_owned()));
+        assert_eq!(sole, Value::Text(value.to_owned()));
         values.iter().cloned().collect::<Vec<_>>()
     };
     let text = |text: &str| ScopeValue::Text(text.to_owned());

@@ -1,5 +1,7 @@
 //! Errors as clients see them: a status, a code for programs and a message for people, as JSON.
 
+use crate::access::AuthFailure;
+use crate::protocol::CloseCode;
 use bytes::Bytes;
 use serde_json::json;
 use warp::http::{HeaderValue, StatusCode, header};
@@ -13,6 +15,8 @@ pub struct HttpError {
     message: String,
     /// Seconds after which trying again makes sense.
     retry_after: Option<u32>,
+    /// What a browser is told that asked for a WebSocket: it can't see the rest.
+    close: Option<CloseCode>,
 }
 
 impl HttpError {
@@ -22,6 +26,7 @@ impl HttpError {
             code,
             message: message.into(),
             retry_after: None,
+            close: None,
         }
     }
 
@@ -41,6 +46,17 @@ impl HttpError {
             retry_after: Some(1),
             ..error
         }
+    }
+
+    /// The same; a browser that asked for a WebSocket is told so by this code.
+    pub fn closing(self, code: CloseCode) -> HttpError {
+        let close = Some(code);
+        HttpError { close, ..self }
+    }
+
+    /// What a browser is told that asked for a WebSocket.
+    pub fn close_code(&self) -> Option<CloseCode> {
+        self.close
     }
 
     pub fn status(&self) -> StatusCode {
@@ -80,6 +96,30 @@ impl HttpError {
     }
 }
 
+impl From<AuthFailure> for HttpError {
+    fn from(refusal: AuthFailure) -> HttpError {
+        let (status, close) = match refusal {
+            AuthFailure::Differ => (StatusCode::BAD_REQUEST, CloseCode::Revoked),
+            AuthFailure::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, CloseCode::TryAgainLater),
+            AuthFailure::Expired => (StatusCode::UNAUTHORIZED, CloseCode::Expired),
+            AuthFailure::Missing
+            | AuthFailure::Invalid
+            | AuthFailure::InAddress
+            | AuthFailure::ClaimMissing(_) => (StatusCode::UNAUTHORIZED, CloseCode::Revoked),
+        };
+        let error = HttpError::new(status, refusal.code(), refusal.message()).closing(close);
+        let retry_after = match refusal {
+            // A minute at most.
+            AuthFailure::TooMany(wait) => Some(wait.as_secs() as u32 + 1),
+            _ => None,
+        };
+        HttpError {
+            retry_after,
+            ..error
+        }
+    }
+}
+
 impl Reply for HttpError {
     fn into_response(self) -> Response {
         let mut response = json_response(self.status, self.body());
@@ -87,6 +127,12 @@ impl Reply for HttpError {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
     }

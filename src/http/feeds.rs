@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use crate::access::FeedGrant;
 use crate::asker::Asker;
 use crate::change::Cursor;
 use crate::http::error::json_response;
@@ -18,7 +19,16 @@ pub(super) async fn list(peer: Peer, app: Arc<App>) -> Response {
     app.hub.caught_up().await;
     let mut feeds = Vec::with_capacity(app.hub.feeds.len());
     for feed in app.hub.feeds.listed() {
-        feeds.push(describe(&app, &asker, feed).await);
+        if let Some(FeedGrant::Rows(scope)) = peer.grant.feed(&feed.config.name) {
+            let mut described = describe(&app, &asker, feed).await;
+            if !scope.is_everything() {
+                // How many others there are is none of theirs.
+                described
+                    .as_object_mut()
+                    .and_then(|feed| feed.remove("subscribers"));
+            }
+            feeds.push(described);
+        }
     }
     json_response(StatusCode::OK, json!({ "feeds": feeds }).to_string())
 }

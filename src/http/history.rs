@@ -18,7 +18,7 @@ use crate::change::{Cursor, Epoch};
 use crate::http::answers::Held;
 use crate::http::error::{HttpError, json_response};
 use crate::http::histories::Full;
-use crate::http::{App, Peer, query};
+use crate::http::{App, Peer, query, scope_of};
 use crate::hub::Feed;
 use crate::sqlite::open::Unavailable;
 use crate::sqlite::pool::{PooledReader, Work};
@@ -37,7 +37,7 @@ pub(super) async fn alias_of(path: FullPath, app: Arc<App>) -> Result<Arc<Feed>,
 
 /// `GET /api/feeds/<feed>/events`
 pub(super) async fn of_feed(name: String, raw: String, peer: Peer, app: Arc<App>) -> Response {
-    match app.feed(&name) {
+    match app.feed(&name, &peer.grant) {
         Ok(feed) => read(feed, raw, peer, app).await,
         Err(error) => error.into_response(),
     }
@@ -51,7 +51,8 @@ pub(super) async fn read(feed: Arc<Feed>, raw: String, peer: Peer, app: Arc<App>
 }
 
 async fn answer(feed: &Arc<Feed>, raw: &str, peer: &Peer, app: &App) -> Result<Bytes, HttpError> {
-    let query = query::history(raw, feed.schema().as_deref())?;
+    let mut query = query::history(raw, feed.schema().as_deref())?;
+    query.filter = query.filter.within(scope_of(app, feed, &peer.grant)?);
     let refused = |reason| app.metrics.histories_refused.with_label_values(&[reason]);
     let work = work_of(feed, &query);
     let _place = app.histories.enter(peer.client, work).map_err(|full| {
@@ -189,7 +190,12 @@ impl Reading {
             };
             if late {
                 let table = &rows.schema.table.name;
-                let advice = index_for(table, read.filter());
+                let advice = match read.filter().scope().is_everything() {
+                    true => index_for(table, read.filter()),
+                    // By which columns callers are kept to their own rows is not theirs to know.
+                    false => "the operator makes one that begins with the columns of the scope"
+                        .to_owned(),
+                };
                 return Ok(Some(Found::Nothing { advice }));
             }
             if schema.replace(rows.schema.version) != Some(rows.schema.version) {

@@ -12,8 +12,9 @@ use warp::http::{HeaderMap, StatusCode, header};
 use warp::reply::{Reply, Response};
 
 use crate::change::Cursor;
-use crate::http::App;
+use crate::filter::Scope;
 use crate::http::error::{HttpError, json_response};
+use crate::http::{App, Peer, scope_of};
 use crate::hub::{Feed, Presence};
 use crate::sqlite::new_row::{BadRows, MAX_ROWS, NewRow, parse_rows};
 use crate::sqlite::open::Unavailable;
@@ -72,14 +73,14 @@ impl Ingest {
         self.writer.lock().close();
     }
 
-    async fn take_in(&self, schema: Arc<Schema>, body: Body) -> Result<Vec<i64>, HttpError> {
+    async fn take_in(&self, batch: Arc<Batch>, body: Body) -> Result<Vec<i64>, HttpError> {
         let deadline = Instant::now() + PATIENCE;
         let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned() else {
             return Err(HttpError::unavailable(
                 "too many requests are waiting to write",
             ));
         };
-        let rows = parsed(&schema, body).await?;
+        let rows = parsed(&batch, body).await?;
         let turn = Arc::clone(&self.turn).lock_owned();
         let turn = tokio::time::timeout_at(deadline.into(), turn).await;
         let Some(mut pace) = turn.ok().filter(|pace| pace.theirs_until < deadline) else {
@@ -94,7 +95,7 @@ impl Ingest {
             // Mostly a fraction of a millisecond, which the runtime's own timer can't do.
             std::thread::sleep(pace.owed(Instant::now()));
             let mut writer = writer.lock();
-            let result = writer.insert(&schema, &rows, deadline);
+            let result = writer.insert(&batch.schema, &batch.scope, &rows, deadline);
             pace.leave(writer.held(), Instant::now());
             result
         });
@@ -104,6 +105,10 @@ impl Ingest {
                 Ok(ids)
             }
             Ok(Err(IngestError::Invalid(message))) => Err(invalid(message)),
+            Ok(Err(IngestError::OutOfScope(message))) => {
+                let status = StatusCode::FORBIDDEN;
+                Err(HttpError::new(status, "out_of_scope", message))
+            }
             Ok(Err(IngestError::Unavailable(reason))) => {
                 let answer = HttpError::unavailable(reason.public_message());
                 self.tell(reason);
@@ -146,12 +151,18 @@ impl Pace {
     }
 }
 
-async fn parsed(schema: &Arc<Schema>, body: Body) -> Result<Vec<NewRow>, HttpError> {
+/// What the rows of a request have to fit.
+struct Batch {
+    schema: Arc<Schema>,
+    scope: Scope,
+}
+
+async fn parsed(batch: &Arc<Batch>, body: Body) -> Result<Vec<NewRow>, HttpError> {
     let rows = if body.bytes.len() <= PARSED_AT_ONCE {
-        parse_rows(schema, &body.bytes)
+        parse_rows(&batch.schema, &batch.scope, &body.bytes)
     } else {
-        let schema = Arc::clone(schema);
-        let parse = move || parse_rows(&schema, &body.bytes);
+        let batch = Arc::clone(batch);
+        let parse = move || parse_rows(&batch.schema, &batch.scope, &body.bytes);
         tokio::task::spawn_blocking(parse)
             .await
             .map_err(|_| aborted())?
@@ -175,9 +186,10 @@ pub(super) async fn post(
     name: String,
     headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
+    peer: Peer,
     app: Arc<App>,
 ) -> Response {
-    match ingest(&name, &headers, body, &app).await {
+    match ingest(&name, &headers, body, &peer, &app).await {
         Ok(ids) => {
             let ids: Vec<Cursor> = ids.into_iter().map(Cursor).collect();
             json_response(StatusCode::CREATED, json!({ "ids": ids }).to_string())
@@ -190,15 +202,22 @@ async fn ingest(
     name: &str,
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
+    peer: &Peer,
     app: &App,
 ) -> Result<Vec<i64>, HttpError> {
-    let feed = app.feed(name)?;
+    let feed = app.feed(name, &peer.grant)?;
     if !feed.config.ingest {
         let message = format!(
             "feed \"{name}\" takes no rows over HTTP; set `ingest = true` in [feeds.{name}] to allow it"
         );
         return Err(HttpError::new(StatusCode::FORBIDDEN, "ingest_off", message));
     }
+    if !peer.grant.may_ingest() {
+        let message = "rows are taken with a token made with --ingest only";
+        let status = StatusCode::FORBIDDEN;
+        return Err(HttpError::new(status, "ingest_not_granted", message));
+    }
+    let scope = scope_of(app, &feed, &peer.grant)?;
     if !is_json(headers) {
         let message =
             "rows are taken as JSON only; send them with `Content-Type: application/json`";
@@ -211,7 +230,8 @@ async fn ingest(
     let schema = feed
         .schema()
         .ok_or_else(|| HttpError::unavailable(why_closed(&feed)))?;
-    app.ingest.take_in(schema, body).await
+    let batch = Batch { schema, scope };
+    app.ingest.take_in(Arc::new(batch), body).await
 }
 
 /// Whether the body is said to be JSON. A form of any web page can post the types that need no preflight.

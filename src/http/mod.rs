@@ -30,11 +30,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+use crate::access::{AuthFailure, FeedGrant, Gate, Grant};
 use crate::asker::Client;
 use crate::catchup::CatchUp;
 use crate::change::Cursor;
 use crate::config::HistoryLimits;
 use crate::fanout::Fanout;
+use crate::filter::{FilterColumn, Scope};
 use crate::hub::{Absence, Cause, Feed, Hub, Listener, Presence, TooManyValues};
 use crate::metrics::Metrics;
 use crate::nearest::did_you_mean;
@@ -57,8 +59,10 @@ pub struct App {
     pub ingest: Ingest,
     pub connections: Arc<Connections>,
     pub moves: Arc<Moves>,
-    /// Who may come in.
+    /// Which pages may come in, and under which names.
     pub access: Mutex<Arc<Access>>,
+    /// Who may come in.
+    pub gate: Arc<Gate>,
     pub write_timeout: Arc<Mutex<Duration>>,
     /// Turns true when the daemon drains; streams end then.
     pub draining: watch::Receiver<bool>,
@@ -86,6 +90,7 @@ pub struct Parts {
     pub connections: Arc<Connections>,
     pub moves: Arc<Moves>,
     pub access: Access,
+    pub gate: Arc<Gate>,
     pub write_timeout: Arc<Mutex<Duration>>,
     pub draining: watch::Receiver<bool>,
     /// What histories may cost.
@@ -115,6 +120,7 @@ impl App {
             connections: parts.connections,
             moves: parts.moves,
             access: Mutex::new(Arc::new(parts.access)),
+            gate: parts.gate,
             write_timeout: parts.write_timeout,
             draining: parts.draining,
             answers,
@@ -127,14 +133,13 @@ impl App {
         })
     }
 
-    fn feed(&self, name: &str) -> Result<Arc<Feed>, HttpError> {
-        self.hub.feed(name).cloned().ok_or_else(|| {
-            let names: Vec<&str> = self
-                .hub
-                .feeds
-                .listed()
-                .map(|feed| feed.config.name.as_str())
-                .collect();
+    /// The feed of that name, where it is there for this grant.
+    fn feed(&self, name: &str, grant: &Grant) -> Result<Arc<Feed>, HttpError> {
+        let feed = self.hub.feed(name).filter(|_| grant.knows(name));
+        feed.cloned().ok_or_else(|| {
+            let feeds = self.hub.feeds.listed();
+            let names = feeds.map(|feed| feed.config.name.as_str());
+            let names: Vec<&str> = names.filter(|name| grant.knows(name)).collect();
             let hint = did_you_mean(name, names.iter().copied());
             HttpError::not_found(format!(
                 "there is no feed \"{name}\"{hint}; there are {}",
@@ -194,6 +199,49 @@ impl App {
         };
         let feed = at_start.get(path).or_else(come_since);
         feed.filter(|feed| !feed.is_gone()).cloned()
+    }
+}
+
+/// The rows of a feed that a grant allows.
+fn scope_of(app: &App, feed: &Feed, grant: &Grant) -> Result<Scope, HttpError> {
+    let name = &feed.config.name;
+    match grant.feed(name) {
+        Some(FeedGrant::Rows(scope)) => {
+            let schema = feed.schema();
+            let gone = |column: &&str| {
+                let column = FilterColumn::Scope(column);
+                schema
+                    .as_ref()
+                    .is_some_and(|schema| schema.place_of(column).is_none())
+            };
+            let missing = scope.columns().find(gone).map(str::to_owned);
+            match missing {
+                Some(column) => {
+                    tracing::warn!(
+                        feed = name,
+                        credential = grant.name(),
+                        "the grant compares the column {column:?}, which the feed does not have; where it is not shown, \
+                         name it in `scope`"
+                    );
+                    Err(HttpError::unavailable(
+                        "a column that tells whose rows are whose is not there; the daemon's log says which",
+                    ))
+                }
+                None => Ok(scope),
+            }
+        }
+        Some(FeedGrant::ClaimMissing(column)) => {
+            let failure = AuthFailure::ClaimMissing(column);
+            app.metrics.auth_failure(&failure);
+            tracing::info!(
+                reason = failure.code(),
+                credential = grant.name(),
+                "a credential was refused"
+            );
+            Err(failure.into())
+        }
+        // Taken away since the request came in.
+        None => Err(HttpError::not_found("there is no such feed")),
     }
 }
 
@@ -259,4 +307,5 @@ pub struct Peer {
     /// socket.
     address: Option<IpAddr>,
     clock: Arc<Clock>,
+    grant: Arc<Grant>,
 }

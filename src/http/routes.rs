@@ -8,6 +8,7 @@ use warp::http::{HeaderValue, Method, StatusCode, header};
 use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
+use crate::access::Grant;
 use crate::http::error::HttpError;
 use crate::http::request_line::ASTERISK;
 use crate::http::{App, Peer, dashboard, feeds, history, ingest, sse, status, ws};
@@ -18,21 +19,24 @@ pub(super) const EVERY_METHOD: &str = "GET, HEAD, POST, OPTIONS";
 const READ: &str = "GET, HEAD, OPTIONS";
 
 /// Answers a request that no handler has to see: for a path that is not there, with a method that it does not take, or
-/// about its methods. `None`: a handler has to see it.
+/// about its methods. `None`: a handler has to see it. The error: there is nothing at the path, for whoever holds this
+/// grant.
 ///
 /// Paths go before methods: a path that is not there is not found, whatever the method. They are compared as they were
 /// written, so what a proxy allows or denies by its path can't be had under another spelling.
-pub(super) fn answer_early(app: &App, method: &Method, path: &str) -> Option<Response> {
-    let methods = match methods_at(app, path) {
-        Ok(methods) => methods,
-        Err(error) => return Some(error.into_response()),
-    };
+pub(super) fn answer_early(
+    app: &App,
+    grant: &Grant,
+    method: &Method,
+    path: &str,
+) -> Result<Option<Response>, HttpError> {
+    let methods = methods_at(app, grant, path)?;
     let takes = |method: &Method| methods.split(", ").any(|taken| taken == method.as_str());
     let mut response = match *method {
         Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
         // Says why rows are not taken, and how to change that.
-        Method::POST if path.ends_with(EVENTS) => return None,
-        _ if takes(method) => return None,
+        Method::POST if path.ends_with(EVENTS) => return Ok(None),
+        _ if takes(method) => return Ok(None),
         _ => {
             let message = format!("this path does not take that method; it takes {methods}");
             let status = StatusCode::METHOD_NOT_ALLOWED;
@@ -41,27 +45,28 @@ pub(super) fn answer_early(app: &App, method: &Method, path: &str) -> Option<Res
     };
     let allow = HeaderValue::from_static(methods);
     response.headers_mut().insert(header::ALLOW, allow);
-    Some(response)
+    Ok(Some(response))
 }
 
 /// The end of the path of a feed's rows.
 const EVENTS: &str = "/events";
 
 /// The methods that this path takes.
-fn methods_at(app: &App, path: &str) -> Result<&'static str, HttpError> {
-    if app.feed_at_ws(path).is_some() || app.feed_at_history(path).is_some() {
+fn methods_at(app: &App, grant: &Grant, path: &str) -> Result<&'static str, HttpError> {
+    let configured = app.feed_at_ws(path).or_else(|| app.feed_at_history(path));
+    if configured.is_some_and(|feed| grant.knows(&feed.config.name)) {
         return Ok(READ);
     }
     // A name is one segment of a path.
     let name = |text: &str| !text.is_empty() && !text.contains('/');
     if let Some(feed) = path.strip_prefix("/sse/").filter(|text| name(text)) {
-        return app.feed(feed).map(|_| READ);
+        return app.feed(feed, grant).map(|_| READ);
     }
     let events = path
         .strip_prefix("/api/feeds/")
         .and_then(|rest| rest.strip_suffix(EVENTS));
     if let Some(feed) = events.filter(|text| name(text)) {
-        return app.feed(feed).map(|feed| match feed.config.ingest {
+        return app.feed(feed, grant).map(|feed| match feed.config.ingest {
             true => EVERY_METHOD,
             false => READ,
         });
@@ -72,6 +77,11 @@ fn methods_at(app: &App, path: &str) -> Result<&'static str, HttpError> {
         _ if dashboard::is_file(path) => Ok(READ),
         _ => Err(nothing_here()),
     }
+}
+
+/// Whether what is at the path is everybody's: the dashboard's own files, and the daemon's health.
+pub(super) fn is_public(path: &str) -> bool {
+    matches!(path, "/" | "/healthz" | "/readyz") || dashboard::is_file(path)
 }
 
 fn nothing_here() -> HttpError {
@@ -113,6 +123,7 @@ pub fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
         .and(warp::post())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
+        .and(warp::ext::get::<Peer>())
         .and(with(app))
         .then(ingest::post);
     let sse = warp::path!("sse" / String)
@@ -129,6 +140,7 @@ pub fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
         .then(status::readyz);
     let metrics = warp::path!("metrics")
         .and(get)
+        .and(warp::ext::get::<Peer>())
         .and(with(app))
         .then(status::metrics);
     let by_path = warp::path::full().and(with(app));

@@ -18,10 +18,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 use warp::filters::BoxedFilter;
+use warp::http::request::Parts;
 use warp::http::{HeaderMap, Method, Request};
 use warp::reply::{Reply, Response};
 
+use crate::access::{Asked, AuthFailure, Grant};
 use crate::asker::Client;
+use crate::config::TrustedProxy;
 use crate::http::access::{Admitted, Denied};
 use crate::http::clock::{Answering, Clock, Lapse, Watched};
 use crate::http::error::HttpError;
@@ -31,7 +34,8 @@ use crate::http::listener::{
     Accepted, Listener, Reserve, is_of_one_connection, is_out_of_descriptors,
 };
 use crate::http::refused::Patience;
-use crate::http::{App, Peer, refused, request_line, routes};
+use crate::http::{App, Peer, refused, request_line, routes, ws};
+use crate::protocol::CloseCode;
 
 /// Largest request head; browsers send about 1 KiB, with cookies and tokens some more.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -308,8 +312,20 @@ impl Connection {
             self.app.metrics.connection_error("capacity");
             return Ok(HttpError::at_capacity(limit).into_response());
         }
-        if let Some(answer) = routes::answer_early(&self.app, request.method(), path) {
-            return Ok(answer);
+        let grant = match self.grant(&request) {
+            Ok(grant) => grant,
+            Err(failure) => return Ok(self.turn_away(request, failure)),
+        };
+        match routes::answer_early(&self.app, &grant, request.method(), path) {
+            Ok(None) => {}
+            Ok(Some(answer)) => return Ok(answer),
+            // Whether it is not there or not granted: it looks the same.
+            Err(error) if self.app.gate.asks() => {
+                let (error, (parts, _)) =
+                    (error.closing(CloseCode::FeedGone), request.into_parts());
+                return Ok(refuse(error, parts));
+            }
+            Err(error) => return Ok(error.into_response()),
         }
         let (ticket, address) = match self.ticket_for(request.headers()) {
             Ok(counted) => counted,
@@ -329,9 +345,39 @@ impl Connection {
             client,
             address,
             clock: Arc::clone(&self.clock),
+            grant,
         };
         request.extensions_mut().insert(peer);
         warp::service(self.routes.clone()).call(request).await
+    }
+
+    /// What whoever asks may do; with what everybody may see, nobody is asked.
+    fn grant(&self, request: &Request<Incoming>) -> Result<Arc<Grant>, AuthFailure> {
+        let gate = &self.app.gate;
+        let path = request.uri().path();
+        if !gate.asks() || request.method() == Method::OPTIONS || routes::is_public(path) {
+            return Ok(gate.public());
+        }
+        gate.grant(Asked {
+            headers: request.headers(),
+            query: request.uri().query().unwrap_or_default(),
+            address: self.client_address(request.headers()),
+        })
+    }
+
+    fn turn_away(&self, request: Request<Incoming>, failure: AuthFailure) -> Response {
+        self.app.metrics.auth_failure(&failure);
+        refuse(failure.into(), request.into_parts().0)
+    }
+
+    /// Where a request came from: the other end, or whoever a proxy asks for. `None` over a Unix socket.
+    fn client_address(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        let access = Arc::clone(&self.app.access.lock());
+        let proxies = access.trusted_proxies();
+        match proxies.iter().any(|proxy| proxy.is(self.address)) {
+            true => said_client(headers, proxies, self.address),
+            false => self.address,
+        }
     }
 
     /// Returns what a request is counted by, and the address it came from: those of the connection it came on, or, where a
@@ -348,18 +394,34 @@ impl Connection {
         if !proxies.iter().any(|proxy| proxy.is(self.address)) {
             return Ok((Arc::clone(&self.ticket), self.address));
         }
-        let client = match forwarded::client(headers, proxies) {
-            Said::Client(client) => Some(client),
-            // A proxy that does not say whom it asks for asks for itself.
-            Said::Nothing => self.address,
-            Said::Contradiction => Some(NOBODY),
-        };
+        let client = said_client(headers, proxies, self.address);
         let ticket = match client {
             Some(client) => self.app.connections.admit_request(client, &self.ticket)?,
             None => Arc::clone(&self.ticket),
         };
         Ok((ticket, client))
     }
+}
+
+/// Whom a proxy asks for, `proxy` being its own address.
+fn said_client(
+    headers: &HeaderMap,
+    proxies: &[TrustedProxy],
+    proxy: Option<IpAddr>,
+) -> Option<IpAddr> {
+    match forwarded::client(headers, proxies) {
+        Said::Client(client) => Some(client),
+        // A proxy that does not say whom it asks for asks for itself.
+        Said::Nothing => proxy,
+        Said::Contradiction => Some(NOBODY),
+    }
+}
+
+/// Refuses a request, so that whoever asked can see why.
+fn refuse(error: HttpError, mut request: Parts) -> Response {
+    let on_upgrade = request.extensions.remove::<OnUpgrade>();
+    let on_upgrade = on_upgrade.filter(|_| request.method == Method::GET);
+    ws::refuse(error, &request.headers, on_upgrade)
 }
 
 /// Resolves when the daemon drains.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -21,7 +21,7 @@ use crate::connection_span::connection_span;
 use crate::http::clock::Clock;
 use crate::http::error::HttpError;
 use crate::http::limits::Ticket;
-use crate::http::{App, Peer, committed_before, query, refuse_unfit, too_many_values};
+use crate::http::{App, Peer, committed_before, query, refuse_unfit, scope_of, too_many_values};
 use crate::hub::READ_PATIENCE;
 use crate::metrics::Counted;
 use crate::protocol::{CloseCode, Control, HEARTBEAT_SECS, payload, reconnect_after};
@@ -66,9 +66,10 @@ async fn open(
     peer: Peer,
     app: Arc<App>,
 ) -> Result<Response, HttpError> {
-    let feed = app.feed(name)?;
+    let feed = app.feed(name, &peer.grant)?;
     refuse_unfit(&feed)?;
-    let request = query::stream(raw, feed.schema().as_deref(), last_id)?;
+    let mut request = query::stream(raw, feed.schema().as_deref(), last_id)?;
+    request.filter = request.filter.within(scope_of(&app, &feed, &peer.grant)?);
     if *app.draining.borrow() {
         return Err(HttpError::unavailable("the daemon is shutting down"));
     }
@@ -76,7 +77,11 @@ async fn open(
     // Asked first: should the history change between the two, the client comes back with the older one and is told.
     let epoch = feed.standing().epoch;
     let session = Session::begin(&feed, request).map_err(too_many_values)?;
-    let session = session.on_behalf_of(peer.client).above(committed);
+    let grant = app.gate.asks().then(|| Arc::clone(&peer.grant));
+    let session = session
+        .on_behalf_of(peer.client)
+        .above(committed)
+        .under(grant);
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     let counted = (Counted::in_gauge(&app.metrics.sse_connections), peer.ticket);
     let clock = peer.clock;
@@ -84,6 +89,7 @@ async fn open(
     let span = connection_span(&feed.config.name, &path, peer.address);
     let stream = SseStream {
         moved: app.moves.subscribe(feed.index),
+        grants: app.gate.ended(),
         draining: app.draining.clone(),
         epoch,
         session,
@@ -134,6 +140,8 @@ enum Ended {
     ReadsFail,
     /// The feed's table was dropped.
     FeedGone,
+    /// Its token has expired, was revoked or changed.
+    Unauthorised,
 }
 
 /// In words, for the log.
@@ -145,6 +153,7 @@ impl fmt::Display for Ended {
             Ended::StartsOver => "the history or the table's columns changed, or rows were deleted",
             Ended::ReadsFail => "rows can't be read",
             Ended::FeedGone => "the feed's table was dropped",
+            Ended::Unauthorised => "its token has expired, was revoked or changed",
         })
     }
 }
@@ -158,6 +167,8 @@ struct SseStream {
     serial: u64,
     moved: watch::Receiver<()>,
     draining: watch::Receiver<bool>,
+    /// Moves when grants have ended.
+    grants: watch::Receiver<()>,
     sender: mpsc::Sender<Bytes>,
     /// When something was last sent.
     quiet_since: Instant,
@@ -226,6 +237,10 @@ impl SseStream {
         }
         if self.quiet_since.elapsed() >= QUIET {
             return self.send_comment().await;
+        }
+        self.grants.borrow_and_update();
+        if let Some(code) = self.session.grant_ended(SystemTime::now()) {
+            return self.end(code).await;
         }
         self.moved.borrow_and_update();
         let (step, rows) = self.look();
@@ -365,6 +380,8 @@ impl SseStream {
         tokio::select! {
             moved = self.moved.changed() => moved.map_err(|_| Ended::Drain),
             _ = self.draining.changed() => Ok(()),
+            _ = self.grants.changed() => Ok(()),
+            () = expiry(self.session.expires()) => Ok(()),
             () = self.sender.closed() => Err(Ended::ClientGone),
             () = sleep_until(self.quiet_since + QUIET) => self.send_comment().await,
         }
@@ -411,6 +428,16 @@ impl SseStream {
         Err(why)
     }
 
+    /// Ends the stream for want of a grant, and says so to every client: EventSource can't see why it is refused later.
+    async fn end(&mut self, code: CloseCode) -> Result<(), Ended> {
+        let code = code.code();
+        self.send(format!(
+            "event: goodbye\ndata: {{\"type\":\"goodbye\",\"code\":{code}}}\n\n"
+        ))
+        .await?;
+        Err(Ended::Unauthorised)
+    }
+
     async fn say(&mut self, control: &Control) -> Result<(), Ended> {
         let id = match control {
             Control::Hello { .. } | Control::Live { .. } | Control::Reset { .. } => self.id_line(),
@@ -435,6 +462,18 @@ impl SseStream {
             .map_err(|_| Ended::ClientGone)?;
         self.quiet_since = Instant::now();
         Ok(())
+    }
+}
+
+/// Resolves once a grant that ends then has expired.
+async fn expiry(expires: Option<SystemTime>) {
+    match expires {
+        None => std::future::pending().await,
+        // In the past it is over; a clock that was set is looked at again.
+        Some(time) => {
+            let left = time.duration_since(SystemTime::now()).unwrap_or_default();
+            tokio::time::sleep(left.min(QUIET)).await;
+        }
     }
 }
 

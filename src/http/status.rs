@@ -6,8 +6,8 @@ use serde_json::json;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::{Reply, Response};
 
-use crate::http::App;
 use crate::http::error::{HttpError, json_response};
+use crate::http::{App, Peer};
 
 /// The process works: it answered.
 pub(super) async fn healthz() -> Response {
@@ -24,6 +24,12 @@ pub(super) async fn readyz(app: Arc<App>) -> Response {
     }
     match app.hub.not_ready() {
         None => json_response(StatusCode::OK, json!({ "status": "ready" }).to_string()),
+        // It may name feeds, which not everybody may know of.
+        Some(_) if app.gate.asks() => json_response(
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({ "status": "not ready", "reason": "rows can't be served; the daemon's log says why" })
+                .to_string(),
+        ),
         Some(reason) => json_response(
             StatusCode::SERVICE_UNAVAILABLE,
             json!({ "status": "not ready", "reason": reason }).to_string(),
@@ -32,7 +38,12 @@ pub(super) async fn readyz(app: Arc<App>) -> Response {
 }
 
 /// Prometheus text.
-pub(super) async fn metrics(app: Arc<App>) -> Response {
+pub(super) async fn metrics(peer: Peer, app: Arc<App>) -> Response {
+    if !peer.grant.may_see_metrics() {
+        let message = "what is counted tells of all feeds; it needs a token made with --metrics";
+        let status = StatusCode::FORBIDDEN;
+        return HttpError::new(status, "metrics_not_granted", message).into_response();
+    }
     for feed in app.hub.feeds.iter() {
         let subscribers = i64::try_from(feed.subscribers()).unwrap_or(i64::MAX);
         app.metrics

@@ -1,12 +1,14 @@
 //! `GET /ws/<feed>`: the handshake. The upgraded socket is handed to the fan-out, which owns it from there on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tracing::Span;
 use tungstenite::handshake::derive_accept_key;
@@ -19,13 +21,17 @@ use crate::connection_span::connection_span;
 use crate::fanout::{Arrival, Stream};
 use crate::http::clock::Watched;
 use crate::http::error::HttpError;
-use crate::http::{App, Peer, committed_before, query, refuse_unfit, too_many_values};
+use crate::http::{App, Peer, committed_before, query, refuse_unfit, scope_of, too_many_values};
 use crate::hub::Feed;
 use crate::metrics::Counted;
+use crate::protocol::{CloseCode, push_close};
 use crate::session::Session;
 
 /// The subprotocol a client may ask for; it is the same protocol with and without.
 const SUBPROTOCOL: &str = "walcast.v1";
+
+/// How long a client that is refused may take to go.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Base64 as clients write it: the last digit may hold bits that say nothing, as in an example of RFC 6455 itself.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -52,9 +58,10 @@ pub(super) async fn upgrade(
     peer: Peer,
     app: Arc<App>,
 ) -> Response {
-    match accept(at, &raw, &headers, on_upgrade, peer, &app).await {
+    let mut on_upgrade = on_upgrade;
+    match accept(at, &raw, &headers, &mut on_upgrade, peer, &app).await {
         Ok(response) => response,
-        Err(error) => error.into_response(),
+        Err(error) => refuse(error, &headers, on_upgrade),
     }
 }
 
@@ -62,21 +69,22 @@ async fn accept(
     (feed, path): (Arc<Feed>, FullPath),
     raw: &str,
     headers: &HeaderMap,
-    on_upgrade: Option<OnUpgrade>,
+    on_upgrade: &mut Option<OnUpgrade>,
     peer: Peer,
     app: &Arc<App>,
 ) -> Result<Response, HttpError> {
     refuse_unfit(&feed)?;
-    let request = query::subscription(raw, feed.schema().as_deref())?;
+    let mut request = query::subscription(raw, feed.schema().as_deref())?;
+    request.filter = request.filter.within(scope_of(app, &feed, &peer.grant)?);
     if !asks_for_websocket(headers) {
         return Ok(upgrade_required());
     }
     let key = websocket_key(headers)?;
     has_no_body(headers)?;
     // hyper has one for every HTTP/1.1 request that asks for an upgrade.
-    let Some(on_upgrade) = on_upgrade else {
+    if on_upgrade.is_none() {
         return Ok(upgrade_required());
-    };
+    }
     if *app.draining.borrow() {
         return Err(HttpError::unavailable("the daemon is shutting down"));
     }
@@ -84,7 +92,14 @@ async fn accept(
     // certain only when the feed loop has seen everything up to now.
     let committed = committed_before(app, &feed).await;
     let session = Session::begin(&feed, request).map_err(too_many_values)?;
-    let session = session.on_behalf_of(peer.client).above(committed);
+    let grant = app.gate.asks().then(|| Arc::clone(&peer.grant));
+    let session = session
+        .on_behalf_of(peer.client)
+        .above(committed)
+        .under(grant);
+    let Some(on_upgrade) = on_upgrade.take() else {
+        return Ok(upgrade_required());
+    };
     let span = connection_span(&feed.config.name, path.as_str(), peer.address);
     let app = Arc::clone(app);
     tokio::spawn(async move {
@@ -94,6 +109,41 @@ async fn accept(
         }
     });
     Ok(switching_protocols(key, headers))
+}
+
+/// Refuses a request. A browser that asks for a WebSocket can't see why it is refused one; it is given one that is closed
+/// at once, where there is a code for it.
+pub(super) fn refuse(
+    error: HttpError,
+    headers: &HeaderMap,
+    on_upgrade: Option<OnUpgrade>,
+) -> Response {
+    let is_page = headers.contains_key(header::ORIGIN) && asks_for_websocket(headers);
+    let (Some(code), Some(on_upgrade), true) = (error.close_code(), on_upgrade, is_page) else {
+        return error.into_response();
+    };
+    let (Ok(key), Ok(())) = (websocket_key(headers), has_no_body(headers)) else {
+        return error.into_response();
+    };
+    tokio::spawn(async move {
+        // A client that is gone before its handshake is over needs no answer.
+        if let Ok(upgraded) = on_upgrade.await {
+            let _ = tokio::time::timeout(LAST_WORD, close(upgraded, code)).await;
+        }
+    });
+    switching_protocols(key, headers)
+}
+
+/// Says why, and waits for the other end to go.
+async fn close(upgraded: Upgraded, code: CloseCode) -> std::io::Result<()> {
+    let mut socket = TokioIo::new(upgraded);
+    let mut frame = Vec::new();
+    push_close(&mut frame, Some(code.code()));
+    socket.write_all(&frame).await?;
+    socket.shutdown().await?;
+    let mut rest = [0; 512];
+    while socket.read(&mut rest).await? > 0 {}
+    Ok(())
 }
 
 /// Whether this is a WebSocket handshake of the version there is.

@@ -9,6 +9,7 @@ use rusqlite::types::Value;
 use serde::de::{DeserializeSeed, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::filter::Scope;
 use crate::json::Object;
 use crate::sqlite::table::{Column, Schema};
 
@@ -51,12 +52,13 @@ impl NewRow {
     }
 }
 
-/// Reads a body: one object or an array of them.
-pub fn parse_rows(schema: &Schema, body: &[u8]) -> Result<Vec<NewRow>, BadRows> {
+/// Reads a body: one object or an array of them. Columns of the scope of which nothing is said are filled with the only
+/// value it allows.
+pub fn parse_rows(schema: &Schema, scope: &Scope, body: &[u8]) -> Result<Vec<NewRow>, BadRows> {
     let broken =
         |e: &dyn fmt::Display| BadRows::Invalid(format!("the body is not valid JSON: {e}"));
     let text = std::str::from_utf8(body).map_err(|e| broken(&e))?;
-    let target = Target::new(schema);
+    let target = Target::new(schema, scope);
     match text.trim_start().as_bytes().first() {
         Some(b'{') => {
             let row = serde_json::from_str(text).map_err(|e| broken(&e))?;
@@ -140,10 +142,12 @@ struct Target<'s> {
     columns: Vec<Option<bool>>,
     /// Columns that must be given.
     required: Vec<usize>,
+    /// What columns hold where nothing is given.
+    filled: Vec<(usize, Value)>,
 }
 
 impl<'s> Target<'s> {
-    fn new(schema: &'s Schema) -> Target<'s> {
+    fn new(schema: &'s Schema, scope: &Scope) -> Target<'s> {
         let table = &schema.table;
         let places = table.columns.iter().enumerate().map(|(index, column)| {
             let place = schema.place(&column.name)?;
@@ -153,8 +157,18 @@ impl<'s> Target<'s> {
         let required = table.columns.iter().enumerate().filter(|(index, c)| {
             c.not_null && !c.has_default && !c.generated && *index != table.key
         });
+        let filled = table
+            .columns
+            .iter()
+            .enumerate()
+            .filter_map(|(index, column)| {
+                let writable = index != table.key && !column.generated;
+                let value = scope.sole_value(&column.name).filter(|_| writable)?;
+                Some((index, value))
+            });
         Target {
             schema,
+            filled: filled.collect(),
             columns: places.collect(),
             required: required.map(|(index, _)| index).collect(),
         }
@@ -185,6 +199,12 @@ impl<'s> Target<'s> {
                 return Err(format!("column \"{name}\" is given more than once"));
             }
             fields.insert(place, (index, value));
+        }
+        for (index, value) in &self.filled {
+            let place = fields.partition_point(|(given, _)| given < index);
+            if fields.get(place).is_none_or(|(given, _)| given != index) {
+                fields.insert(place, (*index, value.clone()));
+            }
         }
         for &required in &self.required {
             let given = fields.iter().find(|(index, _)| *index == required);
@@ -390,7 +410,7 @@ mod tests {
     }
 
     fn parsed(body: &str) -> Vec<NewRow> {
-        parse_rows(&schema(), body.as_bytes()).unwrap()
+        parse_rows(&schema(), &Scope::default(), body.as_bytes()).unwrap()
     }
 
     fn value(name: &str, json: &str) -> Value {
@@ -479,20 +499,20 @@ mod tests {
             ("{", "JSON"),
             ("", "JSON"),
         ] {
-            match parse_rows(&schema(), body.as_bytes()) {
+            match parse_rows(&schema(), &Scope::default(), body.as_bytes()) {
                 Err(BadRows::Invalid(error)) => assert!(error.contains(names), "{body}: {error}"),
                 other => panic!("{body}: {other:?}"),
             }
         }
         let long = format!(r#"{{"ts":[{}]}}"#, "é".repeat(10_000).escape_debug());
-        assert!(parse_rows(&schema(), long.as_bytes()).is_err());
+        assert!(parse_rows(&schema(), &Scope::default(), long.as_bytes()).is_err());
     }
 
     #[test]
     fn ten_thousand_rows_are_taken_and_no_more() {
         let body = |rows: usize| format!("[{}]", vec![r#"{"ts":""}"#; rows].join(","));
         assert_eq!(parsed(&body(MAX_ROWS)).len(), MAX_ROWS);
-        let refused = parse_rows(&schema(), body(MAX_ROWS + 1).as_bytes());
+        let refused = parse_rows(&schema(), &Scope::default(), body(MAX_ROWS + 1).as_bytes());
         assert_eq!(refused, Err(BadRows::TooMany));
     }
 

@@ -10,7 +10,7 @@ use rusqlite::hooks::Action;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params_from_iter};
 
-use crate::filter::quote_identifier;
+use crate::filter::{Scope, quote_identifier};
 use crate::sqlite::new_row::NewRow;
 use crate::sqlite::open::{FileId, Unavailable, leave_on_close, open_writing};
 use crate::sqlite::openings::{Opening, Openings};
@@ -25,6 +25,8 @@ const BUSY: Duration = Duration::from_secs(5);
 pub enum IngestError {
     /// The request is at fault; names the field.
     Invalid(String),
+    /// A row would not be of the scope of whoever sends it.
+    OutOfScope(String),
     /// Others held the database for too long, or it can't be written.
     Unavailable(Unavailable),
 }
@@ -74,15 +76,16 @@ impl Writer {
         self.held
     }
 
-    /// Inserts all rows in one transaction and gives their ids. Waits for other writers until `deadline`.
+    /// Inserts all rows in one transaction and gives their ids. Each must be one that `scope` allows, as it is stored. Waits for other writers until `deadline`.
     pub fn insert(
         &mut self,
         schema: &Schema,
+        scope: &Scope,
         rows: &[NewRow],
         deadline: Instant,
     ) -> Result<Vec<i64>, IngestError> {
         self.held = Duration::ZERO;
-        let result = self.try_insert(schema, rows, deadline);
+        let result = self.try_insert(schema, scope, rows, deadline);
         // A rollback that failed would hold the lock for ever; closing ends it.
         self.open.take_if(|open| !open.connection.is_autocommit());
         self.close_stale();
@@ -97,6 +100,11 @@ impl Writer {
             Err(InsertFailure::Open(reason)) => Err(IngestError::Unavailable(reason)),
             Err(InsertFailure::Row(index, why)) => Err(match why {
                 Refused::NoKey => IngestError::Invalid(no_key(schema)),
+                Refused::OutOfScope => IngestError::OutOfScope(in_row(
+                    rows,
+                    index,
+                    "the row would not be one that this token may read; leave out the columns that tell whose it is",
+                )),
                 Refused::Ignored => IngestError::Invalid(in_row(
                     rows,
                     index,
@@ -121,6 +129,7 @@ impl Writer {
     fn try_insert(
         &mut self,
         schema: &Schema,
+        scope: &Scope,
         rows: &[NewRow],
         deadline: Instant,
     ) -> Result<Vec<i64>, InsertFailure> {
@@ -131,6 +140,7 @@ impl Writer {
         let locked_at = Instant::now();
         let inserted = insert_rows(&transaction, schema, rows);
         let result = inserted.and_then(|ids| {
+            check_scope(&transaction, schema, scope, &ids)?;
             // Where there is no WAL a commit waits for readers.
             transaction.busy_timeout(left())?;
             transaction.commit()?;
@@ -200,6 +210,33 @@ fn insert_rows(
     Ok(ids)
 }
 
+/// Whether each new row is one that `scope` allows: as it is stored, whatever column types and triggers made of it.
+fn check_scope(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    scope: &Scope,
+    ids: &[i64],
+) -> Result<(), InsertFailure> {
+    if scope.is_everything() {
+        return Ok(());
+    }
+    let (condition, allowed) = scope.sql();
+    let sql = format!(
+        "SELECT 1 FROM {} WHERE {} = ?{condition}",
+        quote_identifier(&schema.table.name),
+        quote_identifier(schema.table.key_name()),
+    );
+    let mut statement = transaction.prepare_cached(&sql)?;
+    for (index, id) in ids.iter().enumerate() {
+        let id = Value::Integer(*id);
+        let params = std::iter::once(&id).chain(&allowed);
+        if !statement.exists(params_from_iter(params))? {
+            return Err(InsertFailure::Row(index, Refused::OutOfScope));
+        }
+    }
+    Ok(())
+}
+
 fn insert_query(schema: &Schema, row: &NewRow) -> String {
     let columns = &schema.table.columns;
     let names = row
@@ -249,6 +286,7 @@ enum InsertFailure {
 enum Refused {
     /// It has no position.
     NoKey,
+    OutOfScope,
     Ignored,
     Sqlite(rusqlite::Error),
 }

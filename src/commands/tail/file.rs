@@ -15,7 +15,7 @@ use crate::catchup::{Bounds, PAGE};
 use crate::change::Cursor;
 use crate::cli::{Since as Asked, TailArgs};
 use crate::commands::interrupt::on_interrupt;
-use crate::config::{AccessRules, Config, FeedConfig, JournalMode, Limits, LogFormat};
+use crate::config::{AccessRules, AuthRules, Config, FeedConfig, JournalMode, Limits, LogFormat};
 use crate::feed_loop::FeedLoop;
 use crate::filter::Filter;
 use crate::hub::{Feed, Hub, Presence, TooManyValues, View};
@@ -154,7 +154,7 @@ fn config(path: &Path, feed: FeedConfig) -> Config {
             create: false,
             ..feed
         }],
-        anonymous: false,
+        auth: AuthRules::default(),
         access: AccessRules::default(),
         limits: Limits::default(),
         log_level: String::new(),

@@ -1,12 +1,55 @@
 //! Ending connections: close frames, goodbyes, and letting go of the socket.
 
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Shard;
+use crate::fanout::ConnId;
 use crate::fanout::conn::{Place, Wrote};
 use crate::protocol::{CloseCode, Control, reconnect_after};
 
+/// Connections that are ended between two looks for live rows: a few milliseconds of work.
+const ENDED_AT_ONCE: usize = 128;
+/// When a connection is looked at again that never expires.
+const NEVER: Duration = Duration::from_secs(3600);
+
 impl Shard {
+    /// Notes the connections whose grants have ended.
+    pub(super) fn find_ended(&mut self) {
+        let now = SystemTime::now();
+        let ended = self.conns.iter().filter_map(|(slot, conn)| {
+            conn.session.grant_ended(now)?;
+            Some(ConnId {
+                slot,
+                serial: conn.serial,
+            })
+        });
+        self.ending.extend(ended);
+    }
+
+    /// Ends some of those whose grants have ended. However many there are, others' live rows do not wait for them.
+    pub(super) fn end_some(&mut self) {
+        let rest = self.ending.len().saturating_sub(ENDED_AT_ONCE);
+        let now = SystemTime::now();
+        for id in self.ending.split_off(rest) {
+            if self.is(id)
+                && let Some(code) = self.conns[id.slot].session.grant_ended(now)
+            {
+                self.close(id.slot, code);
+            }
+        }
+        self.take_moved();
+    }
+
+    /// When a connection's grant expires, as far as the clocks agree.
+    pub(super) fn expiry(&self, slot: usize) -> Instant {
+        let left = self.conns[slot].session.expires().map(|expires| {
+            let left = expires.duration_since(SystemTime::now());
+            // In the past it is over.
+            left.unwrap_or_default().min(NEVER)
+        });
+        Instant::now() + left.unwrap_or(NEVER)
+    }
+
     /// Sends a close frame and waits a moment for the peer's.
     pub(super) fn close(&mut self, slot: usize, code: CloseCode) {
         let Some(conn) = self.conns.get(slot) else {

@@ -1,6 +1,6 @@
 //! What is due: pings, heartbeats, write timeouts, retries.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Shard, TICK};
 use crate::fanout::ConnId;
@@ -81,6 +81,9 @@ impl Shard {
         if conn.place == Place::Closing {
             return;
         }
+        if let Some(code) = conn.session.grant_ended(SystemTime::now()) {
+            return self.close(id.slot, code);
+        }
         if now - conn.last_heard >= patience {
             return self.close(id.slot, CloseCode::NoPong);
         }
@@ -104,6 +107,7 @@ impl Shard {
             next = next.min(conn.last_text + beat).max(now);
         }
         next = next.min(conn.last_heard + patience);
+        next = next.min(self.expiry(id.slot));
         self.wheel.set(id, next);
         self.flush_answers(id.slot);
     }

@@ -1,0 +1,444 @@
+//! The file of tokens: read whole, checked whole, replaced at once under a lock. It holds hashes, no secrets.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::time::SystemTime;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::token::{SecretHash, TokenId};
+use crate::accounts::Owned;
+use crate::filter::{MAX_SCOPE_VALUES, Scope};
+
+/// Bits of a mode that let others in than the owner, and the group to read: 0600 and 0640 have none of them.
+const TOO_OPEN: u32 = 0o137;
+/// Larger files are none: some 30,000 tokens.
+const MAX_BYTES: u64 = 8 << 20;
+/// What stands above the tokens.
+const HEADING: &str = "# Tokens of walcast, by `walcast token`. They are kept as SHA-256; nobody can read one from here.\n";
+
+/// One token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenEntry {
+    pub id: TokenId,
+    pub name: String,
+    pub hash: SecretHash,
+    pub feeds: Vec<String>,
+    /// Column and the values a row may have there, as they were given.
+    pub columns: BTreeMap<String, Vec<String>>,
+    pub ingest: bool,
+    pub metrics: bool,
+    pub expires: Option<SystemTime>,
+}
+
+impl TokenEntry {
+    /// Returns the rows it allows, in each of its feeds.
+    pub fn scope(&self) -> Scope {
+        let mut scope = Scope::default();
+        for (column, values) in &self.columns {
+            scope.demand_text(column, values.iter().map(String::as_str));
+        }
+        scope
+    }
+}
+
+/// All tokens there are, in the order of the file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TokenFile {
+    pub tokens: Vec<TokenEntry>,
+}
+
+/// Why the tokens can't be read or written.
+#[derive(Debug)]
+pub struct TokenFileError(String);
+
+impl std::error::Error for TokenFileError {}
+
+impl fmt::Display for TokenFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The file as TOML has it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default)]
+    token: Vec<WrittenToken>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenToken {
+    id: String,
+    name: String,
+    sha256: String,
+    #[serde(default)]
+    feeds: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    ingest: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    metrics: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<toml::value::Datetime>,
+    #[serde(default, rename = "where", skip_serializing_if = "BTreeMap::is_empty")]
+    columns: BTreeMap<String, OneOrMore>,
+}
+
+/// A value of a column, or several.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(Plain),
+    More(Vec<Plain>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Plain {
+    Integer(i64),
+    Text(String),
+}
+
+impl Plain {
+    fn text(self) -> String {
+        match self {
+            Plain::Integer(integer) => integer.to_string(),
+            Plain::Text(text) => text,
+        }
+    }
+}
+
+impl TokenFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// It can't be read, others than root and the service may write to it or read it, or something in it is wrong.
+    pub fn read(path: &Path) -> Result<TokenFile, TokenFileError> {
+        let failed = |problem: String| TokenFileError(format!("{}: {problem}", path.display()));
+        let file = File::open(path).map_err(|e| {
+            failed(format!(
+                "the tokens can't be read: {e}; `walcast token add` makes the file"
+            ))
+        })?;
+        let meta = file.metadata().map_err(|e| failed(e.to_string()))?;
+        check_rights(&meta).map_err(failed)?;
+        if meta.len() > MAX_BYTES {
+            return Err(failed(format!("is larger than {MAX_BYTES} bytes")));
+        }
+        let text = std::io::read_to_string(file)
+            .map_err(|e| failed(format!("the tokens can't be read: {e}")))?;
+        TokenFile::parse(&text).map_err(failed)
+    }
+
+    /// Reads the text of a file. The error says what is wrong and where; it repeats nothing that might be a secret.
+    pub fn parse(text: &str) -> Result<TokenFile, String> {
+        let written: Written = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text.bytes().take(start).filter(|b| *b == b'\n').count() + 1;
+            format!("line {line}: {}", error.message().replace('\n', ", "))
+        })?;
+        let (mut ids, mut names) = (HashSet::new(), HashSet::new());
+        let mut tokens = Vec::with_capacity(written.token.len());
+        for (index, token) in written.token.into_iter().enumerate() {
+            let at = |problem: String| format!("token {} {problem}", index + 1);
+            let token = entry(token).map_err(at)?;
+            if !ids.insert(token.id.clone()) {
+                return Err(at(format!(
+                    "has the id {} of another; remove one",
+                    token.id
+                )));
+            }
+            if !names.insert(token.name.clone()) {
+                let problem = format!("has the name {:?} of another; rename one", token.name);
+                return Err(at(problem));
+            }
+            tokens.push(token);
+        }
+        Ok(TokenFile { tokens })
+    }
+
+    /// Returns the token of that name.
+    pub fn named(&self, name: &str) -> Option<&TokenEntry> {
+        self.tokens.iter().find(|token| token.name == name)
+    }
+
+    /// Changes the file: reads it, or begins a new one, and puts the changed one in its place at once. Nobody else changes
+    /// it meanwhile.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); the directory can't be written; or `change` says so.
+    pub fn change<T>(
+        path: &Path,
+        change: impl FnOnce(&mut TokenFile) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let path = match fs::canonicalize(path) {
+            Ok(path) => path,
+            Err(_) => path.to_owned(),
+        };
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let held = File::open(directory)
+            .map_err(|e| TokenFileError(format!("{}: {e}", directory.display())))?;
+        // Let go of with the directory, whatever happens.
+        flock(&held, FlockOperation::LockExclusive)?;
+        let mut tokens = match path.try_exists() {
+            Ok(false) => TokenFile::default(),
+            Ok(true) | Err(_) => TokenFile::read(&path)?,
+        };
+        let result = change(&mut tokens)?;
+        tokens
+            .replace(&path, directory)
+            .map_err(|e| TokenFileError(format!("{}: can't be written: {e}", path.display())))?;
+        held.sync_all()?;
+        Ok(result)
+    }
+
+    fn replace(&self, path: &Path, directory: &Path) -> std::io::Result<()> {
+        let mut name = std::ffi::OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{}", std::process::id()));
+        let temporary: PathBuf = directory.join(name);
+        let old = fs::metadata(path).ok().map(|meta| Owned::of(&meta));
+        let mode = old.map_or(0o600, |old| old.mode);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)?;
+        let written = (|| {
+            if let Some(old) = old
+                && geteuid().is_root()
+            {
+                fchown(&file, Some(old.uid), Some(old.gid))?;
+            }
+            file.write_all(self.text().as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)
+        })();
+        if written.is_err() {
+            // What could not be finished is of no use; that it could not be removed would say nothing new.
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    fn text(&self) -> String {
+        let token = self.tokens.iter().map(written).collect();
+        // Texts, lists and dates: nothing in it can fail to serialise.
+        let body = toml::to_string(&Written { token }).unwrap_or_default();
+        format!("{HEADING}\n{body}")
+    }
+}
+
+/// Whether the file is root's or the service's, and nobody else can write to it or read it, but its group.
+fn check_rights(meta: &fs::Metadata) -> Result<(), String> {
+    let mode = meta.mode() & 0o7777;
+    if mode & TOO_OPEN != 0 {
+        return Err(format!(
+            "its mode is {mode:04o}, which lets others in; make it 0600 or 0640 (chmod 0640)"
+        ));
+    }
+    let own = geteuid().as_raw();
+    match meta.uid() == 0 || meta.uid() == own {
+        true => Ok(()),
+        false => Err(format!(
+            "it belongs to user {}, who is neither root nor walcast itself (user {own}); give it to one of them (chown)",
+            meta.uid()
+        )),
+    }
+}
+
+fn entry(token: WrittenToken) -> Result<TokenEntry, String> {
+    let name = check_name(&token.name)?;
+    let named = |problem: String| format!("({name:?}): {problem}");
+    let id = TokenId::parse(&token.id)
+        .ok_or_else(|| named("its id is none; make the token with `walcast token add`".into()))?;
+    // The value is not shown: it may be a secret that was put there by mistake.
+    let hash = SecretHash::parse(&token.sha256)
+        .ok_or_else(|| named("sha256 is not 64 hexadecimal digits".into()))?;
+    let expires = token.expires.map(|date| {
+        parse_time(&date.to_string()).ok_or_else(|| {
+            named(format!(
+                "expires = {date}: is not a time with its offset; write e.g. 2027-01-31T00:00:00Z"
+            ))
+        })
+    });
+    let columns: BTreeMap<String, Vec<String>> = token
+        .columns
+        .into_iter()
+        .map(|(column, values)| match values {
+            OneOrMore::One(value) => (column, vec![value.text()]),
+            OneOrMore::More(values) => (column, values.into_iter().map(Plain::text).collect()),
+        })
+        .collect();
+    if columns.values().map(Vec::len).sum::<usize>() > MAX_SCOPE_VALUES {
+        let problem = format!("where has more than {MAX_SCOPE_VALUES} values");
+        return Err(named(problem));
+    }
+    Ok(TokenEntry {
+        id,
+        name: token.name,
+        hash,
+        feeds: token.feeds,
+        columns,
+        ingest: token.ingest,
+        metrics: token.metrics,
+        expires: expires.transpose()?,
+    })
+}
+
+/// Returns the name where it can be one: it is shown in logs and lists.
+pub fn check_name(name: &str) -> Result<&str, String> {
+    const LONGEST: usize = 64;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@:+".contains(c);
+    match !name.is_empty() && name.len() <= LONGEST && name.chars().all(plain) {
+        true => Ok(name),
+        false => Err(format!(
+            "name = {name:?}: is not a name for a token; use letters, digits and -_.@:+, at most {LONGEST} of them"
+        )),
+    }
+}
+
+fn written(token: &TokenEntry) -> WrittenToken {
+    let columns = token.columns.iter().map(|(column, values)| {
+        let plain = |value: &String| Plain::Text(value.clone());
+        let values = match values.as_slice() {
+            [one] => OneOrMore::One(plain(one)),
+            more => OneOrMore::More(more.iter().map(plain).collect()),
+        };
+        (column.clone(), values)
+    });
+    WrittenToken {
+        id: token.id.to_string(),
+        name: token.name.clone(),
+        sha256: token.hash.hex(),
+        feeds: token.feeds.clone(),
+        ingest: token.ingest,
+        metrics: token.metrics,
+        // What shows a time writes one that TOML reads.
+        expires: token
+            .expires
+            .and_then(|time| toml::value::Datetime::from_str(&shown_time(time)).ok()),
+        columns: columns.collect(),
+    }
+}
+
+/// Returns a point in time as RFC 3339 has it, in UTC and whole seconds.
+pub fn shown_time(time: SystemTime) -> String {
+    let time = OffsetDateTime::from(time);
+    let whole = time.replace_nanosecond(0).unwrap_or(time);
+    whole.format(&Rfc3339).unwrap_or_default()
+}
+
+/// Returns the point in time that is written as RFC 3339 has it.
+pub fn parse_time(text: &str) -> Option<SystemTime> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    // Years beyond 9999 have no place in it, so no sum with a clock's time overflows.
+    Some(time.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Duration;
+
+    use super::super::token::NewToken;
+    use super::*;
+
+    fn token(name: &str) -> TokenEntry {
+        let made = NewToken::make().unwrap();
+        TokenEntry {
+            id: made.id,
+            name: name.to_owned(),
+            hash: made.hash,
+            feeds: vec!["orders".into()],
+            columns: [(
+                "customer".to_owned(),
+                vec!["acme".to_owned(), "5".to_owned()],
+            )]
+            .into(),
+            ingest: true,
+            metrics: false,
+            expires: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokens.toml");
+        let added = token("billing");
+        let plain = TokenEntry {
+            columns: BTreeMap::new(),
+            expires: None,
+            ..token("status")
+        };
+        for token in [&added, &plain] {
+            TokenFile::change(&path, |file| {
+                file.tokens.push(token.clone());
+                Ok(())
+            })
+            .unwrap();
+        }
+        assert_eq!(TokenFile::read(&path).unwrap().tokens, [added, plain]);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        TokenFile::change(&path, |file| Ok(file.tokens.pop())).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640, "the mode is kept");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_lets_others_in_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokens.toml");
+        fs::write(&path, "").unwrap();
+        for (mode, good) in [(0o600, true), (0o640, true), (0o644, false), (0o660, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let read = TokenFile::read(&path);
+            assert_eq!(read.is_ok(), good, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_no_secret_repeated() {
+        let good = format!(
+            "[[token]]\nid = \"aaaaaaaa\"\nname = \"n\"\nsha256 = \"{}\"\n",
+            "0".repeat(64)
+        );
+        assert!(TokenFile::parse(&good).is_ok());
+        let secret = NewToken::make().unwrap();
+        let leaked = secret.text();
+        for (text, names) in [
+            (format!("{good}feed = [\"a\"]"), "feed"),
+            (good.replace("aaaaaaaa", "a"), "id"),
+            (good.replace(&"0".repeat(64), leaked), "sha256"),
+            (good.replace("\"n\"", "\"a\\u001bb\""), "name"),
+            (format!("{good}expires = 2027-01-31"), "2027-01-31"),
+            (format!("{good}{good}"), "aaaaaaaa"),
+            (format!("{good}where = {{ a = 1.5 }}"), "line"),
+        ] {
+            let problem = TokenFile::parse(&text).unwrap_err();
+            assert!(problem.contains(names), "{text}: {problem}");
+            assert!(
+                !problem.contains(leaked) && !problem.contains('\u{1b}'),
+                "{problem}"
+            );
+        }
+    }
+}

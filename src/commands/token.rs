@@ -1,0 +1,275 @@
+//! `walcast token`: makes, changes, lists and revokes tokens. A daemon that runs sees the file change.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, anyhow, bail};
+
+use crate::access::{
+    NewToken, PresentedToken, TokenEntry, TokenFile, check_name, parse_time, shown_time,
+};
+use crate::cli::{GrantArgs, ServeArgs, TokenArgs, TokenCommand, TokenFileArgs};
+use crate::config::Config;
+use crate::nearest::did_you_mean;
+
+/// Does what is asked with the file of tokens.
+///
+/// # Errors
+/// No file is named, it can't be read or written, or there is no such token.
+pub fn token(args: &TokenArgs) -> anyhow::Result<()> {
+    match &args.command {
+        TokenCommand::Add {
+            name,
+            grant,
+            link,
+            file,
+        } => add(name, grant, link.as_deref(), &Tokens::of(file)?),
+        TokenCommand::Set { name, grant, file } => set(name, grant, &Tokens::of(file)?),
+        TokenCommand::List { file } => list(&Tokens::of(file)?),
+        TokenCommand::Revoke { name, file } => revoke(name, &Tokens::of(file)?),
+        TokenCommand::Show { token, file } => show(token, &Tokens::of(file)?),
+    }
+}
+
+/// The file, and the configuration that names it.
+struct Tokens {
+    path: PathBuf,
+    config: Option<Config>,
+}
+
+impl Tokens {
+    fn of(args: &TokenFileArgs) -> anyhow::Result<Tokens> {
+        let named = args
+            .config
+            .as_ref()
+            .filter(|file| !file.as_os_str().is_empty());
+        let config = named.map(|file| {
+            Config::load(&ServeArgs {
+                config: Some(file.to_string_lossy().into_owned()),
+                ..ServeArgs::default()
+            })
+        });
+        let config = config.transpose()?;
+        let configured = config
+            .as_ref()
+            .and_then(|config| config.auth.tokens.clone());
+        let path = args.tokens.clone().or(configured).ok_or_else(|| {
+            anyhow!(
+                "no file of tokens is named; give the daemon's configuration with --config, which must have \
+                 [auth] tokens = \"…\", or the file itself with --tokens"
+            )
+        })?;
+        Ok(Tokens { path, config })
+    }
+
+    /// Refuses what would never be good, as far as the configuration tells.
+    fn check(&self, token: &TokenEntry) -> anyhow::Result<()> {
+        if token.feeds.is_empty() && !token.metrics {
+            bail!(
+                "the token would be good for nothing; name a feed with --feed, or give --metrics"
+            );
+        }
+        let Some(config) = self.config.as_ref().filter(|config| !config.all_tables) else {
+            return Ok(());
+        };
+        let names: Vec<&str> = config.feeds.iter().map(|feed| feed.name.as_str()).collect();
+        for name in &token.feeds {
+            let Some(feed) = config.feeds.iter().find(|feed| feed.name == *name) else {
+                let hint = did_you_mean(name, names.iter().copied());
+                bail!(
+                    "--feed {name}: there is no such feed{hint}; there are {}",
+                    names.join(", ")
+                );
+            };
+            if let Some(column) = feed.scope.missing_in(&token.scope()) {
+                bail!("feed {name} tells by {column} whose rows are whose; say --where {column}=…");
+            }
+            if token.ingest && !feed.ingest {
+                bail!("--ingest: feed {name} takes no rows; set `ingest = true` in [feeds.{name}]");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn add(name: &str, grant: &GrantArgs, link: Option<&str>, tokens: &Tokens) -> anyhow::Result<()> {
+    check_name(name).map_err(anyhow::Error::msg)?;
+    let made = NewToken::make()?;
+    let token = granted(
+        TokenEntry {
+            id: made.id.clone(),
+            name: name.to_owned(),
+            hash: made.hash,
+            feeds: Vec::new(),
+            columns: Default::default(),
+            ingest: false,
+            metrics: false,
+            expires: None,
+        },
+        grant,
+    )?;
+    tokens.check(&token)?;
+    TokenFile::change(&tokens.path, |file| {
+        if file.named(name).is_some() {
+            bail!(
+                "there is a token {name} already; change it with `walcast token set {name} …`, or choose another name"
+            );
+        }
+        file.tokens.push(token.clone());
+        Ok(())
+    })?;
+    match link {
+        Some(url) => println!("{}#token={}", url.trim_end_matches('#'), made.text()),
+        None => println!("{}", made.text()),
+    }
+    eprintln!(
+        "walcast: {}; it is shown only now, so keep it",
+        described(&token)
+    );
+    Ok(())
+}
+
+fn set(name: &str, grant: &GrantArgs, tokens: &Tokens) -> anyhow::Result<()> {
+    let changed = TokenFile::change(&tokens.path, |file| {
+        let unknown = unknown(name, file);
+        let found = file.tokens.iter_mut().find(|token| token.name == name);
+        let token = found.ok_or(unknown)?;
+        let changed = granted(token.clone(), grant)?;
+        tokens.check(&changed)?;
+        *token = changed.clone();
+        Ok(changed)
+    })?;
+    println!("{}", described(&changed));
+    Ok(())
+}
+
+fn list(tokens: &Tokens) -> anyhow::Result<()> {
+    for token in &TokenFile::read(&tokens.path)?.tokens {
+        println!("{}", described(token));
+    }
+    Ok(())
+}
+
+fn revoke(name: &str, tokens: &Tokens) -> anyhow::Result<()> {
+    TokenFile::change(&tokens.path, |file| {
+        let there = file.tokens.len();
+        let unknown = unknown(name, file);
+        file.tokens.retain(|token| token.name != name);
+        match file.tokens.len() < there {
+            true => Ok(()),
+            false => Err(unknown),
+        }
+    })?;
+    println!("{name} is revoked");
+    Ok(())
+}
+
+fn show(token: &str, tokens: &Tokens) -> anyhow::Result<()> {
+    let text = match token {
+        "-" => {
+            let mut text = String::new();
+            std::io::stdin()
+                .take(64 * 1024)
+                .read_to_string(&mut text)
+                .context("stdin can't be read")?;
+            text
+        }
+        token => token.to_owned(),
+    };
+    let file = TokenFile::read(&tokens.path)?;
+    let presented = PresentedToken::parse(text.trim())
+        .ok_or_else(|| anyhow!("that is not of the form of a token, wct_<id>_<secret>"))?;
+    let known = file.tokens.iter().find(|token| token.id == presented.id);
+    let known = known.ok_or_else(|| {
+        anyhow!(
+            "there is no token {} in {}; it was revoked, or is of another daemon",
+            presented.id,
+            tokens.path.display()
+        )
+    })?;
+    if !presented.is(&known.hash) {
+        bail!(
+            "the id is that of {}, but the secret is another",
+            known.name
+        );
+    }
+    println!("{}", described(known));
+    match known.expires {
+        Some(expires) if expires <= SystemTime::now() => bail!("{} has expired", known.name),
+        _ => Ok(()),
+    }
+}
+
+fn unknown(name: &str, file: &TokenFile) -> anyhow::Error {
+    let names = file.tokens.iter().map(|token| token.name.as_str());
+    anyhow!("there is no token {name}{}", did_you_mean(name, names))
+}
+
+/// The token with what the arguments say, in place of what it could do before.
+fn granted(token: TokenEntry, grant: &GrantArgs) -> anyhow::Result<TokenEntry> {
+    let mut columns = std::collections::BTreeMap::<String, Vec<String>>::new();
+    for (column, value) in &grant.columns {
+        columns
+            .entry(column.clone())
+            .or_default()
+            .push(value.clone());
+    }
+    let expires = grant.expires.as_deref().map(expiry).transpose()?;
+    Ok(TokenEntry {
+        feeds: grant.feeds.clone(),
+        columns,
+        ingest: grant.ingest,
+        metrics: grant.metrics,
+        expires,
+        ..token
+    })
+}
+
+/// When something ends that lasts for so long from now on, or until then.
+fn expiry(text: &str) -> anyhow::Result<SystemTime> {
+    let wrong = || {
+        anyhow!(
+            "--expires {text}: is not a time; write 90d, 12h or 30m, or e.g. 2027-01-31T00:00:00Z"
+        )
+    };
+    if let Some(time) = parse_time(text) {
+        return Ok(time);
+    }
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    // A hundred years are enough, and far from what a clock can't hold.
+    let lasts = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(seconds));
+    let lasts = lasts.filter(|lasts| (1..=36_525 * 86_400).contains(lasts));
+    Ok(SystemTime::now() + Duration::from_secs(lasts.ok_or_else(wrong)?))
+}
+
+/// A token in one line, without its secret, which nobody knows.
+fn described(token: &TokenEntry) -> String {
+    let mut text = format!("{} (wct_{}…)", token.name, token.id);
+    if !token.feeds.is_empty() {
+        text.push_str(&format!(" reads {}", token.feeds.join(", ")));
+    }
+    for (column, values) in &token.columns {
+        text.push_str(&format!(" where {column} = {}", values.join(" or ")));
+    }
+    for (may, what) in [(token.ingest, "ingest"), (token.metrics, "metrics")] {
+        if may {
+            text.push_str(&format!(", {what}"));
+        }
+    }
+    if let Some(expires) = token.expires {
+        text.push_str(&format!(", until {}", shown_time(expires)));
+    }
+    text
+}

@@ -1,0 +1,199 @@
+//! `[auth]`: who may come in with what, and `scope`: how a feed tells whose rows are whose.
+
+use std::path::PathBuf;
+
+use super::FeedConfig;
+use super::layers::{Layers, Node, Value};
+use super::meaning::{self, path, text, texts};
+use crate::cli::ServeArgs;
+use crate::filter::Scope;
+
+/// Who may come in with what.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AuthRules {
+    /// Serve anyone who presents nothing, wherever the daemon listens.
+    pub anonymous: bool,
+    /// What they are served where it is not everything.
+    pub anonymous_part: Option<AnonymousPart>,
+    /// The file of tokens.
+    pub tokens: Option<PathBuf>,
+    /// Whether credentials may stand in the address.
+    pub query_token: bool,
+    /// The cookie that may carry one.
+    pub cookie: Option<String>,
+}
+
+/// Feeds for everyone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnonymousPart {
+    pub feeds: Vec<String>,
+    /// Which of their rows.
+    pub scope: Scope,
+}
+
+impl AuthRules {
+    /// Returns whether anybody is asked who he is.
+    pub fn asks(&self) -> bool {
+        self.tokens.is_some() || self.anonymous_part.is_some()
+    }
+
+    /// Returns whether the daemon may listen where others can reach it.
+    pub fn may_be_reached(&self) -> bool {
+        self.anonymous || self.asks()
+    }
+}
+
+/// How a feed tells whose rows are whose.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum FeedScope {
+    /// Nothing was said: only tokens that name the feed read it.
+    #[default]
+    Unsaid,
+    /// Whoever may come in reads all of it.
+    Everything,
+    /// Each of these columns must hold what the credential says in the claim of this name. What a token says of the column
+    /// stands for the claim.
+    Columns(Vec<(String, String)>),
+}
+
+impl FeedScope {
+    /// Returns a column that is compared here, and of which `scope` says nothing.
+    pub fn missing_in(&self, scope: &Scope) -> Option<&str> {
+        let FeedScope::Columns(columns) = self else {
+            return None;
+        };
+        let said = |name: &str| scope.columns().any(|said| said.eq_ignore_ascii_case(name));
+        let mut columns = columns.iter().map(|(name, _)| name.as_str());
+        columns.find(|name| !said(name))
+    }
+}
+
+enum Anonymous {
+    Said(bool),
+    Part(AnonymousPart),
+}
+
+pub(super) fn resolve(layers: &mut Layers<'_>, args: &ServeArgs) -> AuthRules {
+    let said = Anonymous::Said(false);
+    let anonymous = layers.setting("auth.anonymous", &args.anonymous, anonymous, said);
+    let (anonymous, anonymous_part) = match anonymous {
+        Anonymous::Said(said) => (said, None),
+        Anonymous::Part(part) => (false, Some(part)),
+    };
+    let optional = |value: &_| path(value).map(Some);
+    AuthRules {
+        anonymous,
+        anonymous_part,
+        tokens: layers.file_setting("auth.tokens", optional, None),
+        query_token: layers.file_setting("auth.query_token", meaning::boolean, false),
+        cookie: layers.file_setting("auth.cookie", |value| cookie(value).map(Some), None),
+    }
+}
+
+fn anonymous(value: &Value) -> Result<Anonymous, String> {
+    const PART: &str = "write true, false, or { feeds = [\"status\"], where = { public = 1 } }";
+    let Value::Table(entries) = value else {
+        return meaning::boolean(value).map(Anonymous::Said);
+    };
+    let (mut feeds, mut scope) = (Vec::new(), Scope::default());
+    for (name, node) in entries {
+        match name.as_str() {
+            "feeds" => feeds = texts(&node.value)?,
+            "where" => scope = columns(&node.value)?,
+            other => return Err(format!("has an unknown key {other:?}; {PART}")),
+        }
+    }
+    match feeds.is_empty() {
+        true => Err(format!("names no feed; {PART}")),
+        false => Ok(Anonymous::Part(AnonymousPart { feeds, scope })),
+    }
+}
+
+/// Columns and what they must hold.
+fn columns(value: &Value) -> Result<Scope, String> {
+    let wrong = || "where is not a table of columns; write { column = \"value\" }".to_owned();
+    let Value::Table(entries) = value else {
+        return Err(wrong());
+    };
+    let mut scope = Scope::default();
+    for (column, Node { value, .. }) in entries {
+        let items = match value {
+            Value::List(items) => items.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        let written = items.iter().map(|item| match item {
+            Value::Integer(integer) => Ok(integer.to_string()),
+            item => text(item).map_err(|problem| format!("where: {column} = {item} {problem}")),
+        });
+        let written: Vec<String> = written.collect::<Result<_, _>>()?;
+        scope.demand_text(column, written.iter().map(String::as_str));
+    }
+    Ok(scope)
+}
+
+fn cookie(value: &Value) -> Result<String, String> {
+    let name = text(value)?;
+    let letter = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match name.chars().all(letter) {
+        true => Ok(name),
+        false => Err("is not a name for a cookie; use letters, digits and -_.".to_owned()),
+    }
+}
+
+/// The `scope` of a feed.
+pub(super) fn feed_scope(value: &Value) -> Result<FeedScope, String> {
+    const EXAMPLE: &str =
+        "write { column = \"claim:NAME\" }, or \"none\" where every holder may read all";
+    let entries = match value {
+        Value::Text(text) if text == "none" => return Ok(FeedScope::Everything),
+        Value::Table(entries) if !entries.is_empty() => entries,
+        _ => return Err(format!("is no scope; {EXAMPLE}")),
+    };
+    let column = |(column, node): &(String, Node)| {
+        let source = text(&node.value).map_err(|problem| format!("{column}: {problem}"))?;
+        let claim = source
+            .strip_prefix("claim:")
+            .filter(|name| !name.is_empty());
+        let claim =
+            claim.ok_or_else(|| format!("{column} = {}: names no claim; {EXAMPLE}", node.value))?;
+        Ok((column.clone(), claim.to_owned()))
+    };
+    let columns: Result<Vec<_>, String> = entries.iter().map(column).collect();
+    columns.map(FeedScope::Columns)
+}
+
+/// Has each feed read the columns that scopes compare, and refuses what names no feed.
+pub(super) fn apply(
+    layers: &mut Layers<'_>,
+    auth: &AuthRules,
+    feeds: &mut [FeedConfig],
+    all_tables: bool,
+) {
+    let part = auth.anonymous_part.as_ref();
+    for feed in feeds.iter_mut() {
+        let scoped = match &feed.scope {
+            FeedScope::Columns(columns) => columns.iter().map(|(name, _)| name.clone()).collect(),
+            FeedScope::Unsaid | FeedScope::Everything => Vec::new(),
+        };
+        let part = part.filter(|part| part.feeds.contains(&feed.name));
+        let public = part.iter().flat_map(|part| part.scope.columns());
+        feed.scope_columns = scoped;
+        for column in public {
+            if !feed
+                .scope_columns
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(column))
+            {
+                feed.scope_columns.push(column.to_owned());
+            }
+        }
+    }
+    let names: Vec<&str> = feeds.iter().map(|feed| feed.name.as_str()).collect();
+    let named = part.iter().flat_map(|part| &part.feeds);
+    for unknown in named.filter(|name| !all_tables && !names.contains(&name.as_str())) {
+        let place = layers.place("auth.anonymous");
+        let there = names.join(", ");
+        let problem = format!("auth.anonymous: there is no feed {unknown:?}; there are {there}");
+        layers.problem(&place, &problem);
+    }
+}

@@ -1,0 +1,9 @@
+//! Who may read and write what: tokens, what they stand for on every path, and how long that holds.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod lifetime;
+mod office;
+mod refusals;
+mod scope;

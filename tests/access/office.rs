@@ -1,0 +1,211 @@
+//! A daemon that asks for tokens, and `walcast token` that makes them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::common::http::Response;
+use crate::common::settings::{self, Settings};
+use crate::common::{Daemon, EventSource, Subscriber};
+use tempfile::TempDir;
+
+/// Orders of customers who must not know of each other. Whose a row is is not shown.
+const TABLES: &str = "CREATE TABLE orders(id INTEGER PRIMARY KEY AUTOINCREMENT, customer TEXT, item TEXT, branch INTEGER);
+    CREATE TABLE news(id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT, public INTEGER)";
+const FEEDS: &str = r#"
+[feeds.orders]
+exclude = ["customer"]
+ingest = true
+scope = { customer = "claim:customer" }
+[feeds.news]
+"#;
+
+/// The daemon, its files, and the tokens that were made.
+pub struct Office {
+    pub daemon: Daemon,
+    tokens: PathBuf,
+    made: Vec<String>,
+    _directory: TempDir,
+}
+
+/// A configuration with tokens in this directory; `auth` are further keys of `[auth]`.
+pub fn settings(directory: &Path, auth: &str) -> Settings {
+    let tokens = directory.join("tokens.toml");
+    Settings::on(directory).toml(format!(
+        "[auth]\ntokens = {:?}\n{auth}\n{FEEDS}",
+        tokens.to_str().expect("the path is text")
+    ))
+}
+
+impl Office {
+    pub fn open() -> Office {
+        Office::open_with("")
+    }
+
+    /// The same; `auth` are further keys of `[auth]`.
+    pub fn open_with(auth: &str) -> Office {
+        let directory = crate::common::directory();
+        let settings = settings(directory.path(), auth).with_tables(TABLES);
+        let tokens = directory.path().join("tokens.toml");
+        let made = vec![add(&tokens, &["first", "--metrics"])];
+        let daemon = settings.start();
+        Office {
+            daemon,
+            tokens,
+            made,
+            _directory: directory,
+        }
+    }
+
+    /// A token that can read what is counted.
+    pub fn metrics_token(&self) -> &str {
+        &self.made[0]
+    }
+
+    /// Makes a token and waits until the daemon takes it.
+    #[track_caller]
+    pub fn token(&mut self, name: &str, grant: &[&str]) -> String {
+        let before = self.times_read();
+        let token = add(&self.tokens, &[&[name], grant].concat());
+        self.made.push(token.clone());
+        crate::common::wait_until("the token is taken", || self.times_read() > before);
+        token
+    }
+
+    /// How often the daemon has read its tokens again.
+    pub fn times_read(&self) -> usize {
+        self.daemon.log().matches("tokens read again").count()
+    }
+
+    /// A token for a customer's orders.
+    #[track_caller]
+    pub fn customer(&mut self, name: &str) -> String {
+        let only = format!("customer={name}");
+        self.token(name, &["--feed", "orders", "--where", &only, "--ingest"])
+    }
+
+    /// Runs `walcast token` on the daemon's tokens; gives what it printed.
+    #[track_caller]
+    pub fn command(&self, args: &[&str]) -> String {
+        command(&self.tokens, args).expect("the command works")
+    }
+
+    pub fn tokens(&self) -> &Path {
+        &self.tokens
+    }
+
+    pub fn get(&self, path: &str, token: Option<&str>) -> Response {
+        let bearer = token.map(bearer);
+        let headers: Vec<(&str, &str)> = bearer
+            .iter()
+            .map(|value| ("Authorization", value.as_str()))
+            .collect();
+        self.daemon.request("GET", path, &headers, b"")
+    }
+
+    pub fn post(&self, path: &str, token: &str, body: &Value) -> Response {
+        let bearer = bearer(token);
+        let headers = [
+            ("Authorization", bearer.as_str()),
+            crate::common::http::JSON,
+        ];
+        self.daemon
+            .request("POST", path, &headers, body.to_string().as_bytes())
+    }
+
+    #[track_caller]
+    pub fn subscribe(&self, path: &str, query: &str, token: &str) -> Subscriber {
+        let bearer = bearer(token);
+        let headers = [("Authorization", bearer.as_str())];
+        Subscriber::connect_with(self.daemon.address(), path, query, &headers)
+    }
+
+    /// As a page does, which can send no header of its own.
+    #[track_caller]
+    pub fn subscribe_from_page(&self, path: &str, query: &str, token: Option<&str>) -> Subscriber {
+        let offers = token.map(|token| format!("walcast.v1, walcast.bearer.{token}"));
+        let offers = offers.unwrap_or_else(|| "walcast.v1".to_owned());
+        let headers = [
+            ("Origin", "http://localhost:3000"),
+            ("Host", "localhost"),
+            ("Sec-WebSocket-Protocol", offers.as_str()),
+        ];
+        Subscriber::connect_with(self.daemon.address(), path, query, &headers)
+    }
+
+    #[track_caller]
+    pub fn event_source(&self, path: &str, token: &str) -> EventSource {
+        let bearer = bearer(token);
+        self.daemon
+            .event_source(path, &[("Authorization", &bearer)])
+    }
+
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.get("/metrics", Some(self.metrics_token())).text();
+        let value = text.lines().find_map(|line| line.strip_prefix(series));
+        value.map_or(0.0, |value| value.trim().parse().expect("a number"))
+    }
+}
+
+/// No secret that was made is anywhere in what the daemon said.
+impl Drop for Office {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let said = self.daemon.log() + &self.get("/metrics", Some(self.metrics_token())).text();
+        for token in &self.made {
+            let secret = secret_of(token);
+            assert!(!said.contains(&secret[..16]), "a secret in {said}");
+        }
+        let kept = fs::read_to_string(&self.tokens).unwrap_or_default();
+        assert!(self.made.iter().all(|token| !kept.contains(token)));
+    }
+}
+
+/// The part of a token that nobody else knows.
+pub fn secret_of(token: &str) -> &str {
+    token.splitn(3, '_').nth(2).expect("a token has parts")
+}
+
+/// The same token with another secret.
+pub fn with_another_secret(token: &str) -> String {
+    let secret = secret_of(token);
+    let other = if secret.starts_with('A') { 'B' } else { 'A' };
+    token.replace(secret, &format!("{other}{}", &secret[1..]))
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+#[track_caller]
+fn add(tokens: &Path, args: &[&str]) -> String {
+    let made = command(tokens, &[&["add"], args].concat());
+    made.expect("a token is made").trim().to_owned()
+}
+
+/// What `walcast token` printed; else what it complained of.
+pub fn command(tokens: &Path, args: &[&str]) -> Result<String, String> {
+    let output = settings::program()
+        .arg("token")
+        .args(args)
+        .arg("--tokens")
+        .arg(tokens)
+        .output()
+        .expect("walcast can be run");
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+impl Office {
+    /// The status of a handshake with this token.
+    pub fn subscribe_from_page_status(&self, token: &str) -> u16 {
+        let bearer = bearer(token);
+        let headers = [("Authorization", bearer.as_str())];
+        self.daemon.upgrade("/ws/orders", &headers).status
+    }
+}
