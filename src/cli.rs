@@ -2,6 +2,7 @@
 //!
 //! Nothing of the daemon's settings is judged here: [`crate::config`] does that, for flags, variables and file alike.
 
+mod client_token;
 mod token;
 
 use std::collections::BTreeSet;
@@ -17,7 +18,17 @@ use clap::{
     ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint,
 };
 
+pub use client_token::ClientToken;
 pub use token::{GrantArgs, TokenArgs, TokenCommand, TokenFileArgs};
+
+/// Which feeds to list.
+#[derive(Debug, Args)]
+struct FeedsArgs {
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[command(flatten)]
+    token: ClientToken,
+}
 
 /// What was asked for on the command line.
 #[derive(Debug, Clone)]
@@ -41,7 +52,7 @@ pub enum Command {
     /// Write a configuration for the tables of a file.
     Init(InitArgs),
     /// List the feeds of a file, or of a running daemon.
-    Feeds(ServeArgs),
+    Feeds(ServeArgs, ClientToken),
     /// Make, change, list and revoke tokens.
     Token(TokenArgs),
     /// Print TypeScript interfaces of the rows.
@@ -73,7 +84,7 @@ impl Cli {
             Some(Named::Serve(args)) => Command::Serve(args.sourced(own)?),
             Some(Named::Check(args)) => Command::Check(args.sourced(own)?),
             Some(Named::Config(args)) => Command::Config(args.sourced(own)?),
-            Some(Named::Feeds(args)) => Command::Feeds(args.sourced(own)?),
+            Some(Named::Feeds(args)) => Command::Feeds(args.serve.sourced(own)?, args.token),
             Some(Named::Types(args)) => Command::Types(args.sourced(own)?),
             Some(Named::Init(args)) => Command::Init(args),
             Some(Named::Completions { shell }) => Command::Completions(shell),
@@ -151,7 +162,7 @@ enum Named {
     /// List the feeds of a file, and its tables that can't be feeds, with the reason; or the feeds of a running daemon
     ///
     /// Exit code 0 where every feed can be read, else 1: fit for a container's health check.
-    Feeds(ServeArgs),
+    Feeds(FeedsArgs),
     /// Print TypeScript interfaces of the rows of each feed
     Types(ServeArgs),
     /// Print the completions for a shell
@@ -499,6 +510,9 @@ pub struct TailArgs {
     /// Print JSON lines on a terminal too
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub token: ClientToken,
 }
 
 /// What `tail` follows.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use walcast::access::Gate;
-use walcast::cli::{Cli, Command, ServeArgs};
+use walcast::cli::{Cli, ClientToken, Command, ServeArgs};
 use walcast::config::Config;
 use walcast::harmless::{harmless, harmless_lines};
 use walcast::named_file::{Misnamed, existing_or_command};
@@ -34,7 +34,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => done(commands::tail(&args)),
         Command::Emit(args) => done(commands::emit(&args)),
         Command::Init(args) => done(commands::init(&args)),
-        Command::Feeds(args) => feeds(args),
+        Command::Feeds(args, token) => feeds(args, &token),
         Command::Types(args) => match Config::load(&args) {
             Ok(config) => done(commands::types(args.file.is_some(), &config)),
             Err(error) => fail(&error, BAD_CONFIGURATION),
@@ -100,7 +100,7 @@ fn serve(args: ServeArgs) -> ExitCode {
 }
 
 /// A daemon is asked whatever the configuration says of a database.
-fn feeds(mut args: ServeArgs) -> ExitCode {
+fn feeds(mut args: ServeArgs, token: &ClientToken) -> ExitCode {
     let target = args.file.clone();
     if target.as_ref().is_some_and(|target| target.contains("://")) {
         (args.file, args.db) = (None, None);
@@ -109,7 +109,7 @@ fn feeds(mut args: ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
-    match commands::feeds(target.as_deref(), &config) {
+    match commands::feeds(target.as_deref(), &config, token) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(error) => fail(&format_args!("{error:#}"), FAILED),

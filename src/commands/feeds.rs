@@ -8,6 +8,7 @@ use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
 
 use super::shapes::shapes;
+use crate::cli::ClientToken;
 use crate::config::Config;
 use crate::harmless::harmless;
 use crate::named_file::existing;
@@ -22,9 +23,9 @@ const LONGEST_ANSWER: u64 = 16 << 20;
 ///
 /// # Errors
 /// There is no daemon, or no database that can be read.
-pub fn feeds(target: Option<&str>, config: &Config) -> anyhow::Result<bool> {
+pub fn feeds(target: Option<&str>, config: &Config, token: &ClientToken) -> anyhow::Result<bool> {
     match target.filter(|target| target.contains("://")) {
-        Some(url) => of_daemon(url),
+        Some(url) => of_daemon(url, token.read()?.as_deref()),
         None => of_file(target.is_some(), config),
     }
 }
@@ -62,8 +63,8 @@ fn of_file(named: bool, config: &Config) -> anyhow::Result<bool> {
     Ok(!found.feeds.is_empty())
 }
 
-fn of_daemon(url: &str) -> anyhow::Result<bool> {
-    let answer = ask(url)?;
+fn of_daemon(url: &str, token: Option<&str>) -> anyhow::Result<bool> {
+    let answer = ask(url, token)?;
     let feeds = answer["feeds"]
         .as_array()
         .with_context(|| format!("what answers at {url} is not walcast"))?;
@@ -100,7 +101,7 @@ fn of_daemon(url: &str) -> anyhow::Result<bool> {
 }
 
 /// Asks the daemon for its feeds.
-fn ask(url: &str) -> anyhow::Result<Value> {
+fn ask(url: &str, token: Option<&str>) -> anyhow::Result<Value> {
     let authority = match url.split_once("://") {
         Some(("http" | "ws", rest)) => rest.split(['/', '?', '#']).next().unwrap_or_default(),
         _ => bail!("{url}: give the daemon's own address, e.g. http://127.0.0.1:8010"),
@@ -112,8 +113,11 @@ fn ask(url: &str) -> anyhow::Result<Value> {
     };
     let unreachable = |e: io::Error| anyhow!("no daemon answers at {authority}: {e}");
     let mut stream = connect(&address).map_err(unreachable)?;
-    let request =
-        format!("GET /api/feeds HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    let bearer = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+    let request = format!(
+        "GET /api/feeds HTTP/1.1\r\nHost: {authority}\r\n{}Connection: close\r\n\r\n",
+        bearer.unwrap_or_default()
+    );
     let mut answer = Vec::new();
     stream
         .write_all(request.as_bytes())

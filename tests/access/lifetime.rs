@@ -84,10 +84,8 @@ fn an_expired_grant_ends_its_connections_and_the_client_resumes_with_another() {
     office
         .subscribe_from_page("/ws/news", "", Some(&short))
         .expect_close(4401);
-    assert!(
-        office.daemon.log().contains("short"),
-        "the log names whose it was"
-    );
+    // The log names whose it was.
+    office.daemon.wait_for_log("credential=\"short\"");
     write_news(&office, "b");
     let fresh = office.token("fresh", READ);
     let mut client = office.subscribe("/ws/news", "since=1", &fresh);

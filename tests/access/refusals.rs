@@ -1,11 +1,15 @@
 //! What is not let in, and what is said of it.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
+
+use std::process::Stdio;
 
 use serde_json::json;
 
 use super::office::{Office, command, secret_of, settings, with_another_secret};
+use crate::common::settings::program;
 use crate::common::{directory, wait_until};
 
 const READ: &[&str] = &["--feed", "news"];
@@ -233,7 +237,7 @@ fn a_token_that_says_nothing_of_the_scope_reads_nothing_of_that_feed() {
         200
     );
     let config = office.daemon.directory().join("walcast.toml");
-    let output = crate::common::settings::program()
+    let output = program()
         .args(["token", "add", "told", "--feed", "orders", "--config"])
         .arg(&config)
         .output()
@@ -348,4 +352,45 @@ fn beyond_loopback_tokens_are_asked_for_or_anyone_is_served_by_request() {
     for way in ["walcast token add", "auth.anonymous = true"] {
         assert!(failed.stderr.contains(way), "{}", failed.stderr);
     }
+}
+
+#[test]
+fn commands_present_the_token_of_a_file_or_a_variable() {
+    let mut office = Office::open();
+    let token = office.token("reader", READ);
+    let file = office.daemon.directory().join("token");
+    fs::write(&file, format!("{token}\n")).unwrap();
+    let url = format!("http://{}", office.daemon.address());
+    let feeds = || {
+        let mut command = program();
+        command.args(["feeds", &url]);
+        command
+    };
+    let refused = feeds().output().unwrap();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("401"));
+    let of_file = feeds().arg("--token-file").arg(&file).output().unwrap();
+    let of_variable = feeds().env("WALCAST_TOKEN", &token).output().unwrap();
+    for output in [of_file, of_variable] {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("news") && !text.contains("orders"), "{text}");
+    }
+    office
+        .daemon
+        .database()
+        .execute("INSERT INTO news(title) VALUES ('read all about it')");
+    let url = format!("ws://{}/ws/news", office.daemon.address());
+    let mut tail = program()
+        .args(["tail", &url, "--since", "earliest", "--token-file"])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(tail.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains("read all about it"), "{line}");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
 }

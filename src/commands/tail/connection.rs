@@ -5,13 +5,16 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use tungstenite::client::IntoClientRequest as _;
 use tungstenite::error::ProtocolError;
 use tungstenite::handshake::HandshakeError;
-use tungstenite::http::Response;
+use tungstenite::handshake::client::Request;
+use tungstenite::http::{HeaderValue, Response, header};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error, WebSocket};
 
 use super::url::{Start, Target};
+use crate::cli::ClientToken;
 
 /// How long one address may take to accept a connection, and the daemon to answer the handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +39,9 @@ pub(super) enum ConnectError {
 pub(super) fn connect(
     target: &Target,
     start: &Start,
+    token: &ClientToken,
 ) -> Result<WebSocket<TcpStream>, ConnectError> {
+    let request = request(target, start, token).map_err(ConnectError::Refused)?;
     let stream = connect_tcp(&target.address()).map_err(ConnectError::Unreachable)?;
     let timed = stream.set_read_timeout(Some(CONNECT_TIMEOUT));
     timed
@@ -46,35 +51,45 @@ pub(super) fn connect(
     let config = WebSocketConfig::default()
         .max_message_size(None)
         .max_frame_size(None);
-    let (socket, _) =
-        match tungstenite::client::client_with_config(target.url(start), stream, Some(config)) {
-            Ok(connected) => connected,
-            Err(HandshakeError::Failure(Error::Http(response))) => {
-                return Err(refusal(target, &response));
-            }
-            Err(HandshakeError::Failure(Error::Io(e))) => return Err(ConnectError::Unreachable(e)),
-            // A daemon that stops drops who is not upgraded yet.
-            Err(HandshakeError::Failure(Error::Protocol(ProtocolError::HandshakeIncomplete))) => {
-                return Err(ConnectError::Unreachable(
-                    io::ErrorKind::ConnectionReset.into(),
-                ));
-            }
-            Err(HandshakeError::Failure(e)) => {
-                return Err(ConnectError::Refused(anyhow!(
-                    "{} is not a WebSocket of walcast: {e}",
-                    target.shown()
-                )));
-            }
-            // A blocking socket is interrupted by nothing but its time limit.
-            Err(HandshakeError::Interrupted(_)) => {
-                return Err(ConnectError::Unreachable(io::ErrorKind::TimedOut.into()));
-            }
-        };
+    let (socket, _) = match tungstenite::client::client_with_config(request, stream, Some(config)) {
+        Ok(connected) => connected,
+        Err(HandshakeError::Failure(Error::Http(response))) => {
+            return Err(refusal(target, &response));
+        }
+        Err(HandshakeError::Failure(Error::Io(e))) => return Err(ConnectError::Unreachable(e)),
+        // A daemon that stops drops who is not upgraded yet.
+        Err(HandshakeError::Failure(Error::Protocol(ProtocolError::HandshakeIncomplete))) => {
+            return Err(ConnectError::Unreachable(
+                io::ErrorKind::ConnectionReset.into(),
+            ));
+        }
+        Err(HandshakeError::Failure(e)) => {
+            return Err(ConnectError::Refused(anyhow!(
+                "{} is not a WebSocket of walcast: {e}",
+                target.shown()
+            )));
+        }
+        // A blocking socket is interrupted by nothing but its time limit.
+        Err(HandshakeError::Interrupted(_)) => {
+            return Err(ConnectError::Unreachable(io::ErrorKind::TimedOut.into()));
+        }
+    };
     socket
         .get_ref()
         .set_read_timeout(Some(SILENCE))
         .map_err(ConnectError::Unreachable)?;
     Ok(socket)
+}
+
+/// The handshake, with the token as it is now: a file may hold a fresh one since the last connection.
+fn request(target: &Target, start: &Start, token: &ClientToken) -> anyhow::Result<Request> {
+    let mut request = target.url(start).into_client_request()?;
+    if let Some(token) = token.read()? {
+        let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(header::AUTHORIZATION, bearer);
+    }
+    Ok(request)
 }
 
 fn connect_tcp(address: &str) -> io::Result<TcpStream> {

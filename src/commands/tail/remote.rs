@@ -13,7 +13,7 @@ use super::message::{Control, Id, Message, id_of};
 use super::notice;
 use super::output::Output;
 use super::url::{self, Start, Target};
-use crate::cli::TailArgs;
+use crate::cli::{ClientToken, TailArgs};
 use crate::commands::interrupt::on_interrupt;
 
 /// Rows read ahead of the terminal or pipe; beyond it the connection waits, and the daemon with it.
@@ -44,6 +44,7 @@ pub(super) fn follow(url: &str, args: &TailArgs, output: Output) -> anyhow::Resu
         position: None,
         waits_for: String::new(),
         events: sender,
+        token: args.token.clone(),
     };
     std::thread::Builder::new()
         .name("walcast-tail".into())
@@ -96,6 +97,7 @@ struct Subscriber {
     /// What the daemon waits for, as it said last; empty while there is something to read.
     waits_for: String,
     events: SyncSender<Event>,
+    token: ClientToken,
 }
 
 /// How a connection ended.
@@ -145,7 +147,7 @@ impl Subscriber {
 
     /// One connection, from its first byte to its last.
     fn connection(&mut self, backoff: &mut Backoff, told: &mut bool) -> End {
-        let mut socket = match connect(&self.target, &self.start) {
+        let mut socket = match connect(&self.target, &self.start, &self.token) {
             Ok(socket) => socket,
             Err(ConnectError::Refused(error)) => return End::Refused(error),
             Err(ConnectError::Later { why, after }) => return End::Lost { why, after },
@@ -366,6 +368,7 @@ mod tests {
                 key: String::new(),
                 position: None,
                 waits_for: String::new(),
+                token: ClientToken::default(),
                 events,
             },
             received,
