@@ -28,7 +28,7 @@ impl Owned {
         }
     }
 
-    /// Whether the mode alone gives `user` all of `wanted` (bits of `rwx`: 4, 2, 1).
+    /// Returns whether the mode alone gives `user` all of `wanted` (bits of `rwx`: 4, 2, 1).
     pub fn lets(self, user: &User, wanted: u32) -> bool {
         let granted = match () {
             _ if user.uid == 0 => 7,
@@ -65,7 +65,7 @@ pub struct User {
 }
 
 impl User {
-    /// Who runs this process.
+    /// Returns the user and groups that this process runs as.
     pub fn current() -> User {
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         // Fails only where the buffer is too small, which the call sees to.
@@ -95,12 +95,13 @@ impl User {
     }
 }
 
-/// Whether this process may do all of `wanted`, with everything the system takes into account. Nothing is opened.
+/// Returns whether this process may do all of `wanted`, with everything the system takes into account. Nothing is
+/// opened.
 pub fn may(path: &Path, wanted: Access) -> bool {
     accessat(CWD, path, wanted, AtFlags::EACCESS).is_ok()
 }
 
-/// The user's name, or its id.
+/// Returns the user's name, or its id where it has none.
 pub fn user_name(uid: u32) -> String {
     let name = with_passwd(uid, |entry| {
         // SAFETY: as in `User::of`.
@@ -111,7 +112,7 @@ pub fn user_name(uid: u32) -> String {
     name.unwrap_or_else(|| uid.to_string())
 }
 
-/// The group's name, or its id.
+/// Returns the group's name, or its id where it has none.
 pub fn group_name(gid: u32) -> String {
     let mut buffer = vec![0; ENTRY_BYTES];
     let mut found = std::ptr::null_mut();

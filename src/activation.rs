@@ -45,7 +45,7 @@ fn take(number: RawFd) -> Socket {
     Socket::from(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// How errors name a descriptor.
+/// A descriptor as errors name it.
 struct Descriptor {
     number: RawFd,
     /// The socket unit, or its `FileDescriptorName=`.

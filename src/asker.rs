@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-/// Who takes turns with others.
+/// The unit that takes turns: all connections of one address, or one connection where addresses tell nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Client {
     /// However many connections come from one address, as [`client_network`](crate::address::client_network) counts
@@ -57,7 +57,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Whether nobody waits for it any more.
+    /// Returns whether nobody waits for it any more.
     pub fn is_void(&self) -> bool {
         let asker = self.asker.as_ref();
         asker.is_some_and(|asker| asker.strong_count() == 0)

@@ -37,7 +37,7 @@ const NEAR: i64 = 4096;
 /// Streams that are remembered to need no search.
 const MOST_QUICK: usize = 10_000;
 
-/// Why there is no page.
+/// Why a page could not be read.
 #[derive(Debug, Clone)]
 pub enum PageError {
     /// Rows above the position were deleted before they could be sent: the subscriber must be told.
@@ -50,7 +50,7 @@ pub enum PageError {
 
 pub type PageResult = Result<(Arc<Block>, u64), PageError>;
 
-/// Whose rows.
+/// Identifies the rows that a read is for: of which feed, in which history, through which filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Stream {
     feed: usize,
@@ -81,7 +81,7 @@ struct Waiter {
     done: Box<dyn FnOnce(PageResult) + Send>,
 }
 
-/// Reads pages; a cheap handle.
+/// Reads pages for subscribers that are behind. Cloning it clones a handle.
 #[derive(Clone)]
 pub struct CatchUp {
     pub pool: ReadPool,
@@ -109,7 +109,7 @@ impl State {
         }
     }
 
-    /// Whether somebody still waits for what is queued.
+    /// Returns whether somebody still waits for what is queued.
     fn is_wanted(&self, queued: &QueuedRead) -> bool {
         let waiters = match (&queued.alone, self.reads.get(&queued.key)) {
             (Some(alone), _) => std::slice::from_ref(alone),
@@ -454,7 +454,7 @@ fn busy(why: &str) -> Unavailable {
     Unavailable::Busy(why.into())
 }
 
-/// Whether rows just above `after` are gone: the table begins higher up.
+/// Returns whether rows just above `after` are gone: the table begins higher up.
 fn pruned(earliest: Option<i64>, after: Cursor) -> bool {
     earliest.is_some_and(|earliest| Cursor::before(earliest) > after)
 }

@@ -120,7 +120,7 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// So many are told of the block. Says whether they have all handed it on already; at most once of a block.
+    /// So many are told of the block. Returns whether they have all handed it on already; at most once of a block.
     pub fn expect(&self, number: usize) -> bool {
         if number == 0 {
             self.is_over.store(true, Ordering::SeqCst);
@@ -129,7 +129,7 @@ impl Handover {
         self.ends(self.done.load(Ordering::SeqCst))
     }
 
-    /// One has handed it on. Says whether it was the last.
+    /// One has handed it on. Returns whether it was the last.
     pub fn done(&self) -> bool {
         let done = self.done.fetch_add(1, Ordering::SeqCst) + 1;
         self.ends(done)
@@ -183,7 +183,7 @@ impl Block {
         }
     }
 
-    /// The bytes of entry `index`.
+    /// Returns where the frame of entry `index` lies in `bytes`.
     pub fn span(&self, index: usize) -> Range<usize> {
         let start = match index {
             0 => 0,
@@ -202,7 +202,7 @@ impl Block {
         Bytes::from_owner(Frames(Arc::clone(self))).slice(piece)
     }
 
-    /// Whether `filter` was asked about this block's rows.
+    /// Returns whether `filter` was asked about this block's rows.
     pub fn knows(&self, filter: FilterId) -> bool {
         match &self.matches {
             Some(matches) => filter < matches.known_below,
@@ -243,7 +243,7 @@ impl Selection<'_> {
         self.len() == 0
     }
 
-    /// Index of the `n`th entry taken.
+    /// Returns the index of the `n`th entry that the selection takes.
     pub fn get(&self, n: usize) -> usize {
         match self {
             Selection::All(range) => range.start + n,

@@ -29,7 +29,7 @@ const UNANSWERED_EVERY: Duration = Duration::from_millis(50);
 const AFTER_WRITE: u32 = 8;
 /// The same when a commit was seen and writes came while it was read: they may be the next one's, and its last.
 const AFTER_DOUBT: u32 = 2;
-/// The first of those looks.
+/// How long after the commit the first of those looks comes.
 const SOON: Duration = Duration::from_micros(50);
 /// The same when a commit was seen and nothing else. There is another to be found only if all its writes were noticed
 /// together with those of the one before it: rare, and not worth many looks after every row.
@@ -89,7 +89,7 @@ impl Pause {
 }
 
 impl Chase {
-    /// Writes were noticed.
+    /// Notes that the file was written to.
     pub(crate) fn wrote(&mut self, now: Instant) {
         self.since = Some(now);
         let wrote = self.wrote.replace(now);
@@ -112,7 +112,7 @@ impl Chase {
         self.in_doubt = true;
     }
 
-    /// Looked, and found nothing.
+    /// Notes that a look found no commit.
     pub(crate) fn looked(&mut self) {
         self.looks += 1;
     }
@@ -140,7 +140,7 @@ impl Chase {
         };
     }
 
-    /// Whether a look would come before the commit, most likely.
+    /// Returns whether a look would come before the commit, most likely.
     pub(crate) fn is_early(&self, now: Instant) -> bool {
         self.first_look().is_some_and(|first| now < first)
     }

@@ -525,7 +525,7 @@ pub enum TailSource {
 }
 
 impl TailArgs {
-    /// Whether the file has to be there: one named by `--db` may come later.
+    /// Returns whether the file has to be there: one named by `--db` may come later.
     pub fn must_exist(&self) -> bool {
         self.url.is_some()
     }

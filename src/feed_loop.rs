@@ -212,7 +212,7 @@ impl FeedLoop {
         self.waiter.wait_until(next_turn, events)
     }
 
-    /// Whether commits can be asked for at short intervals: with a rollback journal every look takes a lock.
+    /// Returns whether commits can be asked for at short intervals: with a rollback journal every look takes a lock.
     fn is_wal(&self) -> bool {
         self.database.as_ref().is_some_and(|database| database.wal)
     }
@@ -300,19 +300,21 @@ impl FeedLoop {
         }
     }
 
-    /// Whether no event would tell of another file in place of this: none are to be had, or commits are asked for.
+    /// Returns whether no event would tell of another file in place of this: none are to be had, or commits are asked
+    /// for.
     fn is_unheard(&self) -> bool {
         self.moderation.is_asking() || self.watcher.is_none()
     }
 
-    /// Whether the last look left rows unread.
+    /// Returns whether the last look left rows unread.
     fn is_unfinished(&self) -> bool {
         self.database
             .as_ref()
             .is_some_and(|database| database.unfinished)
     }
 
-    /// Whether a commit may be there. Events of other files in the directory say nothing, and there may be many of them.
+    /// Returns whether a commit may be there. Events of other files in the directory say nothing, and there may be many
+    /// of them.
     fn is_time_to_look(&self, wakes: Wakes, now: Instant) -> bool {
         let touched = wakes.contains(Wakes::FILE | Wakes::NEARBY | Wakes::REPLACED);
         let due = self.next_look.is_some_and(|look| now >= look);

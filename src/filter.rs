@@ -81,7 +81,7 @@ impl Filter {
         self.terms.is_empty() && self.scope.is_everything()
     }
 
-    /// Number of values over all columns.
+    /// Returns the number of values that the filter compares with, over all columns.
     pub fn value_count(&self) -> usize {
         self.terms.values().map(Vec::len).sum::<usize>() + self.scope.value_count()
     }

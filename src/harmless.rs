@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::io;
 
-/// Whether it is a control character, or one that changes the direction of what stands beside it or ends a line
+/// Returns whether it is a control character, or one that changes the direction of what stands beside it or ends a line
 /// (Unicode's Bidi_Control, U+2028 and U+2029).
 fn harms(c: char) -> bool {
     c.is_control()

@@ -109,7 +109,7 @@ impl Hub {
     }
 
     /// Resolves when the feed loop has seen every commit that returned before the call, or after a quarter of a second.
-    /// Says whether it has.
+    /// Returns whether it has.
     pub async fn caught_up(&self) -> bool {
         let (sender, receiver) = oneshot::channel();
         self.sync.lock().push(sender);

@@ -261,7 +261,7 @@ fn shown(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
-/// Reloads while running, drains when told to stop. Gives how long the drain took.
+/// Reloads while running, drains when told to stop. Returns how long the drain took.
 async fn serve_until_stopped(
     app: &Arc<App>,
     config: &Config,

@@ -100,7 +100,7 @@ where
     }
 }
 
-/// The priorities of syslog(3).
+/// Returns the priority of syslog(3) for a level.
 fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,

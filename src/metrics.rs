@@ -246,7 +246,7 @@ impl Metrics {
         self.connection_errors.with_label_values(&[reason]).inc();
     }
 
-    /// The Prometheus text format.
+    /// Returns all metrics in the Prometheus text format.
     pub fn text(&self) -> prometheus::Result<String> {
         let mut out = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut out)?;

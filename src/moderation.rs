@@ -19,7 +19,7 @@ const END_LOOKS: u32 = 130;
 /// ... fewer found commits: one in more than a millisecond.
 const END_FINDS: u32 = 45;
 
-/// How densely commits come.
+/// Decides by how densely commits come whether to hear of writes or to ask for commits.
 #[derive(Debug, Default)]
 pub(crate) struct Moderation {
     finds: u32,
@@ -32,12 +32,12 @@ pub(crate) struct Moderation {
 }
 
 impl Moderation {
-    /// Whether commits are to be asked for [`EVERY`] so often, and no writes to be heard.
+    /// Returns whether commits are to be asked for [`EVERY`] so often, and no writes to be heard.
     pub(crate) fn is_asking(&self) -> bool {
         self.asking
     }
 
-    /// Looked from `began` to `ended`, and `found` commits or not. Gives whether asking began or stopped with that.
+    /// Looked from `began` to `ended`, and `found` commits or not. Returns whether asking began or stopped with that.
     pub(crate) fn looked(&mut self, found: bool, began: Instant, ended: Instant) -> bool {
         let asked = self.asking;
         let last_look = self.last_look.replace(ended).unwrap_or(began);
@@ -65,7 +65,7 @@ impl Moderation {
         };
     }
 
-    /// Ends asking, and counts anew. Gives whether there was any.
+    /// Ends asking, and counts anew. Returns whether there was any.
     pub(crate) fn stop(&mut self) -> bool {
         std::mem::take(self).asking
     }

@@ -3,7 +3,7 @@
 /// Half of the letters right is a typing error; fewer is another word, and a guess would mislead.
 const ALIKE: f64 = 0.5;
 
-/// The name that was probably meant.
+/// Returns the known name that was probably meant.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
     let likeness =

@@ -11,7 +11,7 @@ use crate::tracked::Tracked;
 /// than there are feeds.
 const STRANGERS: i64 = 8;
 
-/// How to ask, under one schema.
+/// The question that tells which of many feeds moved, prepared for one schema.
 #[derive(Debug, Default)]
 pub(crate) struct Probe {
     /// Feeds whose highest id SQLite writes down with every insert, by their tables' names.

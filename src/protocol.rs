@@ -13,9 +13,9 @@ pub const HEARTBEAT_SECS: u64 = 25;
 pub const PONG_TIMEOUT_SECS: u64 = 60;
 /// Largest inbound message: clients have nothing to say but `ping`.
 pub const MAX_INBOUND_BYTES: usize = 4096;
-/// Inbound messages a second a client may send for ever ...
+/// Inbound messages a second that a client may go on sending.
 pub const INBOUND_PER_SECOND: f32 = 20.0;
-/// ... and at once.
+/// Inbound messages a client may send at once.
 pub const INBOUND_BURST: f32 = 60.0;
 /// Bytes a second that are read of one client, and at once: twice what its messages may come to, for frames have
 /// headers, and Pings and Pongs are no messages.
@@ -215,8 +215,8 @@ pub fn push_close(out: &mut Vec<u8>, code: Option<u16>) {
     push_frame(out, opcode::CLOSE, code.as_ref().map_or(&[], |code| code));
 }
 
-/// Whether a close frame may hold this code: those that RFC 6455 and the registry it began have given a meaning on the
-/// wire, and those for libraries and applications.
+/// Returns whether a close frame may hold this code: those that RFC 6455 and the registry it began have given a meaning
+/// on the wire, and those for libraries and applications.
 pub fn may_be_sent_in_close(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -28,7 +28,7 @@ pub enum Since {
     Last(u32),
 }
 
-/// What a client asked for.
+/// What a subscription asks for: where it begins, and its filter.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Request {
     /// `None`: a plain subscription, which gets rows and nothing else.
@@ -64,7 +64,7 @@ enum Phase {
     Live,
 }
 
-/// A subscriber.
+/// One subscriber: its position, where it is in its life, and its entry in the feed.
 pub struct Session {
     subscription: Subscription,
     /// Everything read for this subscriber is read for it.
@@ -161,7 +161,7 @@ impl Session {
         &self.asker
     }
 
-    /// Whether no frame may go out yet: neither hello nor word that there is nothing to read.
+    /// Returns whether no frame may go out yet: neither hello nor word that there is nothing to read.
     pub fn awaits_hello(&self) -> bool {
         self.phase == Phase::Opening && !self.greeted && self.waiting.is_none()
     }
@@ -190,12 +190,12 @@ impl Session {
         self.started
     }
 
-    /// Whether control frames may be sent to it.
+    /// Returns whether control frames may be sent to it.
     pub fn is_resumable(&self) -> bool {
         self.since.is_some()
     }
 
-    /// How many rows `last=<n>` asks for.
+    /// Returns how many rows `last=<n>` asks for; `None` where the client asked otherwise.
     pub fn last(&self) -> Option<u32> {
         match self.since.as_deref() {
             Some(Since::Last(n)) => Some(*n),
@@ -287,13 +287,13 @@ impl Session {
         }
     }
 
-    /// Whether the log can say what comes next.
+    /// Returns whether the log can say what comes next.
     fn is_in_log(&self, view: &View) -> bool {
         let next = view.after(self.position).next();
         next.is_some_and(|block| block.knows(self.filter_id()))
     }
 
-    /// The history changed under the subscriber.
+    /// Returns what comes next once the history has changed under the subscriber.
     fn replaced(&mut self, view: &View) -> Step {
         if self.is_resumable() {
             self.generation = view.generation;
@@ -383,8 +383,8 @@ impl Session {
         }
     }
 
-    /// Whether a page read from the table may be sent to this subscriber: it must follow the position, in the same
-    /// history, and have been read since the subscription began.
+    /// Returns whether a page read from the table may be sent to this subscriber: it must follow the position, in the
+    /// same history, and have been read since the subscription began.
     pub fn accepts(&self, block: &Block, generation: u64) -> bool {
         generation == self.generation
             && block.after <= self.position

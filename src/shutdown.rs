@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use crate::cli::ServeArgs;
 use crate::config::{Config, ConfigError};
 
-/// How far shutting down has come.
+/// Whether the daemon runs, drains, or ends at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stop {
     /// Not at all.

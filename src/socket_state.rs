@@ -14,7 +14,7 @@ pub(crate) fn unsent(socket: RawFd) -> usize {
     }
 }
 
-/// Whether the peer has closed its side, even if what it sent before was not read yet.
+/// Returns whether the peer has closed its side, even if what it sent before was not read yet.
 pub(crate) fn peer_has_closed(socket: RawFd) -> bool {
     #[cfg(target_os = "linux")]
     const CLOSED: libc::c_short = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;

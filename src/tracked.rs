@@ -112,7 +112,7 @@ impl Tracked {
         }
     }
 
-    /// Whether the table can be read.
+    /// Returns whether the table can be read.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
     }
@@ -204,7 +204,7 @@ impl Tracked {
         }
     }
 
-    /// The table can't be read for now. Says whether that is news.
+    /// The table can't be read for now. Returns whether that is news.
     pub(crate) fn close(&mut self, reason: &Unavailable) -> bool {
         self.put_away(reason, None)
     }
@@ -435,7 +435,8 @@ impl Tracked {
         }
     }
 
-    /// Whether the highest id, as it is now, is another than when this was asked last. Who is told so reads the table.
+    /// Returns whether the highest id, as it is now, is another than when this was asked last. Who is told so reads the
+    /// table.
     pub(crate) fn has_moved(&mut self, top: Option<i64>) -> bool {
         match &mut self.state {
             State::Open(open) => open.has_moved(top),
@@ -450,7 +451,7 @@ impl Tracked {
         }
     }
 
-    /// Whether it was read to its end since this was asked last.
+    /// Returns whether it was read to its end since this was asked last.
     fn take_is_read(&mut self) -> bool {
         match &mut self.state {
             State::Open(open) => std::mem::take(&mut open.is_read),
@@ -458,7 +459,7 @@ impl Tracked {
         }
     }
 
-    /// Whether the last page was full.
+    /// Returns whether the last page was full.
     pub(crate) fn has_more(&self) -> bool {
         matches!(&self.state, State::Open(open) if open.more)
     }
@@ -545,8 +546,8 @@ impl Tracked {
         self.next_save().is_some_and(|due| now >= due)
     }
 
-    /// Whether the identity is due to be kept, or rows below the head are to be counted. The latter is worth no turn of
-    /// the loop of its own.
+    /// Returns whether the identity is due to be kept, or rows below the head are to be counted. The latter is worth no
+    /// turn of the loop of its own.
     pub(crate) fn wants_sample(&self, now: Instant) -> bool {
         let counting = || self.is_open() && self.below.due().is_some_and(|due| now >= due);
         self.is_due(now) || counting()

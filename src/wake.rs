@@ -61,7 +61,7 @@ impl Wake {
         }
     }
 
-    /// Takes what is pending without waiting.
+    /// Takes the wakes that are pending, without waiting.
     fn take(&self) -> Wakes {
         Wakes(self.pending.swap(0, Ordering::AcqRel))
     }
@@ -92,12 +92,12 @@ impl Waiter {
         })
     }
 
-    /// The end that signals.
+    /// Returns the end that signals.
     pub fn wake(&self) -> &Arc<Wake> {
         &self.wake
     }
 
-    /// Takes what is pending without waiting.
+    /// Takes the wakes that are pending, without waiting.
     pub fn take(&self) -> Wakes {
         self.wake.take()
     }

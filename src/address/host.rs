@@ -32,8 +32,8 @@ impl HostName {
         is_name.then(|| HostName::Name(name.to_ascii_lowercase()))
     }
 
-    /// Whether it means the machine that asks for it, wherever that is: browsers look up neither `localhost` nor
-    /// what ends in `.localhost`.
+    /// Returns whether it means the machine that asks for it, wherever that is: browsers look up neither `localhost`
+    /// nor what ends in `.localhost`.
     pub fn is_loopback(&self) -> bool {
         match self {
             HostName::Ip(address) => address.to_canonical().is_loopback(),

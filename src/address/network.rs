@@ -27,7 +27,7 @@ impl Network {
         (bits <= widest).then_some(Network { address, bits })
     }
 
-    /// Whether `address` is one of them. An IPv4 address written as an IPv6 one is the IPv4 address.
+    /// Returns whether `address` is one of them. An IPv4 address written as an IPv6 one is the IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -48,7 +48,7 @@ impl Network {
         }
     }
 
-    /// Whether every address of its kind is one of them.
+    /// Returns whether every address of its kind is one of them.
     pub fn is_everything(&self) -> bool {
         self.bits == 0
     }

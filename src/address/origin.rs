@@ -36,13 +36,13 @@ impl Origin {
         &self.host
     }
 
-    /// Whether a page from here and what answers to `host` are of one origin. TLS may end before the daemon, so both of
-    /// the web's schemes will do.
+    /// Returns whether a page from here and what answers to `host` are of one origin. TLS may end before the daemon, so
+    /// both of the web's schemes will do.
     pub fn is_at(&self, host: &Host) -> bool {
         self.is_web() && self.host == host.name && self.port == explicit(&self.scheme, host.port)
     }
 
-    /// Whether a page was loaded from the machine that its browser runs on.
+    /// Returns whether a page was loaded from the machine that its browser runs on.
     pub fn is_loopback(&self) -> bool {
         self.is_web() && self.host.is_loopback()
     }
@@ -77,7 +77,7 @@ pub enum AllowedOrigin {
 }
 
 impl AllowedOrigin {
-    /// Reads an origin or `*`.
+    /// Reads an origin, or `*` for all of them; `None` where it is neither.
     pub fn parse(text: &str) -> Option<AllowedOrigin> {
         match text {
             "*" => Some(AllowedOrigin::Any),

@@ -24,7 +24,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// What is known without the table.
+    /// Returns the bounds as far as they are known without reading the table: epoch, head and key.
     pub fn of(feed: &Feed, standing: Standing) -> Bounds {
         Bounds {
             epoch: standing.epoch,

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::{PageKey, Stream};
 use crate::change::Block;
 
-/// Pages kept, all feeds together.
+/// The most bytes of pages that are kept, all feeds together.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 /// How long a page may serve subscribers that began before it was read.
 const MAX_AGE: Duration = Duration::from_secs(2);
 
-/// The newest pages, oldest first.
+/// The pages read last, from the oldest to the newest, bounded in bytes and age.
 #[derive(Default)]
 pub(super) struct PageCache {
     pages: VecDeque<(Stream, Arc<Block>)>,

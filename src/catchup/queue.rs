@@ -18,7 +18,7 @@ const CONCURRENT_READS: usize = 4;
 /// there.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A read to be done.
+/// A page that waits to be read, and for whom.
 pub(super) struct QueuedRead {
     pub key: PageKey,
     pub feed: Arc<Feed>,
@@ -76,7 +76,7 @@ impl Queue {
             .map(|(index, _)| index)
     }
 
-    /// A read of `stream` has ended. Says whether a thread is to be called in place of one that was sent away.
+    /// A read of `stream` has ended. Returns whether a thread is to be called in place of one that was sent away.
     pub(super) fn ended(&mut self, stream: Stream) -> bool {
         if let Some(running) = self.running.get_mut(&stream) {
             *running -= 1;

@@ -30,7 +30,7 @@ pub enum TrustedProxy {
 }
 
 impl TrustedProxy {
-    /// Whether the peer at `address` is meant; `None` is the peer of a Unix socket.
+    /// Returns whether the peer at `address` is meant; `None` is the peer of a Unix socket.
     pub fn is(&self, address: Option<IpAddr>) -> bool {
         match (self, address) {
             (TrustedProxy::Unix, None) => true,

@@ -96,7 +96,7 @@ pub(super) fn resolve(layers: &mut Layers<'_>, all_tables: bool, create: bool) -
     feeds
 }
 
-/// Whether the file says `feeds = "*"`. Anything else that is no table of feeds is refused.
+/// Returns whether the file says `feeds = "*"`. Anything else that is no table of feeds is refused.
 pub(super) fn all_tables(layers: &mut Layers<'_>) -> bool {
     let Some(node) = layers.node("feeds") else {
         return false;

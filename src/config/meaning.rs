@@ -202,7 +202,7 @@ fn listen_place(address: &str) -> Result<Listen, String> {
     })
 }
 
-/// Whether only this machine can reach the address.
+/// Returns whether only this machine can reach the address.
 pub(super) fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }

@@ -17,7 +17,7 @@ use crate::session::{Batch, Session};
 use crate::socket_state::unsent;
 use std::sync::Arc;
 
-/// A socket of either kind.
+/// A connected socket, TCP or Unix.
 #[derive(Debug)]
 pub enum Stream {
     Tcp(mio::net::TcpStream),
@@ -148,7 +148,7 @@ pub(super) struct Conn {
     _guard: Guard,
 }
 
-/// How far a write came.
+/// How much of a write the socket took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wrote {
     All,
@@ -158,7 +158,7 @@ pub(super) enum Wrote {
     Gone,
 }
 
-/// What became of a batch.
+/// How far a batch got when it was written to one connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
     /// All of it was written; else the socket is full.
@@ -239,7 +239,8 @@ impl Conn {
         }
     }
 
-    /// Answers a protocol Ping.
+    /// Answers a protocol Ping with a Pong of the same payload; where the socket is full, only the newest answer is
+    /// kept.
     pub(super) fn pong(&mut self, payload: &[u8]) {
         if self.is_full() {
             self.owed.get_or_insert_default().pong = Some(payload.into());
@@ -249,7 +250,7 @@ impl Conn {
         }
     }
 
-    /// Whether the socket took less than it was given when it was last written to.
+    /// Returns whether the socket took less than it was given when it was last written to.
     fn is_full(&self) -> bool {
         self.stalled_since.is_some()
     }
@@ -338,8 +339,9 @@ impl Conn {
         })
     }
 
-    /// Whether the peer has taken bytes since the stall began or since the last call. The kernel says that a socket can
-    /// be written again only when a good part of its buffer is free, which a slow reader may not reach in time.
+    /// Returns whether the peer has taken bytes since the stall began or since the last call. The kernel says that a
+    /// socket can be written again only when a good part of its buffer is free, which a slow reader may not reach in
+    /// time.
     pub(super) fn has_read_meanwhile(&mut self) -> bool {
         let unsent = self.stream.unsent();
         let progress = unsent < self.unsent;

@@ -81,7 +81,7 @@ impl Assembler {
     }
 }
 
-/// Whether anything may follow.
+/// Whether anything may follow what was taken: nothing does after a Close.
 enum Flow {
     More,
     Ended,

@@ -25,7 +25,7 @@ use crate::sqlite::open::Unavailable;
 pub use conn::{Guard, Stream};
 use shard::Shard;
 
-/// What the shards share.
+/// Handles that all shards share.
 pub struct Context {
     pub hub: Arc<Hub>,
     pub catchup: CatchUp,
@@ -41,7 +41,7 @@ pub struct Fanout {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// A shard as others see it.
+/// A shard as other threads see it: its mailbox, and the shard itself behind a lock.
 #[derive(Clone)]
 struct Lane {
     mailbox: Arc<Mailbox>,
@@ -55,7 +55,7 @@ const SERVED_AT_ONCE: usize = 256;
 const HANDFUL: usize = 4;
 
 impl Fanout {
-    /// Starts `shards` threads.
+    /// Starts `shards` threads, each with an epoll of its own. Fails where the system has no descriptor or thread left.
     pub fn start(context: Context, shards: usize) -> io::Result<Fanout> {
         let context = Arc::new(context);
         let (mut lanes, mut threads) = (Vec::new(), Vec::new());
@@ -143,7 +143,7 @@ impl Fanout {
         }
     }
 
-    /// Connections that are still there.
+    /// Returns the number of connections of all shards.
     pub fn connections(&self) -> usize {
         self.lanes
             .iter()
@@ -198,14 +198,14 @@ pub fn or_abort(body: impl FnOnce()) {
     }
 }
 
-/// Which connection an answer is for.
+/// Identifies a connection of a shard; `serial` tells it from those that had the slot before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnId {
     pub slot: usize,
     pub serial: u64,
 }
 
-/// What other threads tell a shard.
+/// A message from another thread to a shard.
 pub enum Command {
     Attach(Box<Arrival>),
     Page(ConnId, PageResult),
@@ -218,7 +218,7 @@ pub enum Command {
     Stop,
 }
 
-/// How other threads reach a shard.
+/// What other threads have for a shard, and the means to wake it.
 pub struct Mailbox {
     commands: Mutex<Vec<Command>>,
     /// For each feed: its log moved since the shard looked.
@@ -256,7 +256,7 @@ impl Mailbox {
             .sum()
     }
 
-    /// One of a feed's connections has gone. Says whether it was the last.
+    /// One of a feed's connections has gone. Returns whether it was the last.
     fn lost(&self, feed: usize) -> bool {
         self.subscribers[feed].fetch_sub(1, Ordering::AcqRel) == 1
     }
@@ -276,8 +276,8 @@ impl Mailbox {
         std::mem::take(&mut *self.commands.lock())
     }
 
-    /// Whether there is something new for a feed's connections. Without any it can wait: whoever comes is given the log
-    /// as it is then.
+    /// Returns whether there is something new for a feed's connections. Without any it can wait: whoever comes is given
+    /// the log as it is then.
     fn take_moved(&self, feed: usize) -> bool {
         // Asked far more often than it is true, and reading is cheaper than swapping.
         self.subscribers(feed) > 0

@@ -34,13 +34,14 @@ impl RateLimit {
         Ok(())
     }
 
-    /// Takes bytes that were read.
+    /// Counts bytes that were read against the client's allowance.
     pub(super) fn take_bytes(&mut self, count: usize, now: Instant) {
         self.refill(now);
         self.bytes -= count as f32;
     }
 
-    /// Whether more may be read of this client by now. Where not, it waits, and the kernel makes its sender wait.
+    /// Returns whether more may be read of this client by now. Where not, it waits, and the kernel makes its sender
+    /// wait.
     pub(super) fn may_read(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.bytes > 0.0

@@ -32,7 +32,7 @@ impl Wheel {
         self.slots[(second % SLOTS) as usize].push(id);
     }
 
-    /// The timers whose second has come.
+    /// Removes and returns the connections whose timer has run out.
     pub(super) fn due(&mut self, now: Instant) -> Vec<ConnId> {
         let second = now.saturating_duration_since(self.start).as_secs();
         let mut due = Vec::new();

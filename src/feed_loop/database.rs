@@ -81,7 +81,7 @@ pub(super) struct Apart {
 }
 
 impl Apart {
-    /// Whether the database's path still names the same file.
+    /// Returns whether the database's path still names the same file.
     pub(super) fn is_same_file(&self, database: &Path) -> bool {
         FileId::of(database) == Some(self.file)
     }
@@ -181,8 +181,9 @@ impl Database {
         }
     }
 
-    /// Whether a writer keeps its journal when it commits: it sets `journal_mode` to PERSIST or TRUNCATE itself, and would
-    /// be refused in WAL mode. True only of one seen twice: the first time a transaction may just begin or end.
+    /// Returns whether a writer keeps its journal when it commits: it sets `journal_mode` to PERSIST or TRUNCATE
+    /// itself, and would be refused in WAL mode. True only of one seen twice: the first time a transaction may just
+    /// begin or end.
     fn is_journal_kept(&mut self) -> bool {
         let resting = journal::at_rest(&self.real);
         let before = std::mem::replace(&mut self.resting_journal, resting);
@@ -198,9 +199,9 @@ impl Database {
         resting.is_some()
     }
 
-    /// Whether a look is better put off, for a transaction is being written to a file with a rollback journal: the look
-    /// takes a lock that its commit has to wait for. Of transactions without a pause between them each would put it off,
-    /// so not for ever.
+    /// Returns whether a look is better put off, for a transaction is being written to a file with a rollback journal:
+    /// the look takes a lock that its commit has to wait for. Of transactions without a pause between them each would
+    /// put it off, so not for ever.
     pub(super) fn is_being_written(&mut self, now: Instant) -> bool {
         let hot = !self.wal && journal::is_hot(&self.real);
         if !hot {

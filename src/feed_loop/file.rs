@@ -98,7 +98,7 @@ impl FeedLoop {
         positions.collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether a connection opened now would be fresh: all those of before are closed.
+    /// Returns whether a connection opened now would be fresh: all those of before are closed.
     fn is_fresh(&mut self) -> bool {
         self.stale = self.stale && !self.openings.close_all(CLOSE_PATIENCE);
         !self.stale
@@ -124,7 +124,7 @@ impl FeedLoop {
         self.creation = None;
     }
 
-    /// Says, once it has lasted for a while, who keeps the file locked. Gives for how long that has been.
+    /// Says, once it has lasted for a while, who keeps the file locked. Returns for how long that has been.
     pub(super) fn tell_locked(&mut self, reason: &str) -> Duration {
         let (since, told) = self.locked.get_or_insert((Instant::now(), false));
         let waited = since.elapsed();

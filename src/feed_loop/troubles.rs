@@ -27,7 +27,7 @@ impl Troubles {
         }
     }
 
-    /// Closes the feeds that failed; each is tried again by itself. Says whether there were any.
+    /// Closes the feeds that failed; each is tried again by itself. Returns whether there were any.
     ///
     /// # Errors
     /// No feed can be read, and none for a reason of its own: it is the file, or the connection.
@@ -52,7 +52,7 @@ impl Troubles {
     }
 }
 
-/// Whether no table can be read where this happens.
+/// Returns whether no table can be read where this happens.
 pub(super) fn is_the_files(error: &Error) -> bool {
     blame(error) == Blame::File
 }

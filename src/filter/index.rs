@@ -188,7 +188,7 @@ impl FilterIndex {
     }
 }
 
-/// One column that filters name.
+/// The filters that name one column, by the values they ask for.
 #[derive(Debug)]
 struct Column {
     place: Place,

@@ -78,7 +78,7 @@ impl Scope {
         terms.map(|(column, values)| (column.as_str(), values))
     }
 
-    /// Number of values over all columns.
+    /// Returns the number of values that the filter compares with, over all columns.
     pub fn value_count(&self) -> usize {
         self.terms.values().map(BTreeSet::len).sum()
     }

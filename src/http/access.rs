@@ -117,7 +117,7 @@ impl Access {
         Ok(host)
     }
 
-    /// Whether this daemon goes by that name. A page can have its own name point anywhere, but not an address.
+    /// Returns whether this daemon goes by that name. A page can have its own name point anywhere, but not an address.
     fn knows(&self, name: &HostName) -> bool {
         let of_origin = |allowed: &AllowedOrigin| match allowed {
             // Every page may read everything then, under whatever name.

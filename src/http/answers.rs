@@ -9,7 +9,7 @@ use prometheus::IntGauge;
 /// An answer up to this size finds room where large ones do not any more, so that these can't keep everyone from asking.
 const SMALL: usize = 64 * 1024;
 
-/// All answers that are held.
+/// Counts the bytes of answers that clients have not taken yet, up to a bound.
 #[derive(Debug)]
 pub(super) struct Answers {
     /// Bytes all of them may have.
@@ -36,7 +36,7 @@ impl Answers {
     }
 }
 
-/// What one answer holds.
+/// The bytes that one answer holds; dropping it gives them back.
 #[derive(Debug)]
 pub(super) struct Held {
     answers: Arc<Answers>,

@@ -30,7 +30,7 @@ const SLOWEST: u64 = 4 * 1024;
 /// How often it is looked whether a client still waits for an answer that takes a while.
 const LOOK: Duration = Duration::from_millis(40);
 
-/// Why a connection was ended.
+/// Why the daemon ended a connection that speaks HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lapse {
     /// No request came.
@@ -70,7 +70,7 @@ struct Drain {
     taken: u64,
 }
 
-/// The socket takes nothing more.
+/// A time in which the socket took no byte.
 #[derive(Debug, Clone, Copy)]
 struct Stall {
     until: Instant,
@@ -216,7 +216,7 @@ impl Clock {
         }
     }
 
-    /// The kernel has all there was.
+    /// Notes that the kernel took all that there was to write.
     fn wrote_all(&self) {
         self.state.lock().drain = None;
     }

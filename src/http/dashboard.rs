@@ -49,7 +49,7 @@ const FILES: &[File] = &[
     file!("favicon.svg", SVG),
 ];
 
-/// Whether one of the files is at this path.
+/// Returns whether one of the files is at this path.
 pub(super) fn is_file(path: &str) -> bool {
     path.strip_prefix("/dashboard/")
         .is_some_and(|name| FILES.iter().any(|(file, _, _)| *file == name))

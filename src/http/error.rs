@@ -7,7 +7,7 @@ use serde_json::json;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::{Reply, Response};
 
-/// An answer that is an error.
+/// An error as clients get it: a status, a code for programs and a message for people.
 #[derive(Debug)]
 pub struct HttpError {
     status: StatusCode,
@@ -68,7 +68,7 @@ impl HttpError {
         self.retry_after
     }
 
-    /// As clients read it.
+    /// Returns the JSON body: `{"error":{"code":…,"message":…}}`.
     pub fn body(&self) -> String {
         json!({ "error": { "code": self.code, "message": self.message } }).to_string()
     }

@@ -9,7 +9,7 @@ use prometheus::IntGauge;
 use crate::asker::Client;
 use crate::sqlite::pool::Work;
 
-/// The requests that wait.
+/// Requests for history that wait for their rows, bounded in all and for each client.
 #[derive(Debug)]
 pub(super) struct Histories {
     limit: usize,
@@ -25,7 +25,7 @@ struct Waiting {
     by_client: HashMap<Client, usize>,
 }
 
-/// What was reached.
+/// Which bound leaves no room for another request to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
     /// As many wait as may wait.

@@ -100,7 +100,7 @@ async fn answer(feed: &Arc<Feed>, raw: &str, peer: &Peer, app: &App) -> Result<B
     Ok(held.of(json(page, head, standing.epoch)))
 }
 
-/// What came of reading.
+/// What a request for history ended with.
 enum Found {
     Page(HistoryPage),
     FilterGone,
@@ -156,7 +156,7 @@ async fn read_page(
     read.map_err(|reason| HttpError::unavailable(reason.public_message()))
 }
 
-/// A page on its way.
+/// A request for history that is being read, step by step.
 struct Reading {
     feed: Arc<Feed>,
     /// How long it may take.
@@ -228,7 +228,7 @@ fn newest(feed: &Feed, page: &HistoryPage) -> Cursor {
     Cursor(id().unwrap_or(i64::MIN))
 }
 
-/// What stands beside the items.
+/// The fields of the answer beside `items`.
 #[derive(Serialize)]
 struct Beside {
     total: i64,

@@ -234,7 +234,7 @@ async fn ingest(
     app.ingest.take_in(Arc::new(batch), body).await
 }
 
-/// Whether the body is said to be JSON. A form of any web page can post the types that need no preflight.
+/// Returns whether the body is said to be JSON. A form of any web page can post the types that need no preflight.
 fn is_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(only), None) = (types.next(), types.next()) else {

@@ -28,7 +28,7 @@ pub struct Bounds {
     pub per_ip: usize,
 }
 
-/// Counts connections.
+/// Counts connections, in all and by client, and says which are over a limit.
 #[derive(Debug)]
 pub struct Connections {
     bounds: Mutex<Bounds>,
@@ -42,7 +42,7 @@ pub struct Connections {
     released: Notify,
 }
 
-/// What becomes of a connection.
+/// Whether a new connection is served, or only told that it is over a limit.
 pub enum Admission {
     Welcome(Arc<Ticket>),
     /// Over a limit: only told so, or asked about the daemon's health.
@@ -99,7 +99,7 @@ impl Connections {
         *self.bounds.lock() = bounds;
     }
 
-    /// Connections that are open.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }

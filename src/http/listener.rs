@@ -78,14 +78,14 @@ impl Listener {
     }
 }
 
-/// A connection that was made.
+/// A connection that a listener accepted.
 pub enum Accepted {
     Tcp(TcpStream, IpAddr),
     Unix(UnixStream),
 }
 
 impl Listener {
-    /// The next connection.
+    /// Waits for the next connection and returns it.
     pub async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Listener::Tcp(listener) => {
@@ -119,18 +119,19 @@ impl Reserve {
         }
     }
 
-    /// Gives it up; says whether there was one.
+    /// Gives it up; returns whether there was one.
     pub fn release(&mut self) -> bool {
         self.0.take().is_some()
     }
 }
 
-/// Whether a connection can't be accepted because the process or the system has no descriptor for it.
+/// Returns whether a connection can't be accepted because the process or the system has no descriptor for it.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// Whether only this connection failed, most likely because its client is gone already: the next may be had at once.
+/// Returns whether only this connection failed, most likely because its client is gone already: the next may be had at
+/// once.
 pub fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
     let kind = error.kind();

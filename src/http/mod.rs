@@ -50,7 +50,7 @@ use limits::{Connections, Ticket};
 /// Looks at where a table ends that run at once. Each opens a connection.
 const CONCURRENT_GLIMPSES: usize = 2;
 
-/// What handlers work with.
+/// The state that request handlers share.
 pub struct App {
     pub hub: Arc<Hub>,
     pub catchup: CatchUp,
@@ -296,7 +296,7 @@ impl Moves {
     }
 }
 
-/// Who asks; a request extension.
+/// The client behind a request; put into the request's extensions.
 #[derive(Clone)]
 pub struct Peer {
     /// Keeps the client counted for as long as what its request became lives.

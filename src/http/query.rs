@@ -81,7 +81,7 @@ impl Params {
         });
     }
 
-    /// What is left are filters.
+    /// Returns the filter that the remaining parameters make up.
     fn filter(self, schema: Option<&Schema>) -> Result<Filter, HttpError> {
         let mut filter = Filter::default();
         for (name, value) in self.0 {
@@ -124,7 +124,7 @@ fn decode(text: &str) -> Result<String, HttpError> {
         })
 }
 
-/// What a subscription asks for.
+/// Reads what a WebSocket request subscribes to from its query string.
 pub(crate) fn subscription(raw: &str, schema: Option<&Schema>) -> Result<Request, HttpError> {
     request(Params::parse(raw, schema)?, schema)
 }
@@ -223,7 +223,7 @@ fn number_within(text: &str, max: u32) -> Option<u32> {
         .filter(|n| (1..=max).contains(n))
 }
 
-/// What a history request asks for.
+/// Reads what a request for history asks for from its query string.
 pub(crate) fn history(raw: &str, schema: Option<&Schema>) -> Result<HistoryQuery, HttpError> {
     let mut params = Params::parse(raw, schema)?;
     params.take("token")?;

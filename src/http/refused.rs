@@ -15,7 +15,7 @@ use warp::reply::Response;
 use crate::http::error::HttpError;
 use crate::http::limits::Refusal;
 
-/// What is answered above the limits.
+/// Paths that are answered above the connection limits too.
 const EXEMPT: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 /// Bytes in which the path that is asked for must be seen.
 const LOOKED_AT: usize = 4096;
@@ -47,7 +47,7 @@ impl Patience {
     };
 }
 
-/// Whether a request for this path is answered above the limits.
+/// Returns whether a request for this path is answered above the limits.
 pub(super) fn is_exempt(path: &str) -> bool {
     EXEMPT.contains(&path)
 }
@@ -111,7 +111,7 @@ async fn evicted(refusal: &Refusal, made: Instant) {
     sleep_until(made + GRACE).await;
 }
 
-/// Reads up to the end of the request line. Says whether it asks for the daemon's health.
+/// Reads up to the end of the request line. Returns whether it asks for the daemon's health.
 async fn request_line<S>(stream: &mut S, read: &mut BytesMut) -> io::Result<bool>
 where
     S: AsyncRead + Unpin,

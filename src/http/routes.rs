@@ -51,7 +51,7 @@ pub(super) fn answer_early(
 /// The end of the path of a feed's rows.
 const EVENTS: &str = "/events";
 
-/// The methods that this path takes.
+/// Returns the methods that this path takes, as for an `Allow` header.
 fn methods_at(app: &App, grant: &Grant, path: &str) -> Result<&'static str, HttpError> {
     let configured = app.feed_at_ws(path).or_else(|| app.feed_at_history(path));
     if configured.is_some_and(|feed| grant.knows(&feed.config.name)) {
@@ -79,7 +79,7 @@ fn methods_at(app: &App, grant: &Grant, path: &str) -> Result<&'static str, Http
     }
 }
 
-/// Whether what is at the path is everybody's: the dashboard's own files, and the daemon's health.
+/// Returns whether what is at the path is everybody's: the dashboard's own files, and the daemon's health.
 pub(super) fn is_public(path: &str) -> bool {
     matches!(path, "/" | "/healthz" | "/readyz") || dashboard::is_file(path)
 }
@@ -175,7 +175,7 @@ pub fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
     all.recover(refused).unify().boxed()
 }
 
-/// A request that no route took.
+/// Answers a request that no route took.
 async fn refused(rejection: Rejection) -> Result<Response, Infallible> {
     let bad = |message| HttpError::new(StatusCode::BAD_REQUEST, "bad_request", message);
     let error = if let Some(header) = rejection.find::<warp::reject::InvalidHeader>() {

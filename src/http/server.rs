@@ -153,7 +153,7 @@ fn admit<S>(
     }
 }
 
-/// One connection while it speaks HTTP.
+/// A connection for as long as it speaks HTTP.
 struct Connection {
     app: Arc<App>,
     routes: BoxedFilter<(Response,)>,
@@ -424,7 +424,7 @@ fn refuse(error: HttpError, mut request: Parts) -> Response {
     ws::refuse(error, &request.headers, on_upgrade)
 }
 
-/// Resolves when the daemon drains.
+/// Waits until the daemon drains.
 async fn drains(app: &App) {
     let mut draining = app.draining.clone();
     // The sender gone means that the daemon is, too.

@@ -454,7 +454,7 @@ impl SseStream {
         self.send(COMMENT.to_owned()).await
     }
 
-    /// Hands a chunk to the connection.
+    /// Hands text to the connection; waits until there is room.
     async fn send(&mut self, text: impl Into<Bytes>) -> Result<(), Ended> {
         self.sender
             .send(text.into())

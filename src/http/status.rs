@@ -9,7 +9,7 @@ use warp::reply::{Reply, Response};
 use crate::http::error::{HttpError, json_response};
 use crate::http::{App, Peer};
 
-/// The process works: it answered.
+/// Answers `GET /healthz`: 200, for the process works.
 pub(super) async fn healthz() -> Response {
     json_response(StatusCode::OK, json!({ "status": "ok" }).to_string())
 }
@@ -37,7 +37,7 @@ pub(super) async fn readyz(app: Arc<App>) -> Response {
     }
 }
 
-/// Prometheus text.
+/// Answers `GET /metrics` with the Prometheus text format.
 pub(super) async fn metrics(peer: Peer, app: Arc<App>) -> Response {
     if !peer.grant.may_see_metrics() {
         let message = "what is counted tells of all feeds; it needs a token made with --metrics";

@@ -146,7 +146,7 @@ async fn close(upgraded: Upgraded, code: CloseCode) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whether this is a WebSocket handshake of the version there is.
+/// Returns whether this is a WebSocket handshake of the version there is.
 fn asks_for_websocket(headers: &HeaderMap) -> bool {
     let has = |name: header::HeaderName, token: &str| {
         headers

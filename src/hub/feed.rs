@@ -63,7 +63,7 @@ impl fmt::Display for TooManyValues {
     }
 }
 
-/// Where a feed stands.
+/// A feed's epoch, head and readiness at one moment.
 #[derive(Debug, Clone)]
 pub struct Standing {
     pub epoch: Epoch,
@@ -117,7 +117,7 @@ impl Feed {
         self.log.lock().presence.clone()
     }
 
-    /// Whether its table was dropped: then it is to clients as if it had never been.
+    /// Returns whether its table was dropped: then it is to clients as if it had never been.
     pub fn is_gone(&self) -> bool {
         self.log.lock().presence.is_gone()
     }

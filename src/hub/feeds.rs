@@ -35,12 +35,12 @@ impl Feeds {
         Some(feed)
     }
 
-    /// How many there are by now.
+    /// Returns the number of feeds there are by now.
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Acquire)
     }
 
-    /// Whether there is none yet.
+    /// Returns whether there is none yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

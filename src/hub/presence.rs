@@ -35,13 +35,13 @@ pub enum Cause {
 }
 
 impl Presence {
-    /// Away for this reason.
+    /// Returns the state of a table that can't be read, with its cause and the message for clients.
     pub fn away(cause: Cause, message: impl Into<Arc<str>>) -> Presence {
         let message = message.into();
         Presence::Away(Absence { cause, message })
     }
 
-    /// Whether the table was dropped, and the feed with it.
+    /// Returns whether the table was dropped, and the feed with it.
     pub fn is_gone(&self) -> bool {
         self.absence()
             .is_some_and(|absence| absence.cause == Cause::Gone)
@@ -76,7 +76,7 @@ impl Cause {
         }
     }
 
-    /// Whether it is only that nobody has made the table yet: nothing is wrong, and all that appears is new.
+    /// Returns whether it is only that nobody has made the table yet: nothing is wrong, and all that appears is new.
     pub fn is_unmade(self) -> bool {
         matches!(self, Cause::NoDatabase | Cause::NoTable | Cause::Gone)
     }

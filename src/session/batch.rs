@@ -114,7 +114,7 @@ impl<'a> Batch<'a> {
         true
     }
 
-    /// The pieces for one vectored write.
+    /// Returns the pieces of the batch for one vectored write.
     pub fn slices(&self) -> Vec<IoSlice<'a>> {
         self.runs
             .iter()

@@ -18,9 +18,9 @@ use crate::sqlite::lease;
 use crate::sqlite::open::{FileId, Unavailable, companion, open_reading, open_writing};
 use crate::sqlite::other_name::OtherName;
 
-/// The stock table.
+/// The SQL that makes the stock table.
 pub const STOCK_SCHEMA: &str = include_str!("../../schema.sql");
-/// Its name.
+/// The stock table's name.
 pub const STOCK_TABLE: &str = "remediation_events";
 
 /// How long one attempt waits for locks. There are others; nobody is to wait for the daemon to listen.
@@ -44,7 +44,7 @@ pub struct Creation {
     empty: bool,
 }
 
-/// What came of an attempt.
+/// What an attempt to make the stock table ended with.
 #[derive(Debug)]
 pub enum Attempt {
     /// The file is walcast's to make, but held by somebody at the moment.
@@ -219,7 +219,7 @@ fn is_stock(table: &str) -> bool {
     table.eq_ignore_ascii_case(STOCK_TABLE)
 }
 
-/// Whether nobody has this file open. It must not be open as a database in this process.
+/// Returns whether nobody has this file open. It must not be open as a database in this process.
 fn is_nobodys(path: &Path) -> bool {
     lease::is_open_nowhere_else(path).unwrap_or_else(|| {
         let changed = fs::metadata(path).and_then(|meta| meta.modified());

@@ -79,7 +79,7 @@ pub struct Limited<'a> {
 }
 
 impl Limited<'_> {
-    /// So long from now on again.
+    /// Moves the deadline to `time` from now.
     pub fn renew(&self, time: Duration) {
         let until = now() + time.as_nanos() as u64;
         self.deadline.0.until.store(until, Ordering::Relaxed);
@@ -115,7 +115,7 @@ fn now() -> u64 {
     START.elapsed().as_nanos() as u64
 }
 
-/// Whether a statement ended because its time was over.
+/// Returns whether a statement ended because its time was over.
 pub fn is_interruption(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
 }

@@ -246,7 +246,7 @@ impl ColumnEncoder {
         }
     }
 
-    /// Whether this text is to be embedded if it is valid JSON.
+    /// Returns whether this text is to be embedded if it is valid JSON.
     fn embeds(&self, text: &[u8], limit: usize) -> bool {
         self.json && text.len() <= limit
     }

@@ -30,7 +30,7 @@ pub enum Doubt {
     Edited,
 }
 
-/// Is it the same history?
+/// Asks whether a table still holds the history that was sampled.
 #[derive(Debug)]
 pub struct Question<'a> {
     pub table: &'a Table,
@@ -60,7 +60,7 @@ impl Verdict {
 }
 
 impl Question<'_> {
-    /// Asks the table. In one snapshot.
+    /// Compares the table with the sample. To be called within one snapshot.
     pub fn answer(&self, connection: &Connection) -> rusqlite::Result<Verdict> {
         let now = self.sample.again(connection, self.table)?;
         let compared = Compared::new(self.sample, &now);
@@ -105,7 +105,7 @@ impl Question<'_> {
     }
 }
 
-/// What the ids say.
+/// What the ids alone say about the history.
 #[derive(Debug)]
 struct Signs {
     /// Ids up to the head are being given again, or will be.
@@ -203,13 +203,13 @@ impl Column {
         }
     }
 
-    /// Whether another history would most likely have other values here.
+    /// Returns whether another history would most likely have other values here.
     fn is_telling(&self) -> bool {
         (self.was_own || self.is_own) && !self.follows_from_id
     }
 }
 
-/// Whether values are mostly their rows' own: not a status, nor the time of a whole transaction.
+/// Returns whether values are mostly their rows' own: not a status, nor the time of a whole transaction.
 fn are_own(distinct: usize, rows: usize) -> bool {
     distinct * 2 >= rows.max(4)
 }
@@ -277,8 +277,8 @@ impl Compared {
         self.columns.iter().filter(|column| column.is_telling())
     }
 
-    /// Whether the newest rows, `upto` of them, differ in all that tells: an update of one's own leaves something. Where
-    /// nothing tells, every row has to differ in every column.
+    /// Returns whether the newest rows, `upto` of them, differ in all that tells: an update of one's own leaves
+    /// something. Where nothing tells, every row has to differ in every column.
     fn newest_are_foreign(&self, upto: usize) -> bool {
         let differ = |column: &Column| !column.agrees.iter().take(upto).any(|agrees| *agrees);
         match self.telling().next() {
@@ -292,7 +292,7 @@ impl Compared {
         }
     }
 
-    /// Whether there is a column of the rows' own values, then and now, in which no row is what it was.
+    /// Returns whether there is a column of the rows' own values, then and now, in which no row is what it was.
     fn some_column_is_foreign(&self) -> bool {
         let mut own = self
             .columns
@@ -301,7 +301,7 @@ impl Compared {
         self.rows > 1 && own.any(|column| !column.agrees.iter().any(|agrees| *agrees))
     }
 
-    /// Whether the newest row agrees in all that tells, and something tells.
+    /// Returns whether the newest row agrees in all that tells, and something tells.
     fn newest_is_known(&self) -> bool {
         self.telling().next().is_some()
             && self

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::sqlite::open::{FileId, companion};
 
-/// Whether a transaction is being written to a file with a rollback journal: the journal begins with a header, which
-/// the commit takes away, and was written just now. Its writer may be gone.
+/// Returns whether a transaction is being written to a file with a rollback journal: the journal begins with a header,
+/// which the commit takes away, and was written just now. Its writer may be gone.
 pub fn is_hot(real: &Path) -> bool {
     const JUST_NOW: Duration = Duration::from_millis(20);
     let Some((true, meta)) = look_at(real) else {

@@ -11,7 +11,7 @@ use crate::sqlite::identity::Sample;
 use crate::sqlite::open::FileId;
 use crate::sqlite::reader::fingerprint;
 
-/// What is kept.
+/// What is kept of a feed's history across restarts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     pub database: PathBuf,
@@ -36,7 +36,7 @@ pub struct IdentityFiles {
     serial: u64,
 }
 
-/// As written.
+/// An identity as it is written, with the number that tells the newer of two files.
 #[derive(Serialize, Deserialize)]
 struct Numbered<I> {
     #[serde(default)]

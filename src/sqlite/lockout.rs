@@ -74,8 +74,8 @@ fn would_lock_out(path: &Path) -> Option<Unavailable> {
     })
 }
 
-/// Whether the header says WAL. Read through SQLite, because closing a descriptor of our own would drop its locks, and as
-/// an immutable file, because then nothing is created.
+/// Returns whether the header says WAL. Read through SQLite, because closing a descriptor of our own would drop its
+/// locks, and as an immutable file, because then nothing is created.
 pub fn is_wal(path: &Path) -> bool {
     let path = percent_encode(path.as_os_str().as_bytes(), NON_ALPHANUMERIC);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY

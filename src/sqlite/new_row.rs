@@ -20,7 +20,7 @@ const MAX_DEPTH: usize = 128;
 /// Characters of a wrong value that its refusal shows.
 const SHOWN: usize = 60;
 
-/// Why rows can't be inserted.
+/// Why rows of a request can't be inserted; names the field.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BadRows {
     /// Names the field and what it takes.
@@ -46,7 +46,7 @@ impl NewRow {
         self.fields.iter().map(|(_, value)| value)
     }
 
-    /// Whether the same columns are given in both.
+    /// Returns whether the same columns are given in both.
     pub fn has_columns_of(&self, other: &NewRow) -> bool {
         self.columns().eq(other.columns())
     }

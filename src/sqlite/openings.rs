@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 /// Closes what is idle; what is in use is closed by who uses it. Must not block.
 pub type CloseIdle = Box<dyn Fn() + Send + Sync>;
 
-/// Who has the file open.
+/// Counts this process's connections to the file, beside the feed loop's, and has them closed.
 #[derive(Default)]
 pub struct Openings {
     /// Grows with each [`close_all`](Self::close_all).
@@ -46,8 +46,8 @@ impl Openings {
         self.idle.lock().push(close_idle);
     }
 
-    /// Tells all connections to close, and waits for that no longer than `patience`. Gives whether all have; those that
-    /// have not are waited for by the next call, too.
+    /// Tells all connections to close, and waits for that no longer than `patience`. Returns whether all have; those
+    /// that have not are waited for by the next call, too.
     pub fn close_all(&self, patience: Duration) -> bool {
         let mut counts = self.counts.lock();
         self.generation.fetch_add(1, Ordering::AcqRel);
@@ -68,7 +68,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Whether the connection may go on being used; if not it is to be closed.
+    /// Returns whether the connection may go on being used; if not it is to be closed.
     pub fn is_current(&self) -> bool {
         self.generation == self.openings.generation.load(Ordering::Acquire)
     }

@@ -65,7 +65,7 @@ impl OtherName {
         }
     }
 
-    /// Whether [`of_file`](Self::of_file) tells of it.
+    /// Returns whether [`of_file`](Self::of_file) tells of it.
     pub fn is_of_file(&self) -> bool {
         matches!(self, OtherName::MountPoint | OtherName::Links(_))
     }
@@ -90,7 +90,7 @@ impl OtherName {
         }
     }
 
-    /// Why nothing is written to it.
+    /// Returns why nothing is written to such a file.
     pub fn unwritable(&self, path: &Path) -> Unavailable {
         Unavailable::Broken {
             kind: self.kind(),
@@ -102,7 +102,7 @@ impl OtherName {
         }
     }
 
-    /// What would give it one name.
+    /// Returns what an operator has to do so that the file has one name.
     pub fn remedy(&self, path: &Path) -> String {
         match self {
             OtherName::MountPoint | OtherName::MountedAt(_) | OtherName::Companion(_) => {
@@ -143,7 +143,7 @@ impl Mounts {
         Mounts(std::fs::File::open("/proc/self/mountinfo").ok())
     }
 
-    /// Whether anything was since this was asked last. One system call.
+    /// Returns whether anything was since this was asked last. One system call.
     pub fn changed(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let Some(mounts) = &self.0 else {

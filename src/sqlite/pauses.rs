@@ -92,7 +92,7 @@ impl Pauses {
         Reading(self)
     }
 
-    /// Whether somebody writes to a WAL that is long already.
+    /// Returns whether somebody writes to a WAL that is long already.
     fn is_due(&self, state: &mut State) -> bool {
         let written = std::fs::metadata(self.wal()).and_then(|meta| meta.modified());
         let written = written.ok();
@@ -113,8 +113,8 @@ impl Pauses {
         true
     }
 
-    /// Whether the WAL holds [`LONG`] pages written since it started over last; how long the file is tells nothing of
-    /// that. Unlike the database and `-shm` it may be opened: SQLite holds no locks on it.
+    /// Returns whether the WAL holds [`LONG`] pages written since it started over last; how long the file is tells
+    /// nothing of that. Unlike the database and `-shm` it may be opened: SQLite holds no locks on it.
     fn is_long(&self) -> bool {
         // Where the file format is not as expected, there is nothing to wait for.
         self.has_page(LONG).unwrap_or(false)

@@ -50,7 +50,7 @@ pub enum Next {
     Again(Work),
 }
 
-/// Done step by step.
+/// A read, done in steps: each call does one.
 type Job = Box<dyn FnMut(&mut PooledReader) -> Next + Send>;
 
 /// A job that waits for its turn.
@@ -59,7 +59,7 @@ struct Waiting {
     job: Job,
 }
 
-/// The pool; a cheap handle.
+/// A pool of threads that read. Cloning it clones a handle.
 #[derive(Clone)]
 pub struct ReadPool {
     shared: Arc<Shared>,
@@ -137,7 +137,7 @@ impl Queue {
 }
 
 impl ReadPool {
-    /// The database it reads.
+    /// Returns the path of the database that the pool reads.
     pub fn path(&self) -> &Path {
         &self.shared.path
     }
@@ -333,7 +333,7 @@ struct OpenReader {
 }
 
 impl PooledReader {
-    /// Whether its connection is to be closed.
+    /// Returns whether its connection is to be closed.
     fn is_stale(&self) -> bool {
         let open = self.open.as_ref();
         open.is_some_and(|open| !open.opening.is_current())

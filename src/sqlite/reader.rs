@@ -30,7 +30,7 @@ use page::Page;
 pub use page::PageLimits;
 use walk::{Order, Range, Walk, Walker, What};
 
-/// Above every position.
+/// The position above every row.
 const END: Cursor = Cursor(i64::MAX);
 
 /// Bytes of scratch space kept from page to page. A large row needs more for a moment.

@@ -37,7 +37,7 @@ pub struct Column {
 }
 
 impl Column {
-    /// Whether SQLite makes integers of what is written to it, where that can be done.
+    /// Returns whether SQLite makes integers of what is written to it, where that can be done.
     pub fn is_integer(&self) -> bool {
         self.declared.contains("INT")
     }
@@ -118,7 +118,7 @@ impl Table {
         &self.columns[self.key].name
     }
 
-    /// Whether the key is a rowid that no column is a name for: VACUUM may give every row another one.
+    /// Returns whether the key is a rowid that no column is a name for: VACUUM may give every row another one.
     pub fn is_key_unstable(&self) -> bool {
         let key = &self.columns[self.key];
         key.rowid && !key.primary_key
@@ -142,12 +142,12 @@ impl Table {
         Ok(self.max_key(connection)?.max(self.sequence(connection)?))
     }
 
-    /// The highest id there is.
+    /// Returns the highest id in the table; `None` where it has no row.
     pub fn max_key(&self, connection: &Connection) -> rusqlite::Result<Option<i64>> {
         self.extreme(connection, "max")
     }
 
-    /// The lowest id there is.
+    /// Returns the lowest id in the table; `None` where it has no row.
     pub fn min_key(&self, connection: &Connection) -> rusqlite::Result<Option<i64>> {
         self.extreme(connection, "min")
     }
@@ -333,7 +333,7 @@ fn is_unique(connection: &Connection, table: &str, column: &Column) -> rusqlite:
     )
 }
 
-/// The names of columns, for people.
+/// Returns the names of columns as a list for people.
 fn listed(columns: &[Column]) -> String {
     let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
     names.join(", ")
@@ -382,7 +382,7 @@ fn nearest_column(name: &str, columns: &[Column]) -> String {
     did_you_mean(name, names)
 }
 
-/// Whether the keyword stands in a CREATE TABLE outside of strings, quoted names and comments.
+/// Returns whether the keyword stands in a CREATE TABLE outside of strings, quoted names and comments.
 fn declares_autoincrement(sql: &str) -> bool {
     let mut rest = sql;
     while let Some(first) = rest.chars().next() {
@@ -552,7 +552,7 @@ fn hidden_columns(exposed: &[Exposed], feed: &FeedConfig) -> Vec<String> {
     columns.filter(|name| !is_shown(name)).cloned().collect()
 }
 
-/// Whether a column is among these; SQLite does not tell names apart by case.
+/// Returns whether a column is among these; SQLite does not tell names apart by case.
 fn holds(names: &[String], column: &str) -> bool {
     names.iter().any(|name| name.eq_ignore_ascii_case(column))
 }

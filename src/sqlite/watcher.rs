@@ -88,7 +88,7 @@ impl Watcher {
         self.source.take()
     }
 
-    /// Whether these are still the files and directories to watch, and the directories are still there.
+    /// Returns whether these are still the files and directories to watch, and the directories are still there.
     pub fn is_current(&self, database: &Path) -> bool {
         let places = places(database);
         !self.source.is_ended() && self.places == places && self.directories == directories(&places)

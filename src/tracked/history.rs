@@ -89,7 +89,7 @@ impl History {
         })
     }
 
-    /// Whether there is a place to keep it.
+    /// Returns whether there is a place to keep it.
     pub(super) fn is_kept(&self) -> bool {
         self.files.is_some()
     }

@@ -139,7 +139,7 @@ impl OpenTable {
         Ok(again || (self.head_row == HeadRow::Absent && page.head_row.is_some()))
     }
 
-    /// Whether the row at the head is not what it was at the last look.
+    /// Returns whether the row at the head is not what it was at the last look.
     pub(super) fn head_row_changed(&self, page: &HeadPage) -> bool {
         let now = page.head_row.map_or(HeadRow::Absent, HeadRow::Seen);
         self.head_row != HeadRow::Unknown && self.head_row != now
@@ -162,7 +162,7 @@ impl OpenTable {
         }
     }
 
-    /// Whether the highest id is another than when this was asked last.
+    /// Returns whether the highest id is another than when this was asked last.
     pub(super) fn has_moved(&mut self, top: Option<i64>) -> bool {
         let before = self.probed_top.replace(top);
         self.head_row == HeadRow::Unknown || before != Some(top)

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::harmless::harmless;
 
-/// How much a finding matters.
+/// How much a finding of `check` matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
     Ok,
@@ -27,7 +27,7 @@ impl Mark {
         }
     }
 
-    /// SGR code on a terminal.
+    /// Returns the SGR code of the mark's colour on a terminal.
     fn colour(self) -> &'static str {
         match self {
             Mark::Ok => "32",
@@ -178,7 +178,7 @@ pub(super) fn quoted(path: &Path) -> String {
     }
 }
 
-/// A number of bytes for people.
+/// Returns a number of bytes as people write it, e.g. `1.5 MiB`.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut scaled = bytes as f64;

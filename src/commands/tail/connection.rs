@@ -23,7 +23,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(60);
 /// The first pause before connecting again, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// Why there is no connection.
+/// Why a connection could not be made.
 pub(super) enum ConnectError {
     /// Nobody answers there.
     Unreachable(io::Error),

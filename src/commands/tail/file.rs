@@ -180,7 +180,7 @@ fn request(args: &TailArgs) -> Request {
     Request { since, filter }
 }
 
-/// The one subscriber.
+/// The one subscriber that `tail FILE` serves.
 struct Tail<'a> {
     path: &'a Path,
     feed: &'a Arc<Feed>,
@@ -346,7 +346,7 @@ impl<'a> Tail<'a> {
         Ok(None)
     }
 
-    /// Whether what was read last is of the file that is there now, and of this history.
+    /// Returns whether what was read last is of the file that is there now, and of this history.
     fn is_current(&self, generation: u64) -> bool {
         let same_file = self
             .reader

@@ -5,7 +5,7 @@ use serde::de::Deserializer;
 
 use crate::json::Object;
 
-/// One text frame.
+/// A text frame as `tail` understands it.
 #[derive(Debug)]
 pub(super) enum Message<'a> {
     Row {

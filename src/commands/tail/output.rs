@@ -20,7 +20,7 @@ const GAP: &str = "  ";
 /// Where the terminal does not tell its width.
 const USUAL_WIDTH: usize = 80;
 
-/// Where rows go.
+/// Prints rows, as a table or as JSON lines.
 pub(super) struct Output {
     out: BufWriter<Stdout>,
     /// `None`: JSON lines.
@@ -65,7 +65,7 @@ impl Output {
         self.out.flush()
     }
 
-    /// Whether whoever read this pipe has gone: nothing would tell of that before the next row.
+    /// Returns whether whoever read this pipe has gone: nothing would tell of that before the next row.
     pub(super) fn reader_is_gone(&self) -> bool {
         let stdout = io::stdout();
         let mut asked = [PollFd::new(&stdout, PollFlags::empty())];

@@ -100,7 +100,7 @@ struct Subscriber {
     token: ClientToken,
 }
 
-/// How a connection ended.
+/// Why a connection of `tail` ended.
 enum End {
     /// It may work again later; after this time where the daemon named one.
     Lost {
@@ -119,7 +119,7 @@ impl From<Unwanted> for End {
     }
 }
 
-/// The printing thread is gone.
+/// The printing thread has ended: nobody wants what comes.
 #[derive(Debug)]
 struct Unwanted;
 

@@ -13,8 +13,8 @@ const PARTS: f64 = 1e6;
 /// A real, and what it was computed from, may each be off by half a part.
 const ROUNDED: i64 = 2;
 
-/// Whether each value follows from its row's id, as far as these rows tell. Of two rows everything can be said that has a
-/// number in it.
+/// Returns whether each value follows from its row's id, as far as these rows tell. Of two rows everything can be said
+/// that has a number in it.
 pub(super) fn follows_from_id(rows: &[(i64, &Cell)]) -> bool {
     if take_turns(rows) {
         return true;
@@ -54,7 +54,7 @@ impl Plain {
     }
 }
 
-/// Whether the values come again at one distance of ids: one of a few workers in turn, a day of the week.
+/// Returns whether the values come again at one distance of ids: one of a few workers in turn, a day of the week.
 fn take_turns(rows: &[(i64, &Cell)]) -> bool {
     let furthest = rows.len().saturating_sub(ENOUGH_TURNS) as u64;
     (2..=furthest).any(|period| {

@@ -56,7 +56,7 @@ pub(super) enum Plain {
 }
 
 impl Sample {
-    /// Number of rows sampled.
+    /// Returns the number of rows in the sample.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
@@ -130,7 +130,7 @@ impl Sample {
         }
     }
 
-    /// The highest id sampled.
+    /// Returns the highest id in the sample.
     pub(super) fn newest(&self) -> Option<i64> {
         self.rows.first().map(|(id, _)| *id)
     }

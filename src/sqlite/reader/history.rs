@@ -114,12 +114,12 @@ impl HistoryRead {
         }
     }
 
-    /// Forgets what was read.
+    /// Forgets what was read so far: the next step begins anew.
     pub fn start_over(&mut self) {
         *self = HistoryRead::new(self.query.clone());
     }
 
-    /// Takes out what was read.
+    /// Takes the page that was read, leaving an empty one.
     pub fn take(&mut self) -> HistoryPage {
         std::mem::take(&mut self.page)
     }

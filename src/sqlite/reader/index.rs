@@ -20,7 +20,7 @@ const MOST_LOOKUPS: usize = 4096;
 /// An index that was too slow so many times is not asked again: it knows the rows, but not in the order of the key.
 const STRIKES: u8 = 2;
 
-/// Rows that an index knows.
+/// A set of rows that an index finds without a search.
 #[derive(Debug)]
 pub(super) struct Known {
     /// In the order of the walk; all that there may be within the range.

@@ -93,7 +93,7 @@ pub(super) enum What {
     Key,
 }
 
-/// What a walk is after.
+/// The range, order and condition of a walk over a table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Walk<'a> {
     pub connection: &'a Connection,

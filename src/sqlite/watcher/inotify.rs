@@ -139,7 +139,7 @@ impl Source {
         }
     }
 
-    /// Whether some file is not watched for want of watches.
+    /// Returns whether some file is not watched for want of watches.
     pub(super) fn is_ended(&self) -> bool {
         self.ended
     }
