@@ -312,7 +312,8 @@ impl Connection {
             self.app.metrics.connection_error("capacity");
             return Ok(HttpError::at_capacity(limit).into_response());
         }
-        let grant = match self.grant(&request) {
+        let from = self.came_from(request.headers());
+        let grant = match self.grant(&request, from) {
             Ok(grant) => grant,
             Err(failure) => return Ok(self.turn_away(request, failure)),
         };
@@ -327,9 +328,9 @@ impl Connection {
             }
             Err(error) => return Ok(error.into_response()),
         }
-        let (ticket, address) = match self.ticket_for(request.headers()) {
-            Ok(counted) => counted,
-            Err(_) if refused::is_exempt(path) => (Arc::clone(&self.ticket), self.address),
+        let ticket = match self.ticket_for(from) {
+            Ok(ticket) => ticket,
+            Err(_) if refused::is_exempt(path) => Arc::clone(&self.ticket),
             Err(limit) => {
                 self.app.metrics.connection_error("capacity");
                 return Ok(HttpError::at_capacity(limit).into_response());
@@ -343,7 +344,7 @@ impl Connection {
         let peer = Peer {
             ticket,
             client,
-            address,
+            address: from.address(),
             clock: Arc::clone(&self.clock),
             grant,
         };
@@ -352,7 +353,11 @@ impl Connection {
     }
 
     /// What whoever asks may do; with what everybody may see, nobody is asked.
-    fn grant(&self, request: &Request<Incoming>) -> Result<Arc<Grant>, AuthFailure> {
+    fn grant(
+        &self,
+        request: &Request<Incoming>,
+        from: CameFrom,
+    ) -> Result<Arc<Grant>, AuthFailure> {
         let gate = &self.app.gate;
         let path = request.uri().path();
         if !gate.asks() || request.method() == Method::OPTIONS || routes::is_public(path) {
@@ -361,7 +366,7 @@ impl Connection {
         gate.grant(Asked {
             headers: request.headers(),
             query: request.uri().query().unwrap_or_default(),
-            address: self.client_address(request.headers()),
+            address: from.address(),
         })
     }
 
@@ -370,36 +375,45 @@ impl Connection {
         refuse(failure.into(), request.into_parts().0)
     }
 
-    /// Where a request came from: the other end, or whoever a proxy asks for. `None` over a Unix socket.
-    fn client_address(&self, headers: &HeaderMap) -> Option<IpAddr> {
+    /// Returns where a request came from: the other end, or whoever a trusted proxy asks for.
+    fn came_from(&self, headers: &HeaderMap) -> CameFrom {
         let access = Arc::clone(&self.app.access.lock());
         let proxies = access.trusted_proxies();
         match proxies.iter().any(|proxy| proxy.is(self.address)) {
-            true => said_client(headers, proxies, self.address),
-            false => self.address,
+            true => CameFrom::Proxy(said_client(headers, proxies, self.address)),
+            false => CameFrom::Peer(self.address),
         }
     }
 
-    /// Returns what a request is counted by, and the address it came from: those of the connection it came on, or, where a
-    /// proxy made that, of the proxy's client.
+    /// Returns what a request is counted by: the ticket of the connection it came on, or, where a proxy made that, one of
+    /// the proxy's client.
     ///
     /// # Errors
     /// The client has as many connections as it may have; the error says so in words.
-    fn ticket_for(
-        &self,
-        headers: &HeaderMap,
-    ) -> Result<(Arc<Ticket>, Option<IpAddr>), &'static str> {
-        let access = Arc::clone(&self.app.access.lock());
-        let proxies = access.trusted_proxies();
-        if !proxies.iter().any(|proxy| proxy.is(self.address)) {
-            return Ok((Arc::clone(&self.ticket), self.address));
+    fn ticket_for(&self, from: CameFrom) -> Result<Arc<Ticket>, &'static str> {
+        match from {
+            CameFrom::Proxy(Some(client)) => {
+                self.app.connections.admit_request(client, &self.ticket)
+            }
+            CameFrom::Proxy(None) | CameFrom::Peer(_) => Ok(Arc::clone(&self.ticket)),
         }
-        let client = said_client(headers, proxies, self.address);
-        let ticket = match client {
-            Some(client) => self.app.connections.admit_request(client, &self.ticket)?,
-            None => Arc::clone(&self.ticket),
-        };
-        Ok((ticket, client))
+    }
+}
+
+/// Where a request came from; no address over a Unix socket.
+#[derive(Debug, Clone, Copy)]
+enum CameFrom {
+    /// From the other end of its connection.
+    Peer(Option<IpAddr>),
+    /// From the client of a trusted proxy, which made the connection.
+    Proxy(Option<IpAddr>),
+}
+
+impl CameFrom {
+    fn address(self) -> Option<IpAddr> {
+        match self {
+            CameFrom::Peer(address) | CameFrom::Proxy(address) => address,
+        }
     }
 }
 
