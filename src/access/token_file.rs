@@ -207,6 +207,7 @@ impl TokenFile {
     }
 
     fn replace(&self, path: &Path, directory: &Path) -> std::io::Result<()> {
+        let text = self.text().map_err(std::io::Error::other)?;
         let mut name = std::ffi::OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
         name.push(format!(".{}", std::process::id()));
@@ -224,7 +225,7 @@ impl TokenFile {
             {
                 fchown(&file, Some(old.uid), Some(old.gid))?;
             }
-            file.write_all(self.text().as_bytes())?;
+            file.write_all(text.as_bytes())?;
             file.sync_all()?;
             fs::rename(&temporary, path)
         })();
@@ -235,11 +236,11 @@ impl TokenFile {
         written
     }
 
-    fn text(&self) -> String {
-        let token = self.tokens.iter().map(written).collect();
-        // Texts, lists and dates: nothing in it can fail to serialise.
-        let body = toml::to_string(&Written { token }).unwrap_or_default();
-        format!("{HEADING}\n{body}")
+    /// The text of the file. What can't be written whole is not written: without its end a token would last for ever.
+    fn text(&self) -> Result<String, String> {
+        let token: Result<Vec<_>, String> = self.tokens.iter().map(written).collect();
+        let body = toml::to_string(&Written { token: token? }).map_err(|e| e.to_string())?;
+        Ok(format!("{HEADING}\n{body}"))
     }
 }
 
@@ -312,7 +313,16 @@ pub fn check_name(name: &str) -> Result<&str, String> {
     }
 }
 
-fn written(token: &TokenEntry) -> WrittenToken {
+fn written(token: &TokenEntry) -> Result<WrittenToken, String> {
+    let expires = token.expires.map(|time| {
+        let shown = shown_time(time);
+        toml::value::Datetime::from_str(&shown).map_err(|_| {
+            format!(
+                "the end of {}, {shown:?}, can't be written; give an earlier one",
+                token.name
+            )
+        })
+    });
     let columns = token.columns.iter().map(|(column, values)| {
         let plain = |value: &String| Plain::Text(value.clone());
         let values = match values.as_slice() {
@@ -321,19 +331,16 @@ fn written(token: &TokenEntry) -> WrittenToken {
         };
         (column.clone(), values)
     });
-    WrittenToken {
+    Ok(WrittenToken {
         id: token.id.to_string(),
         name: token.name.clone(),
         sha256: token.hash.hex(),
         feeds: token.feeds.clone(),
         ingest: token.ingest,
         metrics: token.metrics,
-        // What shows a time writes one that TOML reads.
-        expires: token
-            .expires
-            .and_then(|time| toml::value::Datetime::from_str(&shown_time(time)).ok()),
+        expires: expires.transpose()?,
         columns: columns.collect(),
-    }
+    })
 }
 
 /// Returns a point in time as RFC 3339 has it, in UTC and whole seconds.
@@ -343,10 +350,12 @@ pub fn shown_time(time: SystemTime) -> String {
     whole.format(&Rfc3339).unwrap_or_default()
 }
 
-/// Returns the point in time that is written as RFC 3339 has it.
+/// Returns the point in time that is written as RFC 3339 has it; `None` for one before 1970 or, in UTC, after 9999, which
+/// could not be shown again.
 pub fn parse_time(text: &str) -> Option<SystemTime> {
+    const LAST: i64 = 253_402_300_799; // 9999-12-31T23:59:59Z
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    // Years beyond 9999 have no place in it, so no sum with a clock's time overflows.
+    (0..=LAST).contains(&time.unix_timestamp()).then_some(())?;
     Some(time.into())
 }
 
@@ -401,6 +410,14 @@ mod tests {
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640, "the mode is kept");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_end_that_could_not_be_shown_again_is_no_time() {
+        let last = parse_time("9999-12-31T23:59:59Z").unwrap();
+        assert_eq!(shown_time(last), "9999-12-31T23:59:59Z");
+        assert_eq!(parse_time("9999-12-31T23:59:59-23:00"), None);
+        assert_eq!(parse_time("0001-01-01T00:00:00Z"), None);
     }
 
     #[test]
