@@ -134,6 +134,18 @@ impl Office {
         Subscriber::connect_with(self.daemon.address(), path, query, &headers)
     }
 
+    /// The status of a handshake with this token.
+    pub fn upgrade_status(&self, token: &str) -> u16 {
+        let bearer = bearer(token);
+        let headers = [("Authorization", bearer.as_str())];
+        self.daemon.upgrade("/ws/orders", &headers).status
+    }
+
+    /// How many orders the table holds, whosever they are.
+    pub fn orders_stored(&self) -> i64 {
+        self.daemon.database().number("SELECT count(*) FROM orders")
+    }
+
     #[track_caller]
     pub fn event_source(&self, path: &str, token: &str) -> EventSource {
         let bearer = bearer(token);
@@ -198,14 +210,5 @@ pub fn command(tokens: &Path, args: &[&str]) -> Result<String, String> {
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
-}
-
-impl Office {
-    /// The status of a handshake with this token.
-    pub fn subscribe_from_page_status(&self, token: &str) -> u16 {
-        let bearer = bearer(token);
-        let headers = [("Authorization", bearer.as_str())];
-        self.daemon.upgrade("/ws/orders", &headers).status
     }
 }

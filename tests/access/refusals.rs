@@ -189,13 +189,7 @@ fn what_is_counted_and_what_is_written_needs_a_token_made_for_it() {
         (refused.status, refused.error_code()),
         (403, "ingest_not_granted".into())
     );
-    assert_eq!(
-        office
-            .daemon
-            .database()
-            .number("SELECT count(*) FROM orders"),
-        0
-    );
+    assert_eq!(office.orders_stored(), 0);
 }
 
 #[test]
