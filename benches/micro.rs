@@ -5,15 +5,16 @@ use std::time::Instant;
 
 use divan::Bencher;
 use rusqlite::types::ValueRef;
-use walcast::change::{Block, Cursor, Entry, Epoch, Matches};
 use walcast::config::{FeedConfig, Limits};
-use walcast::filter::{Filter, FilterId, FilterIndex};
 use walcast::hub::{Feed, Hub};
+use walcast::model::filter::{Filter, FilterId, FilterIndex};
+use walcast::model::position::{Cursor, Epoch};
+use walcast::model::wakeup::Wake;
 use walcast::session::{Batch, BatchLimits};
-use walcast::sqlite::creation::STOCK_SCHEMA;
-use walcast::sqlite::encode::Encoder;
+use walcast::sqlite::row_json::Encoder;
+use walcast::sqlite::stock_table::STOCK_SCHEMA;
 use walcast::sqlite::table::Schema;
-use walcast::wake::Wake;
+use walcast::wire::block::{Block, Entry, Matches};
 
 fn main() {
     divan::main();

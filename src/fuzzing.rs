@@ -10,11 +10,11 @@ use tungstenite::{Error, Message, WebSocket};
 use warp::reply::Reply;
 
 use crate::config::FeedConfig;
-use crate::fanout::inbound::{Assembler, Inbound};
-use crate::filter::MAX_VALUES;
-use crate::http::query;
-use crate::protocol::{CloseCode, MAX_INBOUND_BYTES};
+use crate::fanout::frame_reader::{Assembler, Inbound};
+use crate::http::params;
+use crate::model::filter::MAX_VALUES;
 use crate::sqlite::table::Schema;
+use crate::wire::control::{CloseCode, MAX_INBOUND_BYTES};
 
 /// The most that may be kept of a client's unfinished frames: a message, a control frame and a header.
 const MAX_HELD: usize = MAX_INBOUND_BYTES + 125 + 14;
@@ -121,9 +121,9 @@ pub fn query(bytes: &[u8]) {
     };
     for schema in [None, Some(schema())] {
         let asked = [
-            query::subscription(raw, schema).map(|request| request.filter),
-            query::stream(raw, schema, last_id).map(|request| request.filter),
-            query::history(raw, schema).map(|asked| {
+            params::subscription(raw, schema).map(|request| request.filter),
+            params::stream(raw, schema, last_id).map(|request| request.filter),
+            params::history(raw, schema).map(|asked| {
                 assert!((1..=500).contains(&asked.limit));
                 asked.filter
             }),

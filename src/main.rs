@@ -7,11 +7,14 @@ use std::process::ExitCode;
 
 use walcast::access::Gate;
 use walcast::cli::{Cli, ClientToken, Command, ServeArgs};
+use walcast::commands;
+use walcast::commands::named_file::{Misnamed, existing_or_command};
 use walcast::config::Config;
-use walcast::harmless::{harmless, harmless_lines};
-use walcast::named_file::{Misnamed, existing_or_command};
+use walcast::daemon::signals;
+use walcast::net::socket_activation;
 use walcast::sqlite::open::Unavailable;
-use walcast::{activation, commands, logging, shutdown};
+use walcast::telemetry::logging;
+use walcast::text::harmless::{harmless, harmless_lines};
 
 const FAILED: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
@@ -90,12 +93,12 @@ fn serve(args: ServeArgs) -> ExitCode {
         Err(error) => return fail(&error, FAILED),
     };
     done(runtime.block_on(async {
-        let control = shutdown::signals(args)?;
-        let mut listeners = activation::listeners(&config)?;
+        let control = signals::signals(args)?;
+        let mut listeners = socket_activation::listeners(&config)?;
         if listeners.is_empty() {
-            listeners = walcast::bind(&config.listen).await?;
+            listeners = walcast::daemon::bind(&config.listen).await?;
         }
-        walcast::run(config, listeners, control, &log).await
+        walcast::daemon::run(config, listeners, control, &log).await
     }))
 }
 

@@ -17,7 +17,7 @@ use super::grant::{FeedGrant, Grant};
 use super::token::{PresentedToken, SecretHash, TokenId};
 use super::token_file::{TokenEntry, TokenFile, TokenFileError};
 use crate::config::{AuthRules, FeedConfig, FeedScope};
-use crate::filter::Scope;
+use crate::model::filter::Scope;
 
 /// How often the file of tokens is looked at. What is revoked has to be gone within a second.
 pub const LOOK: Duration = Duration::from_millis(250);

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use crate::filter::Scope;
-use crate::protocol::CloseCode;
+use crate::model::filter::Scope;
+use crate::wire::control::CloseCode;
 
 /// What may be read of one feed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,8 +16,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::token::{SecretHash, TokenId};
-use crate::accounts::Owned;
-use crate::filter::{MAX_SCOPE_VALUES, Scope};
+use crate::model::filter::{MAX_SCOPE_VALUES, Scope};
+use crate::os::users::Owned;
 
 /// Bits of a mode that let others in than the owner, and the group to read: 0600 and 0640 have none of them.
 const TOO_OPEN: u32 = 0o137;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{PageKey, Stream};
-use crate::change::Block;
+use crate::wire::block::Block;
 
 /// The most bytes of pages that are kept, all feeds together.
 const MAX_BYTES: usize = 8 * 1024 * 1024;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{PageKey, Stream, Waiter};
-use crate::asker::Claim;
-use crate::filter::Filter;
 use crate::hub::Feed;
+use crate::model::filter::Filter;
+use crate::model::read_owner::Claim;
 
 /// Reads of one stream that run at once, the hindmost first: enough for two subscribers and what each needs next. With
 /// more, subscribers that replay together spread out, each wants pages that the others do not, and reading them costs
@@ -93,9 +93,9 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::asker::Client;
-    use crate::change::Cursor;
-    use crate::filter::FilterId;
+    use crate::model::filter::FilterId;
+    use crate::model::position::Cursor;
+    use crate::model::read_owner::Client;
 
     const STREAM: Stream = Stream {
         feed: 0,

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use rusqlite::Connection;
 
-use super::interrupt::on_interrupt;
 use crate::cli::EmitArgs;
-use crate::sqlite::creation::STOCK_SCHEMA;
+use crate::os::interrupt::on_interrupt;
 use crate::sqlite::open::{Unavailable, open_writing};
+use crate::sqlite::stock_table::STOCK_SCHEMA;
 
 /// How long one event waits for other writers. Long, for a writer that gives up loses its event.
 const BUSY: Duration = Duration::from_secs(60);

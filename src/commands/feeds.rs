@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::shapes::shapes;
 use crate::cli::ClientToken;
+use crate::commands::named_file::existing;
 use crate::config::Config;
-use crate::harmless::harmless;
-use crate::named_file::existing;
+use crate::text::harmless::harmless;
 
 /// How long a daemon may take to accept, and to answer.
 const PATIENCE: Duration = Duration::from_secs(5);

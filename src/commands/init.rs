@@ -7,8 +7,8 @@ use anyhow::{Context as _, anyhow};
 
 use super::shapes::{Shape, Shapes, shapes};
 use crate::cli::{InitArgs, ServeArgs};
+use crate::commands::named_file::existing;
 use crate::config::{Config, FeedConfig};
-use crate::named_file::existing;
 
 /// Writes the configuration, and says where.
 ///

@@ -5,7 +5,7 @@ mod check;
 mod emit;
 mod feeds;
 mod init;
-mod interrupt;
+pub mod named_file;
 mod shapes;
 mod tail;
 mod token;

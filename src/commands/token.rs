@@ -11,7 +11,7 @@ use crate::access::{
 };
 use crate::cli::{GrantArgs, ServeArgs, TokenArgs, TokenCommand, TokenFileArgs};
 use crate::config::Config;
-use crate::nearest::did_you_mean;
+use crate::text::nearest::did_you_mean;
 
 /// Does what is asked with the file of tokens.
 ///

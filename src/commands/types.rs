@@ -4,8 +4,8 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use super::shapes::{Shape, shapes};
+use crate::commands::named_file::existing;
 use crate::config::Config;
-use crate::named_file::existing;
 use crate::sqlite::table::{Column, Exposed};
 
 /// Prints the interfaces.

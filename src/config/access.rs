@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::layers::{Layers, Value};
-use super::meaning::texts;
+use super::parse::texts;
 use crate::address::{AllowedOrigin, HostName, Network};
 use crate::cli::ServeArgs;
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::FeedConfig;
 use super::layers::{Layers, Node, Value};
-use super::meaning::{self, path, text, texts};
+use super::parse::{self, path, text, texts};
 use crate::cli::ServeArgs;
-use crate::filter::Scope;
+use crate::model::filter::Scope;
 
 /// Who may come in with what.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -85,7 +85,7 @@ pub(super) fn resolve(layers: &mut Layers<'_>, args: &ServeArgs) -> AuthRules {
         anonymous,
         anonymous_part,
         tokens: layers.file_setting("auth.tokens", optional, None),
-        query_token: layers.file_setting("auth.query_token", meaning::boolean, false),
+        query_token: layers.file_setting("auth.query_token", parse::boolean, false),
         cookie: layers.file_setting("auth.cookie", |value| cookie(value).map(Some), None),
     }
 }
@@ -93,7 +93,7 @@ pub(super) fn resolve(layers: &mut Layers<'_>, args: &ServeArgs) -> AuthRules {
 fn anonymous(value: &Value) -> Result<Anonymous, String> {
     const PART: &str = "write true, false, or { feeds = [\"status\"], where = { public = 1 } }";
     let Value::Table(entries) = value else {
-        return meaning::boolean(value).map(Anonymous::Said);
+        return parse::boolean(value).map(Anonymous::Said);
     };
     let (mut feeds, mut scope) = (Vec::new(), Scope::default());
     for (name, node) in entries {

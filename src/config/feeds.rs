@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::auth;
 use super::layers::{Layers, Place, Value};
-use super::meaning;
+use super::parse;
 use super::{FeedConfig, FeedScope};
 
 const STOCK_NAME: &str = "remediation";
@@ -128,7 +128,7 @@ fn check_name(name: &str) -> Result<(), String> {
 fn feed(layers: &mut Layers<'_>, name: &str, create: bool) -> FeedConfig {
     let key = |field: &str| format!("feeds.{name}.{field}");
     let named = FeedConfig::named(name);
-    let table = layers.file_setting(&key("table"), meaning::text, named.table.clone());
+    let table = layers.file_setting(&key("table"), parse::text, named.table.clone());
     // Of the stock feed's name but of another table: a feed of its own.
     let stock = if table == named.table {
         named
@@ -138,31 +138,27 @@ fn feed(layers: &mut Layers<'_>, name: &str, create: bool) -> FeedConfig {
     let feed = FeedConfig {
         name: name.to_owned(),
         table,
-        key: layers.file_setting(
-            &key("key"),
-            |value| meaning::text(value).map(Some),
-            stock.key,
-        ),
-        ws: layers.file_setting(&key("ws"), meaning::url_paths, stock.ws),
-        history: layers.file_setting(&key("history"), meaning::alias_paths, stock.history),
-        message_type: layers.file_setting(&key("message.type"), meaning::text, stock.message_type),
+        key: layers.file_setting(&key("key"), |value| parse::text(value).map(Some), stock.key),
+        ws: layers.file_setting(&key("ws"), parse::url_paths, stock.ws),
+        history: layers.file_setting(&key("history"), parse::alias_paths, stock.history),
+        message_type: layers.file_setting(&key("message.type"), parse::text, stock.message_type),
         message_body: layers.file_setting(
             &key("message.body"),
-            meaning::message_body,
+            parse::message_body,
             stock.message_body,
         ),
         columns: layers.file_setting(
             &key("columns"),
-            |value| meaning::columns(value).map(Some),
+            |value| parse::columns(value).map(Some),
             stock.columns,
         ),
-        exclude: layers.file_setting(&key("exclude"), meaning::texts, stock.exclude),
-        json: layers.file_setting(&key("json"), meaning::texts, stock.json),
-        truncate: layers.file_setting(&key("truncate"), meaning::truncate, stock.truncate),
-        ingest: layers.file_setting(&key("ingest"), meaning::boolean, stock.ingest),
+        exclude: layers.file_setting(&key("exclude"), parse::texts, stock.exclude),
+        json: layers.file_setting(&key("json"), parse::texts, stock.json),
+        truncate: layers.file_setting(&key("truncate"), parse::truncate, stock.truncate),
+        ingest: layers.file_setting(&key("ingest"), parse::boolean, stock.ingest),
         scope: layers.file_setting(&key("scope"), auth::feed_scope, stock.scope),
         scope_columns: Vec::new(),
-        create: layers.file_setting(&key("create"), meaning::boolean, stock.create && create),
+        create: layers.file_setting(&key("create"), parse::boolean, stock.create && create),
     };
     check_columns(layers, &feed);
     check_create(layers, &feed);

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::cli::ServeArgs;
-use crate::nearest::nearest;
+use crate::text::nearest::nearest;
 
 /// A value as it was written, before anybody judged it.
 #[derive(Debug, Clone, PartialEq)]

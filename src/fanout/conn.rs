@@ -9,12 +9,14 @@ use mio::event::Source;
 use mio::{Interest, Registry, Token};
 use tracing::Span;
 
-use crate::change::{Block, Cursor};
-use crate::fanout::inbound::Assembler;
-use crate::fanout::rate::RateLimit;
-use crate::protocol::{Control, opcode, push_close, push_frame};
+use crate::fanout::frame_reader::Assembler;
+use crate::fanout::rate_limit::RateLimit;
+use crate::model::position::Cursor;
+use crate::os::send_queue::unsent;
 use crate::session::{Batch, Session};
-use crate::socket_state::unsent;
+use crate::wire::block::Block;
+use crate::wire::control::Control;
+use crate::wire::frame::{opcode, push_close, push_frame};
 use std::sync::Arc;
 
 /// A connected socket, TCP or Unix.

@@ -2,10 +2,10 @@
 //! a subscriber by one write of bytes that exist already; no task, channel or buffer stands between log and socket.
 
 mod conn;
-pub(crate) mod inbound;
-mod rate;
+pub(crate) mod frame_reader;
+mod rate_limit;
 mod shard;
-mod wheel;
+mod timer_wheel;
 
 use std::io;
 use std::sync::Arc;
@@ -17,11 +17,13 @@ use mio::{Poll, Waker};
 use parking_lot::Mutex;
 use tracing::Span;
 
-use crate::catchup::{Bounds, CatchUp, PageResult};
+use crate::catchup::{CatchUp, PageResult};
 use crate::hub::{Hub, Listener};
-use crate::metrics::Metrics;
+use crate::os::thread::or_abort;
 use crate::session::Session;
+use crate::session::table_bounds::Bounds;
 use crate::sqlite::open::Unavailable;
+use crate::telemetry::metrics::Metrics;
 pub use conn::{Guard, Stream};
 use shard::Shard;
 
@@ -185,17 +187,6 @@ pub struct Arrival {
     pub guard: Guard,
     /// Its life in the log.
     pub span: Span,
-}
-
-/// Runs a thread the daemon can't do without. Were it to end in a panic, its connections would hang in silence for
-/// ever; a restart serves them again.
-pub fn or_abort(body: impl FnOnce()) {
-    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err() {
-        tracing::error!(
-            "a thread the daemon needs has panicked; ending at once, to be started again"
-        );
-        std::process::abort();
-    }
 }
 
 /// Identifies a connection of a shard; `serial` tells it from those that had the slot before.

@@ -19,7 +19,15 @@ type File = (&'static str, &'static str, &'static str);
 
 macro_rules! file {
     ($name:literal, $kind:expr) => {
-        ($name, $kind, include_str!(concat!("dashboard/", $name)))
+        (
+            $name,
+            $kind,
+            include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/web/dashboard/",
+                $name
+            )),
+        )
     };
 }
 

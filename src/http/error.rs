@@ -1,7 +1,7 @@
 //! Errors as clients see them: a status, a code for programs and a message for people, as JSON.
 
 use crate::access::AuthFailure;
-use crate::protocol::CloseCode;
+use crate::wire::control::CloseCode;
 use bytes::Bytes;
 use serde_json::json;
 use warp::http::{HeaderValue, StatusCode, header};

@@ -7,12 +7,12 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use crate::access::FeedGrant;
-use crate::asker::Asker;
-use crate::change::Cursor;
+use crate::catchup::reader_pool::{PooledReader, Work};
 use crate::http::error::json_response;
 use crate::http::{App, Peer};
 use crate::hub::{Feed, Presence};
-use crate::sqlite::pool::{PooledReader, Work};
+use crate::model::position::Cursor;
+use crate::model::read_owner::Asker;
 
 pub(super) async fn list(peer: Peer, app: Arc<App>) -> Response {
     let asker = Asker::new(peer.client);

@@ -13,15 +13,15 @@ use warp::http::StatusCode;
 use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
-use crate::asker::Asker;
-use crate::change::{Cursor, Epoch};
-use crate::http::answers::Held;
+use crate::catchup::reader_pool::{PooledReader, Work};
 use crate::http::error::{HttpError, json_response};
-use crate::http::histories::Full;
-use crate::http::{App, Peer, query, scope_of};
+use crate::http::held_answers::Held;
+use crate::http::history_limits::Full;
+use crate::http::{App, Peer, params, scope_of};
 use crate::hub::Feed;
+use crate::model::position::{Cursor, Epoch};
+use crate::model::read_owner::Asker;
 use crate::sqlite::open::Unavailable;
-use crate::sqlite::pool::{PooledReader, Work};
 use crate::sqlite::reader::{
     HistoryPage, HistoryQuery, HistoryRead, Progress, TOTAL_CAP, index_for,
 };
@@ -51,7 +51,7 @@ pub(super) async fn read(feed: Arc<Feed>, raw: String, peer: Peer, app: Arc<App>
 }
 
 async fn answer(feed: &Arc<Feed>, raw: &str, peer: &Peer, app: &App) -> Result<Bytes, HttpError> {
-    let mut query = query::history(raw, feed.schema().as_deref())?;
+    let mut query = params::history(raw, feed.schema().as_deref())?;
     query.filter = query.filter.within(scope_of(app, feed, &peer.grant)?);
     let refused = |reason| app.metrics.histories_refused.with_label_values(&[reason]);
     let work = work_of(feed, &query);

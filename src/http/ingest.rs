@@ -11,14 +11,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::http::{HeaderMap, StatusCode, header};
 use warp::reply::{Reply, Response};
 
-use crate::change::Cursor;
-use crate::filter::Scope;
 use crate::http::error::{HttpError, json_response};
 use crate::http::{App, Peer, scope_of};
 use crate::hub::{Feed, Presence};
-use crate::sqlite::new_row::{BadRows, MAX_ROWS, NewRow, parse_rows};
+use crate::model::filter::Scope;
+use crate::model::position::Cursor;
+use crate::sqlite::ingest_rows::{BadRows, MAX_ROWS, NewRow, parse_rows};
 use crate::sqlite::open::Unavailable;
-use crate::sqlite::openings::Openings;
+use crate::sqlite::open_connections::Openings;
 use crate::sqlite::table::Schema;
 use crate::sqlite::writer::{IngestError, Writer};
 

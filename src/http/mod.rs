@@ -1,24 +1,22 @@
 //! The edge: routes that parse, authorise and hand over. Nothing below this module knows HTTP.
 
-mod access;
-mod answers;
-mod clock;
 mod dashboard;
 mod error;
 mod feeds;
 mod forwarded;
-mod histories;
+mod health;
+mod held_answers;
 mod history;
+mod history_limits;
+mod host_and_origin;
 mod ingest;
-pub mod limits;
-pub mod listener;
-pub(crate) mod query;
+pub(crate) mod params;
 mod refused;
 mod request_line;
-mod routes;
+mod router;
 pub mod server;
 mod sse;
-mod status;
+mod timeouts;
 mod ws;
 
 use std::collections::HashMap;
@@ -31,21 +29,21 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use crate::access::{AuthFailure, FeedGrant, Gate, Grant};
-use crate::asker::Client;
 use crate::catchup::CatchUp;
-use crate::change::Cursor;
 use crate::config::HistoryLimits;
 use crate::fanout::Fanout;
-use crate::filter::{FilterColumn, Scope};
 use crate::hub::{Absence, Cause, Feed, Hub, Listener, Presence, TooManyValues};
-use crate::metrics::Metrics;
-use crate::nearest::did_you_mean;
-use crate::sqlite::glimpse;
-use answers::Answers;
-use clock::Clock;
+use crate::model::filter::{FilterColumn, Scope};
+use crate::model::position::Cursor;
+use crate::model::read_owner::Client;
+use crate::net::connection_limits::{Connections, Ticket};
+use crate::sqlite::highest_id;
+use crate::telemetry::metrics::Metrics;
+use crate::text::nearest::did_you_mean;
 use error::HttpError;
-use histories::Histories;
-use limits::{Connections, Ticket};
+use held_answers::Answers;
+use history_limits::Histories;
+use timeouts::Clock;
 
 /// Looks at where a table ends that run at once. Each opens a connection.
 const CONCURRENT_GLIMPSES: usize = 2;
@@ -97,9 +95,9 @@ pub struct Parts {
     pub history: HistoryLimits,
 }
 
-pub use access::Access;
+pub use host_and_origin::Access;
 pub use ingest::Ingest;
-pub use routes::routes;
+pub use router::routes;
 
 impl App {
     pub fn new(parts: Parts) -> Arc<App> {
@@ -266,7 +264,7 @@ async fn committed_before(app: &App, feed: &Arc<Feed>) -> Option<Cursor> {
     let schema = feed.schema()?;
     let path = app.catchup.pool.path().to_owned();
     let _turn = app.glimpses.acquire().await.ok()?;
-    let read = tokio::task::spawn_blocking(move || glimpse::highest(&path, &schema.table));
+    let read = tokio::task::spawn_blocking(move || highest_id::highest(&path, &schema.table));
     // A panic there has been logged; the feed's own head serves as well.
     read.await.ok().flatten().map(Cursor)
 }

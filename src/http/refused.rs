@@ -13,7 +13,7 @@ use warp::http::header::CONNECTION;
 use warp::reply::Response;
 
 use crate::http::error::HttpError;
-use crate::http::limits::Refusal;
+use crate::net::connection_limits::Refusal;
 
 /// Paths that are answered above the connection limits too.
 const EXEMPT: [&str; 3] = ["/healthz", "/readyz", "/metrics"];

@@ -23,19 +23,19 @@ use warp::http::{HeaderMap, Method, Request};
 use warp::reply::{Reply, Response};
 
 use crate::access::{Asked, AuthFailure, Grant};
-use crate::asker::Client;
 use crate::config::TrustedProxy;
-use crate::http::access::{Admitted, Denied};
-use crate::http::clock::{Answering, Clock, Lapse, Watched};
 use crate::http::error::HttpError;
 use crate::http::forwarded::{self, Said};
-use crate::http::limits::{Admission, Refusal, Ticket};
-use crate::http::listener::{
+use crate::http::host_and_origin::{Admitted, Denied};
+use crate::http::refused::Patience;
+use crate::http::timeouts::{Answering, Clock, Lapse, Watched};
+use crate::http::{App, Peer, refused, request_line, router, ws};
+use crate::model::read_owner::Client;
+use crate::net::connection_limits::{Admission, Refusal, Ticket};
+use crate::net::listener::{
     Accepted, Listener, Reserve, is_of_one_connection, is_out_of_descriptors,
 };
-use crate::http::refused::Patience;
-use crate::http::{App, Peer, refused, request_line, routes, ws};
-use crate::protocol::CloseCode;
+use crate::wire::control::CloseCode;
 
 /// Largest request head; browsers send about 1 KiB, with cookies and tokens some more.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -317,7 +317,7 @@ impl Connection {
             Ok(grant) => grant,
             Err(failure) => return Ok(self.turn_away(request, failure)),
         };
-        match routes::answer_early(&self.app, &grant, request.method(), path) {
+        match router::answer_early(&self.app, &grant, request.method(), path) {
             Ok(None) => {}
             Ok(Some(answer)) => return Ok(answer),
             // Whether it is not there or not granted: it looks the same.
@@ -360,7 +360,7 @@ impl Connection {
     ) -> Result<Arc<Grant>, AuthFailure> {
         let gate = &self.app.gate;
         let path = request.uri().path();
-        if !gate.asks() || request.method() == Method::OPTIONS || routes::is_public(path) {
+        if !gate.asks() || request.method() == Method::OPTIONS || router::is_public(path) {
             return Ok(gate.public());
         }
         gate.grant(Asked {

@@ -15,18 +15,21 @@ use tracing::Span;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::{Reply, Response};
 
-use crate::catchup::{Bounds, PageError};
-use crate::change::{Block, Cursor, Epoch};
-use crate::connection_span::connection_span;
-use crate::http::clock::Clock;
+use crate::catchup::PageError;
 use crate::http::error::HttpError;
-use crate::http::limits::Ticket;
-use crate::http::{App, Peer, committed_before, query, refuse_unfit, scope_of, too_many_values};
+use crate::http::timeouts::Clock;
+use crate::http::{App, Peer, committed_before, params, refuse_unfit, scope_of, too_many_values};
 use crate::hub::READ_PATIENCE;
-use crate::metrics::Counted;
-use crate::protocol::{CloseCode, Control, HEARTBEAT_SECS, payload, reconnect_after};
+use crate::model::position::{Cursor, Epoch};
+use crate::net::connection_limits::Ticket;
+use crate::session::table_bounds::Bounds;
 use crate::session::{Batch, BatchLimits, Session, Step};
 use crate::sqlite::open::Unavailable;
+use crate::telemetry::connection_span::connection_span;
+use crate::telemetry::metrics::Counted;
+use crate::wire::block::Block;
+use crate::wire::control::{CloseCode, Control, HEARTBEAT_SECS, reconnect_after};
+use crate::wire::frame::payload;
 
 /// Rows that are put into one chunk.
 const BATCH: BatchLimits = BatchLimits {
@@ -68,7 +71,7 @@ async fn open(
 ) -> Result<Response, HttpError> {
     let feed = app.feed(name, &peer.grant)?;
     refuse_unfit(&feed)?;
-    let mut request = query::stream(raw, feed.schema().as_deref(), last_id)?;
+    let mut request = params::stream(raw, feed.schema().as_deref(), last_id)?;
     request.filter = request.filter.within(scope_of(&app, &feed, &peer.grant)?);
     if *app.draining.borrow() {
         return Err(HttpError::unavailable("the daemon is shutting down"));

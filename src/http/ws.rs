@@ -17,15 +17,16 @@ use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
-use crate::connection_span::connection_span;
 use crate::fanout::{Arrival, Stream};
-use crate::http::clock::Watched;
 use crate::http::error::HttpError;
-use crate::http::{App, Peer, committed_before, query, refuse_unfit, scope_of, too_many_values};
+use crate::http::timeouts::Watched;
+use crate::http::{App, Peer, committed_before, params, refuse_unfit, scope_of, too_many_values};
 use crate::hub::Feed;
-use crate::metrics::Counted;
-use crate::protocol::{CloseCode, push_close};
 use crate::session::Session;
+use crate::telemetry::connection_span::connection_span;
+use crate::telemetry::metrics::Counted;
+use crate::wire::control::CloseCode;
+use crate::wire::frame::push_close;
 
 /// The subprotocol a client may ask for; it is the same protocol with and without.
 const SUBPROTOCOL: &str = "walcast.v1";
@@ -74,7 +75,7 @@ async fn accept(
     app: &Arc<App>,
 ) -> Result<Response, HttpError> {
     refuse_unfit(&feed)?;
-    let mut request = query::subscription(raw, feed.schema().as_deref())?;
+    let mut request = params::subscription(raw, feed.schema().as_deref())?;
     request.filter = request.filter.within(scope_of(app, &feed, &peer.grant)?);
     if !asks_for_websocket(headers) {
         return Ok(upgrade_required());

@@ -10,10 +10,11 @@ use parking_lot::Mutex;
 use super::filters::{FilterChanges, Filters};
 use super::presence::{Cause, Presence};
 use super::view::{Refreshed, View, same_schema};
-use crate::change::{Block, Cursor, Epoch};
 use crate::config::{FeedConfig, Limits};
-use crate::filter::{Filter, FilterId, MAX_FEED_VALUES};
+use crate::model::filter::{Filter, FilterId, MAX_FEED_VALUES};
+use crate::model::position::{Cursor, Epoch};
 use crate::sqlite::table::Schema;
+use crate::wire::block::Block;
 
 /// One feed: its log, and what subscribers share.
 pub struct Feed {
@@ -304,7 +305,7 @@ impl Drop for Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::Entry;
+    use crate::wire::block::Entry;
     use std::time::Instant;
 
     fn feed(rows: usize, bytes: usize) -> Arc<Feed> {

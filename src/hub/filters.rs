@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::filter::{Filter, FilterId, MAX_FEED_VALUES};
+use crate::model::filter::{Filter, FilterId, MAX_FEED_VALUES};
 
 /// The filters in use, each under one id however many subscribers share it.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::protocol::Control;
+use crate::wire::control::Control;
 
 /// Whether a feed's table can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]

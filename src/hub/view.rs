@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::presence::Presence;
-use crate::change::{Block, Cursor, Epoch};
+use crate::model::position::{Cursor, Epoch};
 use crate::sqlite::table::Schema;
+use crate::wire::block::Block;
 
 /// What [`Feed::refresh`](super::Feed::refresh) did.
 #[derive(Debug, Clone, Copy)]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::change::{Block, Cursor};
-use crate::filter::FilterId;
+use crate::model::filter::FilterId;
+use crate::model::position::Cursor;
+use crate::wire::block::Block;
 
 /// A stretch of a block that goes out as it is.
 #[derive(Debug, Clone, Copy)]
@@ -160,7 +161,7 @@ impl<'a> Batch<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::{Entry, Matches};
+    use crate::wire::block::{Entry, Matches};
     use std::collections::HashMap;
     use std::time::Instant;
 

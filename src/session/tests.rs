@@ -1,5 +1,5 @@
 use super::*;
-use crate::change::Epoch;
+use crate::model::position::Epoch;
 
 fn feed() -> Arc<Feed> {
     let feed = Feed::stock();

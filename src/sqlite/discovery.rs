@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rusqlite::{Connection, ErrorCode};
 
 use crate::config::{FeedConfig, LONGEST_NAME};
-use crate::sqlite::creation::STOCK_TABLE;
+use crate::sqlite::stock_table::STOCK_TABLE;
 use crate::sqlite::table::{Table, TableError};
 
 /// The most feeds that are made of a file's tables. Each may keep a ring of rows in memory, and readiness asks every one.
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_stock_table_is_the_stock_feed() {
-        let found = discovered(crate::sqlite::creation::STOCK_SCHEMA);
+        let found = discovered(crate::sqlite::stock_table::STOCK_SCHEMA);
         let stock = FeedConfig {
             create: false,
             ..FeedConfig::stock()

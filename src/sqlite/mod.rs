@@ -1,26 +1,24 @@
 //! Everything that touches the SQLite file: opening it, looking into its tables, noticing commits, reading rows
 //! and writing them. Nothing here knows of sockets or subscribers.
 
+pub mod checkpoint_pauses;
 pub mod companions;
-pub mod creation;
 pub mod deadline;
 pub mod discovery;
-pub mod encode;
-pub mod glimpse;
+pub mod highest_id;
 pub mod identity;
-pub mod journal;
-pub mod kept;
+pub mod identity_store;
+pub mod ingest_rows;
 pub mod lease;
 pub mod lock_holder;
-pub mod lockout;
-pub mod new_row;
+pub mod mounts_and_links;
 pub mod open;
-pub mod openings;
-pub mod other_name;
-pub mod pauses;
-pub mod pool;
+pub mod open_connections;
 pub mod reader;
+pub mod rollback_journal;
+pub mod row_json;
+pub mod stock_table;
 pub mod table;
-pub mod turns;
+pub mod wal_permissions;
 pub mod watcher;
 pub mod writer;

@@ -13,8 +13,8 @@ use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::sqlite::lockout;
-use crate::sqlite::other_name::{self, OtherName};
+use crate::sqlite::mounts_and_links::{self, OtherName};
+use crate::sqlite::wal_permissions;
 
 /// Which file a path names at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -90,7 +90,9 @@ impl Unavailable {
                 "not_a_database" => "the database file is not a SQLite database",
                 "corrupt" => "the database is corrupt",
                 "permission" => "the daemon has no right to open the database",
-                other => other_name::public_message(other).unwrap_or("the database can't be read"),
+                other => {
+                    mounts_and_links::public_message(other).unwrap_or("the database can't be read")
+                }
             },
         };
         match self {
@@ -221,10 +223,10 @@ pub fn open_reading(path: &Path, busy: Duration) -> Result<Connection, Unavailab
         Ok(_) => {}
         Err(_) => return Err(missing(path)),
     }
-    lockout::check_opening(path)?;
+    wal_permissions::check_opening(path)?;
     let access = match OtherName::of(path) {
         None => OpenFlags::SQLITE_OPEN_READ_WRITE,
-        Some(other) if lockout::is_wal(path) => return Err(other.unreadable(path)),
+        Some(other) if wal_permissions::is_wal(path) => return Err(other.unreadable(path)),
         // Nothing is rolled back either: the journal of this name may not be the one that belongs to the file.
         Some(_) => OpenFlags::SQLITE_OPEN_READ_ONLY,
     };
@@ -280,7 +282,7 @@ pub fn open_writing(path: &Path, busy: Duration, create: bool) -> Result<Connect
     if let Some(other) = OtherName::of(path) {
         return Err(other.unwritable(path));
     }
-    lockout::check_opening(path)?;
+    wal_permissions::check_opening(path)?;
     let connection = Connection::open_with_flags(path, flags).map_err(unavailable)?;
     connection.busy_timeout(busy).map_err(unavailable)?;
     Ok(connection)
@@ -293,7 +295,7 @@ pub fn journal_mode(connection: &Connection) -> rusqlite::Result<String> {
 
 /// Switches the file to WAL; needs a moment in which nobody else has it open. Returns whether it is in WAL now.
 pub fn switch_to_wal(path: &Path) -> Result<bool, Unavailable> {
-    lockout::check_switching(path)?;
+    wal_permissions::check_switching(path)?;
     let connection = open_writing(path, Duration::ZERO, false)?;
     let mode: rusqlite::Result<String> =
         connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));

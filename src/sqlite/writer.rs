@@ -10,12 +10,12 @@ use rusqlite::hooks::Action;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params_from_iter};
 
-use crate::filter::{Scope, quote_identifier};
-use crate::sqlite::new_row::NewRow;
+use crate::model::filter::{Scope, quote_identifier};
+use crate::model::wakeup::{Wake, Wakes};
+use crate::sqlite::ingest_rows::NewRow;
 use crate::sqlite::open::{FileId, Unavailable, leave_on_close, open_writing};
-use crate::sqlite::openings::{Opening, Openings};
+use crate::sqlite::open_connections::{Opening, Openings};
 use crate::sqlite::table::Schema;
-use crate::wake::{Wake, Wakes};
 
 /// How long opening the file and making its table waits for other writers.
 const BUSY: Duration = Duration::from_secs(5);

@@ -27,11 +27,6 @@ def floors():
     return found
 
 
-def exceptions():
-    """Imports that go elsewhere than down, as the map admits."""
-    return set(re.findall(r"^- `(\w+)` → `(\w+)`", TEXT, re.MULTILINE))
-
-
 def imports():
     """What each folder and file at the top of src/ names of the others."""
     found = {}
@@ -59,13 +54,12 @@ def everything_stands_in_the_map():
 
 @test
 def imports_go_down():
-    floor, admitted = floors(), exceptions()
+    floor = floors()
     found = {edge: file for edge, file in imports().items() if edge[1] in floor}
     up = {edge for edge in found if floor[edge[0]] < floor[edge[1]]}
     up |= {edge for edge in found if floor[edge[0]] == floor[edge[1]] and edge[::-1] in found and edge < edge[::-1]}
-    new = {f"{a} → {b} ({found[a, b]})" for a, b in up - admitted}
-    assert not new, f"imports that do not go down: {new}"
-    assert not admitted - up, f"no longer exceptions: {admitted - up}"
+    up = {f"{a} → {b} ({found[a, b]})" for a, b in up}
+    assert not up, f"imports that do not go down: {up}"
 
 
 @test
@@ -73,7 +67,7 @@ def a_floor_has_no_circle():
     floor = floors()
     beside = {}
     for a, b in imports():
-        if floor.get(a) == floor.get(b) and (a, b) not in exceptions():
+        if floor.get(a) == floor.get(b):
             beside.setdefault(a, set()).add(b)
     while beside:
         grounded = {a for a, under in beside.items() if not under & set(beside)}

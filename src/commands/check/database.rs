@@ -8,12 +8,12 @@ use rusqlite::{Connection, OpenFlags};
 use super::Place;
 use super::feeds;
 use super::report::{Report, quoted, size};
-use crate::accounts::{Owned, User};
 use crate::config::{Config, JournalMode};
-use crate::sqlite::journal;
-use crate::sqlite::lockout;
+use crate::os::users::{Owned, User};
+use crate::sqlite::mounts_and_links::OtherName;
 use crate::sqlite::open::{FileId, Unavailable, names_are_names, open_reading, tidy_on_close};
-use crate::sqlite::other_name::OtherName;
+use crate::sqlite::rollback_journal;
+use crate::sqlite::wal_permissions;
 
 /// How long a look waits for locks.
 const BUSY: Duration = Duration::from_secs(2);
@@ -40,7 +40,10 @@ pub(super) fn look(config: &Config, place: &Place, report: &mut Report) -> Optio
         return None;
     }
     let other_name = OtherName::of(&place.real);
-    if let Some(other) = other_name.as_ref().filter(|_| lockout::is_wal(&place.real)) {
+    if let Some(other) = other_name
+        .as_ref()
+        .filter(|_| wal_permissions::is_wal(&place.real))
+    {
         report.problem("names", other.unreadable(&place.given).to_string(), &[]);
         return Some(true);
     }
@@ -76,7 +79,8 @@ pub fn look_into<T>(
     if !place.exists {
         return Err(Unavailable::NoFile(path.to_owned()));
     }
-    if let Some(other) = OtherName::of(&place.real).filter(|_| lockout::is_wal(&place.real)) {
+    if let Some(other) = OtherName::of(&place.real).filter(|_| wal_permissions::is_wal(&place.real))
+    {
         return Err(other.unreadable(path));
     }
     let wal_before = FileId::of(&place.companion("-wal"));
@@ -221,7 +225,7 @@ fn journal_mode(config: &Config, place: &Place, wal: bool, report: &mut Report) 
     const LABEL: &str = "journal mode";
     match (wal, config.journal_mode) {
         (true, _) => report.ok(LABEL, "wal"),
-        (false, JournalMode::Wal) if journal::at_rest(&place.real).is_some() => report.warn(
+        (false, JournalMode::Wal) if rollback_journal::at_rest(&place.real).is_some() => report.warn(
             LABEL,
             "rollback journal, which a writer keeps that sets journal_mode to PERSIST or TRUNCATE itself: walcast does not \
              switch it to WAL, where that writer would get \"database is locked\"",

@@ -4,14 +4,14 @@ use rusqlite::Connection;
 
 use super::report::Report;
 use super::{Place, indexes};
-use crate::change::Cursor;
 use crate::config::{Config, FeedConfig};
-use crate::filter::quote_identifier;
-use crate::nearest::nearest;
-use crate::sqlite::creation::tables;
-use crate::sqlite::kept::IdentityFiles;
+use crate::model::filter::quote_identifier;
+use crate::model::position::Cursor;
+use crate::sqlite::identity_store::IdentityFiles;
 use crate::sqlite::open::Unavailable;
+use crate::sqlite::stock_table::tables;
 use crate::sqlite::table::{Schema, TableError};
+use crate::text::nearest::nearest;
 
 /// Rows are counted up to this; a count of all would read the whole table.
 const COUNTED: i64 = 10_000;

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::report::{Mark, Report};
-use crate::filter::quote_identifier;
+use crate::model::filter::quote_identifier;
 use crate::sqlite::reader::create_index;
 use crate::sqlite::table::Schema;
 

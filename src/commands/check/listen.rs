@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::fs::Access;
 
 use super::report::{Report, quoted};
-use crate::accounts::may;
 use crate::config::{Config, Listen};
+use crate::os::users::may;
 use crate::sqlite::watcher::directory_of;
 
 /// How long whoever has the address may take to say who it is.

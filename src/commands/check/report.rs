@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
-use crate::harmless::harmless;
+use crate::text::harmless::harmless;
 
 /// How much a finding of `check` matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

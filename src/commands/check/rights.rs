@@ -10,8 +10,8 @@ use rustix::fs::Access;
 
 use super::Place;
 use super::report::{Mark, Report, quoted};
-use crate::accounts::{Owned, User, group_name, may};
 use crate::config::{Config, JournalMode};
+use crate::os::users::{Owned, User, group_name, may};
 
 const LABEL: &str = "rights";
 

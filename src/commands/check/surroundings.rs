@@ -6,9 +6,9 @@ use rustix::fs::Access;
 
 use super::Place;
 use super::report::{Report, quoted};
-use crate::accounts::may;
 use crate::config::Config;
-use crate::http::limits::raise_descriptor_limit;
+use crate::net::connection_limits::raise_descriptor_limit;
+use crate::os::users::may;
 use crate::sqlite::watcher::events_arrive;
 
 /// Reports whether writes to the directory are told, and by which file system.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::Deserializer;
 
-use crate::json::Object;
+use crate::text::json_object::Object;
 
 /// A text frame as `tail` understands it.
 #[derive(Debug)]

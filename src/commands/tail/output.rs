@@ -5,8 +5,8 @@ use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::value::RawValue;
 
-use crate::harmless::{harmless, harmless_json};
-use crate::json::Object;
+use crate::text::harmless::{harmless, harmless_json};
+use crate::text::json_object::Object;
 
 /// Rows that are laid out together: enough to find good widths, few enough to appear at once.
 const LAID_OUT_AT_ONCE: usize = 200;

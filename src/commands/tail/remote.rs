@@ -14,7 +14,7 @@ use super::notice;
 use super::output::Output;
 use super::url::{self, Start, Target};
 use crate::cli::{ClientToken, TailArgs};
-use crate::commands::interrupt::on_interrupt;
+use crate::os::interrupt::on_interrupt;
 
 /// Rows read ahead of the terminal or pipe; beyond it the connection waits, and the daemon with it.
 const AHEAD: usize = 1024;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Shard;
 use crate::fanout::ConnId;
 use crate::fanout::conn::{Place, Wrote};
-use crate::protocol::{CloseCode, Control, reconnect_after};
+use crate::wire::control::{CloseCode, Control, reconnect_after};
 
 /// Connections that are ended between two looks for live rows: a few milliseconds of work.
 const ENDED_AT_ONCE: usize = 128;

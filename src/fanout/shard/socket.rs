@@ -7,8 +7,8 @@ use std::time::Instant;
 use super::Shard;
 use crate::fanout::ConnId;
 use crate::fanout::conn::{Place, Wrote};
-use crate::fanout::inbound::Inbound;
-use crate::protocol::{JSON_PONG, TEXT_PONG};
+use crate::fanout::frame_reader::Inbound;
+use crate::wire::control::{JSON_PONG, TEXT_PONG};
 
 /// Buffers read of one client before others have their turn.
 const READS: usize = 4;

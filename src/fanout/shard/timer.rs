@@ -6,7 +6,8 @@ use super::{Shard, TICK};
 use crate::fanout::ConnId;
 use crate::fanout::conn::Place;
 use crate::hub::Absence;
-use crate::protocol::{CloseCode, Control, HEARTBEAT_SECS, PONG_TIMEOUT_SECS, opcode};
+use crate::wire::control::{CloseCode, Control, HEARTBEAT_SECS, PONG_TIMEOUT_SECS};
+use crate::wire::frame::opcode;
 
 /// How long a peer has for its own close frame.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);

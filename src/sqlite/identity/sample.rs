@@ -4,7 +4,7 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
 
-use crate::filter::quote_identifier;
+use crate::model::filter::quote_identifier;
 use crate::sqlite::reader::fingerprint;
 use crate::sqlite::table::Table;
 

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::RowReader;
 use crate::config::FeedConfig;
-use crate::filter::Filter;
+use crate::model::filter::Filter;
 use crate::sqlite::table::Schema;
 
 /// A table of `rows` rows `step` ids apart, of which those with an `n` divisible by 7,001 are rare.

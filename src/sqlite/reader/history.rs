@@ -5,9 +5,9 @@ use serde_json::value::RawValue;
 
 use super::walk::{Order, Range, Walk, What};
 use super::{Condition, END, RowReader, values};
-use crate::change::Cursor;
-use crate::filter::Filter;
-use crate::sqlite::encode::id_label;
+use crate::model::filter::Filter;
+use crate::model::position::Cursor;
+use crate::sqlite::row_json::id_label;
 
 /// Above this many matching rows history says `total_is_capped` instead of counting on.
 pub const TOTAL_CAP: i64 = 10_000;

@@ -8,8 +8,8 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::Condition;
 use super::walk::{Order, Range};
-use crate::change::Cursor;
-use crate::filter::{Filter, quote_identifier};
+use crate::model::filter::{Filter, quote_identifier};
+use crate::model::position::Cursor;
 use crate::sqlite::deadline::is_interruption;
 use crate::sqlite::table::Table;
 

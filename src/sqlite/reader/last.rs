@@ -4,8 +4,8 @@ use rusqlite::Connection;
 
 use super::walk::{Order, Range, Walk, What};
 use super::{Condition, RowReader};
-use crate::change::Cursor;
-use crate::filter::Filter;
+use crate::model::filter::Filter;
+use crate::model::position::Cursor;
 
 /// The search for where the newest rows begin, done in steps: where few rows match it goes through the whole table.
 #[derive(Debug)]

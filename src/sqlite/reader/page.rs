@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::types::ValueRef;
 
-use crate::change::{Block, Cursor, Entry, Matches};
-use crate::protocol::{opcode, push_frame};
+use crate::model::position::Cursor;
+use crate::wire::block::{Block, Entry, Matches};
+use crate::wire::frame::{opcode, push_frame};
 
 /// How much one page may hold. A page ends with the row that reaches a limit.
 #[derive(Debug, Clone, Copy)]

@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::Condition;
 use super::index::{Indexes, Known};
-use crate::change::Cursor;
-use crate::filter::quote_identifier;
+use crate::model::filter::quote_identifier;
+use crate::model::position::Cursor;
 use crate::sqlite::deadline::{Deadline, is_interruption};
 use crate::sqlite::table::Table;
 

@@ -15,8 +15,8 @@ use rustix::fs::inotify::{
 use rustix::io::Errno;
 
 use super::{Happened, Names, meaning};
+use crate::model::wakeup::{Wake, Wakes};
 use crate::sqlite::open::companion;
-use crate::wake::{Wake, Wakes};
 
 /// All that may put another file in the place of one, or a new one there. Writing is not among them: a log file beside
 /// the database may be written to all the time, and the kernel does not choose by name.

@@ -10,7 +10,7 @@ use notify::event::ModifyKind;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::{Happened, Names, meaning};
-use crate::wake::{Wake, Wakes};
+use crate::model::wakeup::{Wake, Wakes};
 
 /// Keeps the thread that tells of events.
 pub struct Source {

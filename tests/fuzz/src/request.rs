@@ -11,8 +11,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use walcast::config::Config;
-use walcast::logging;
-use walcast::shutdown::{Control, Stop};
+use walcast::telemetry::logging;
+use walcast::daemon::signals::{Control, Stop};
 
 /// Anything that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -100,7 +100,7 @@ fn daemon() -> &'static Daemon {
             .build()
             .expect("a runtime can be made");
         let (stop, stopped) = watch::channel(Stop::No);
-        let listeners = runtime.block_on(walcast::bind(&config.listen));
+        let listeners = runtime.block_on(walcast::daemon::bind(&config.listen));
         let listeners = listeners.expect("a socket can be bound");
         runtime.spawn(async move {
             let (_reload, reload) = mpsc::channel(1);
@@ -108,7 +108,7 @@ fn daemon() -> &'static Daemon {
                 stop: stopped,
                 reload,
             };
-            let ended = walcast::run(config, listeners, control, &log).await;
+            let ended = walcast::daemon::run(config, listeners, control, &log).await;
             panic!("the daemon has ended: {ended:?}");
         });
         Daemon {

@@ -1,0 +1,146 @@
+//! A database that somebody named as a file to be served: it has to be there already.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::text::nearest::nearest;
+
+/// Why a name leads to no database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misnamed(String);
+
+impl fmt::Display for Misnamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misnamed {}
+
+/// Endings that databases mostly have.
+const ENDINGS: [&str; 4] = ["db", "sqlite", "sqlite3", "db3"];
+/// Names in a directory that are looked at for one that is near.
+const MOST_NAMES: usize = 10_000;
+
+/// Checks that there is a file of this name. The error names the nearest one there is.
+pub fn existing(path: &Path) -> Result<(), Misnamed> {
+    existing_or_command(path, &[])
+}
+
+/// The same where a command could have been meant, which are these.
+pub fn existing_or_command(path: &Path, commands: &[&str]) -> Result<(), Misnamed> {
+    let shown = path.display();
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Err(Misnamed(match a_database_in(path) {
+            Some(file) => format!(
+                "{shown} is a directory, and a database is a file: did you mean {}?",
+                file.display()
+            ),
+            None => format!("{shown} is a directory; name a database file"),
+        })),
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(Misnamed(missing(path, commands)))
+        }
+        Err(e) => Err(Misnamed(format!(
+            "{shown} can't be looked up ({e}); this user needs search rights on every directory above it"
+        ))),
+    }
+}
+
+fn missing(path: &Path, commands: &[&str]) -> String {
+    let shown = path.display();
+    let text = path.to_str().unwrap_or_default();
+    let is_word = !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    if is_word && let Some(command) = nearest(text, commands.iter().copied()) {
+        return format!(
+            "there is no file {shown}, and no such command; did you mean `walcast {command}`?"
+        );
+    }
+    let directory = directory_of(path);
+    if !directory.exists() {
+        return format!(
+            "there is no file {shown}: the directory {} does not exist",
+            directory.display()
+        );
+    }
+    match nearest_file(path) {
+        Some(file) => format!("there is no file {shown}; did you mean {}?", file.display()),
+        None => format!(
+            "there is no file {shown}; a database that is still to be made is served with --db {shown}"
+        ),
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn files_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let files = entries
+        .take(MOST_NAMES)
+        .filter(|entry| entry.path().is_file())
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let of_database = |name: &String| {
+        ["-wal", "-shm", "-journal"]
+            .iter()
+            .any(|end| name.ends_with(end))
+    };
+    let mut files: Vec<String> = files.filter(|name| !of_database(name)).collect();
+    files.sort();
+    files
+}
+
+fn nearest_file(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let files = files_in(directory_of(path));
+    nearest(name, files.iter().map(String::as_str)).map(|file| path.with_file_name(file))
+}
+
+fn a_database_in(directory: &Path) -> Option<PathBuf> {
+    let has_ending = |name: &String| {
+        let ending = Path::new(name)
+            .extension()
+            .and_then(|ending| ending.to_str());
+        ending.is_some_and(|ending| ENDINGS.contains(&ending))
+    };
+    let file = files_in(directory).into_iter().find(has_ending)?;
+    Some(directory.join(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_offered() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let why = |name: &str| {
+            existing_or_command(&at(name), &["check"])
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(why("app.db").contains("--db"), "{}", why("app.db"));
+        std::fs::write(at("orders.db"), "").unwrap();
+        std::fs::write(at("orders.db-wal"), "").unwrap();
+        assert!(
+            why("order.db").contains("orders.db?"),
+            "{}",
+            why("order.db")
+        );
+        assert!(why("no/order.db").contains("does not exist"));
+        let why = existing(dir.path()).unwrap_err().to_string();
+        assert!(
+            why.contains("directory") && why.contains("orders.db?"),
+            "{why}"
+        );
+        assert_eq!(existing(&at("orders.db")), Ok(()));
+        let command = existing_or_command(Path::new("chekc"), &["check"]).unwrap_err();
+        assert!(command.to_string().contains("`walcast check`"), "{command}");
+    }
+}

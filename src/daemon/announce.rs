@@ -1,0 +1,179 @@
+//! What is said when the daemon begins to serve: a page for somebody at a terminal, one line for a log.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use crate::config::{Config, LogFormat};
+use crate::hub::{Feed, Hub, Presence};
+use crate::net::listener::Listener;
+use crate::text::harmless::harmless;
+
+/// Feeds that are named in the log's line; a file may have hundreds.
+const NAMED_IN_LINE: usize = 12;
+/// Feeds that are listed on a terminal.
+const LISTED: usize = 24;
+
+/// Says what is served and where, and opens the dashboard where that was asked for.
+pub(crate) fn announce(config: &Config, hub: &Hub, listeners: &[Listener]) {
+    let for_people = std::io::stderr().is_terminal() && config.log_format != LogFormat::Json;
+    match for_people {
+        // Where stderr is gone there is nobody left to tell.
+        true => drop(
+            std::io::stderr()
+                .lock()
+                .write_all(page(config, hub, listeners).as_bytes()),
+        ),
+        false => line(config, hub, listeners),
+    }
+    if config.open {
+        match dashboard(listeners) {
+            Some(url) => open(&url),
+            None => {
+                tracing::warn!("a browser can't be shown what is served on a Unix socket alone")
+            }
+        }
+    }
+}
+
+fn line(config: &Config, hub: &Hub, listeners: &[Listener]) {
+    let urls: Vec<String> = listeners.iter().map(Listener::url).collect();
+    let listed: Vec<&Arc<Feed>> = hub.feeds.listed().collect();
+    let mut feeds: Vec<String> = listed
+        .iter()
+        .take(NAMED_IN_LINE)
+        .map(|feed| format!("{} at {} ({})", feed.config.name, path(feed), state(feed)))
+        .collect();
+    match listed.len() {
+        0 => feeds.push("none yet".to_owned()),
+        all if all > NAMED_IN_LINE => feeds.push(format!("and {} more", all - NAMED_IN_LINE)),
+        _ => {}
+    }
+    tracing::info!(
+        "walcast {} serves {} ({}) on {}; feeds: {}",
+        env!("CARGO_PKG_VERSION"),
+        config.database.display(),
+        mode(hub),
+        urls.join(" "),
+        feeds.join(", ")
+    );
+}
+
+/// The file's journal mode, or why there is none.
+fn mode(hub: &Hub) -> String {
+    match hub.journal_mode() {
+        Some(mode) => format!("journal mode {mode}"),
+        None => "not open yet".to_owned(),
+    }
+}
+
+fn state(feed: &Feed) -> String {
+    match feed.presence() {
+        Presence::Open => format!("head {}", feed.head()),
+        Presence::Away(absence) if absence.cause.is_unmade() => "waiting for its table".to_owned(),
+        Presence::Away(_) => "not readable yet".to_owned(),
+    }
+}
+
+fn path(feed: &Feed) -> &str {
+    feed.config
+        .ws
+        .first()
+        .map(String::as_str)
+        .unwrap_or_default()
+}
+
+/// The dashboard's URL: a browser on this machine reaches a listener on every address by loopback.
+fn dashboard(listeners: &[Listener]) -> Option<String> {
+    let urls = listeners.iter().map(Listener::url);
+    let url = urls.into_iter().find(|url| url.starts_with("http"))?;
+    Some(
+        url.replace("//0.0.0.0:", "//127.0.0.1:")
+            .replace("//[::]:", "//[::1]:")
+            + "/",
+    )
+}
+
+fn page(config: &Config, hub: &Hub, listeners: &[Listener]) -> String {
+    let file = config.database.display().to_string();
+    let mut text = format!(
+        "\n  walcast {} serves {} ({})\n",
+        env!("CARGO_PKG_VERSION"),
+        harmless(&file),
+        mode(hub)
+    );
+    let base = dashboard(listeners);
+    let base = base.as_deref().map(|url| url.trim_end_matches('/'));
+    for listener in listeners {
+        let url = listener.url();
+        let what = if url.starts_with("http") {
+            "dashboard"
+        } else {
+            "socket"
+        };
+        let url = base
+            .filter(|_| what == "dashboard")
+            .map_or(url, |base| format!("{base}/"));
+        text.push_str(&format!("  {what:<10} {url}\n"));
+    }
+    let feeds: Vec<&Arc<Feed>> = hub.feeds.listed().collect();
+    let socket = base.map_or_else(String::new, |base| base.replacen("http", "ws", 1));
+    let wide = feeds
+        .iter()
+        .map(|feed| feed.config.name.len())
+        .max()
+        .unwrap_or_default();
+    let long = feeds
+        .iter()
+        .map(|feed| path(feed).len())
+        .max()
+        .unwrap_or_default()
+        + socket.len();
+    for feed in feeds.iter().take(LISTED) {
+        let url = format!("{socket}{}", path(feed));
+        text.push_str(&format!(
+            "  feed       {:<wide$}  {url:<long$}  {}\n",
+            feed.config.name,
+            state(feed)
+        ));
+    }
+    match (feeds.len(), feeds.first(), base) {
+        (0, ..) => {
+            text.push_str("  no table can be a feed yet; one that comes is served at once\n")
+        }
+        (_, Some(feed), Some(base)) => {
+            if feeds.len() > LISTED {
+                text.push_str(&format!(
+                    "  and {} more: walcast feeds {base}\n",
+                    feeds.len() - LISTED
+                ));
+            }
+            let (name, path) = (&feed.config.name, path(feed));
+            text.push_str(&format!(
+                "\n  curl -N {base}/sse/{name}\n  walcast tail {socket}{path}\n"
+            ));
+        }
+        _ => {}
+    }
+    text + "\n"
+}
+
+/// Shows a page with the desktop's own browser.
+fn open(url: &str) {
+    let opener = if cfg!(target_os = "macos") {
+        "open"
+    } else {
+        "xdg-open"
+    };
+    let mut command = Command::new(opener);
+    command
+        .arg(url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    match command.spawn() {
+        // It may stay for as long as the browser does; waiting for it leaves no dead process behind.
+        Ok(mut child) => drop(std::thread::spawn(move || child.wait())),
+        Err(e) => tracing::warn!("no browser was opened ({opener}: {e}); go to {url}"),
+    }
+}

@@ -1,0 +1,239 @@
+//! Subscribers that have everything, by feed and filter: a block is gathered once for all of them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Shard;
+use crate::fanout::ConnId;
+use crate::fanout::conn::{Conn, Place, Sent};
+use crate::model::filter::FilterId;
+use crate::model::position::Cursor;
+use crate::session::{Batch, BatchLimits};
+use crate::wire::block::Block;
+
+/// Rows in a burst are written to a cohort at once up to this; beyond it members go on one by one.
+const COHORT_BATCH: BatchLimits = BatchLimits {
+    runs: 512,
+    bytes: 512 * 1024,
+};
+
+impl Shard {
+    /// A feed's log moved: everyone who had everything gets what is new.
+    pub(super) fn feed_moved(&mut self, feed: usize) {
+        self.know(feed);
+        let watched = &mut self.feeds[feed];
+        let head = watched.view.head;
+        let refreshed = self.context.hub.feeds[feed].refresh(&mut watched.view);
+        let filters_may_be_gone =
+            refreshed.reshaped && watched.cohorts.keys().any(|f| *f != FilterId::NONE);
+        let is_gone = refreshed.presence_changed && watched.view.presence.is_gone();
+        if refreshed.replaced || filters_may_be_gone || is_gone || head < watched.view.floor {
+            return self.disband(feed, head);
+        }
+        let fresh: Vec<Arc<Block>> = watched
+            .view
+            .blocks
+            .range(refreshed.fresh_from..)
+            .cloned()
+            .collect();
+        self.take_fresh(feed, head, &fresh);
+        self.look_ahead(feed);
+        if refreshed.presence_changed {
+            self.tell_presence(feed);
+        }
+    }
+
+    /// Who began above the head looks whether the log has come to where it stands.
+    fn look_ahead(&mut self, feed: usize) {
+        for id in std::mem::take(&mut self.feeds[feed].ahead) {
+            if self.is(id) && self.conns[id.slot].place == Place::Away {
+                self.conns[id.slot].place = Place::Behind;
+                self.ready.push(id);
+            }
+        }
+    }
+
+    /// Gives everyone who had everything up to `head` what is new.
+    fn take_fresh(&mut self, feed: usize, head: Cursor, fresh: &[Arc<Block>]) {
+        if fresh.is_empty() {
+            return;
+        }
+        for filter in self.concerned(feed, fresh) {
+            self.broadcast(feed, filter, head, fresh);
+        }
+        self.observe_broadcast(fresh);
+    }
+
+    pub(super) fn observe_broadcast(&self, fresh: &[Arc<Block>]) {
+        for block in fresh.iter().filter(|block| block.handover.done()) {
+            self.context.metrics.handed_on(block);
+        }
+    }
+
+    /// The cohorts that take something of these blocks, or can't know from them whether they do.
+    pub(super) fn concerned(&self, feed: usize, fresh: &[Arc<Block>]) -> Vec<FilterId> {
+        let cohorts = &self.feeds[feed].cohorts;
+        let concerns = |filter: &FilterId| {
+            fresh.iter().any(|block| {
+                !block.knows(*filter) || !block.selection(*filter, Cursor::MIN).is_empty()
+            })
+        };
+        // All cohorts, or only those that the blocks name: whichever are fewer. Filters not known to the first block
+        // are the youngest few.
+        let named: usize = fresh
+            .iter()
+            .filter_map(|b| b.matches.as_ref())
+            .map(|m| m.rows.len())
+            .sum();
+        if named >= cohorts.len() {
+            return cohorts
+                .keys()
+                .filter(|filter| concerns(filter))
+                .copied()
+                .collect();
+        }
+        let known_below = fresh
+            .iter()
+            .filter_map(|b| b.matches.as_ref())
+            .map(|m| m.known_below)
+            .min();
+        let mut found: HashSet<FilterId> = fresh
+            .iter()
+            .filter_map(|block| block.matches.as_ref())
+            .flat_map(|matches| matches.rows.keys())
+            .filter(|filter| cohorts.contains_key(filter))
+            .copied()
+            .collect();
+        if cohorts.contains_key(&FilterId::NONE) {
+            found.insert(FilterId::NONE);
+        }
+        if let Some(known_below) = known_below
+            && self.feeds[feed].youngest >= known_below
+        {
+            found.extend(cohorts.keys().filter(|filter| **filter >= known_below));
+        }
+        found.into_iter().collect()
+    }
+
+    /// Writes what a cohort takes of `fresh` to each of its members.
+    pub(super) fn broadcast(
+        &mut self,
+        feed: usize,
+        filter: FilterId,
+        from: Cursor,
+        fresh: &[Arc<Block>],
+    ) {
+        let Some(cohort) = self.feeds[feed].cohorts.get(&filter) else {
+            return;
+        };
+        let members = cohort.members.clone();
+        let batch = Batch::gather(fresh.iter(), filter, from, COHORT_BATCH);
+        let slices = batch.slices();
+        let whole = batch.reaches == Some(self.feeds[feed].view.head);
+        let now = Instant::now();
+        let mut sent = 0;
+        for slot in members {
+            let conn = &mut self.conns[slot];
+            let Some(Sent { all, reached, rows }) = conn.send(&batch, &slices) else {
+                self.remove(slot);
+                continue;
+            };
+            sent += rows;
+            if rows > 0 {
+                conn.last_text = now;
+            }
+            if all && whole {
+                continue;
+            }
+            self.fall_behind(slot, reached.unwrap_or(from));
+            if all {
+                let serial = self.conns[slot].serial;
+                self.ready.push(ConnId { slot, serial });
+            } else {
+                self.stalled.insert(slot);
+            }
+        }
+        self.context.metrics.messages_sent.inc_by(sent as u64);
+    }
+
+    /// The history changed, or the log ran ahead of this shard: everyone goes on from its own position.
+    pub(super) fn disband(&mut self, feed: usize, head: Cursor) {
+        self.recall(feed, head, |_| true);
+    }
+
+    /// The table went away or came back: who waits for it goes on, and who may be told of it is told.
+    fn tell_presence(&mut self, feed: usize) {
+        let head = self.feeds[feed].view.head;
+        self.recall(feed, head, |conn| {
+            conn.place == Place::Away || conn.session.is_resumable()
+        });
+    }
+
+    /// Has subscribers that had everything up to `head`, or wait for a table, go on from their own positions.
+    fn recall(&mut self, feed: usize, head: Cursor, which: impl Fn(&Conn) -> bool) {
+        let slots: Vec<usize> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.session.feed().index == feed && which(conn))
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in slots {
+            self.fall_behind(slot, head);
+            let conn = &mut self.conns[slot];
+            if conn.place == Place::Away {
+                conn.place = Place::Behind;
+            }
+            if conn.place == Place::Behind {
+                self.ready.push(ConnId {
+                    slot,
+                    serial: conn.serial,
+                });
+            }
+        }
+    }
+
+    pub(super) fn join_cohort(&mut self, slot: usize) {
+        let conn = &mut self.conns[slot];
+        let watched = &mut self.feeds[conn.session.feed().index];
+        watched.youngest = watched.youngest.max(conn.session.filter_id());
+        let cohort = watched.cohorts.entry(conn.session.filter_id()).or_default();
+        conn.place = Place::CaughtUp {
+            at: cohort.members.len(),
+        };
+        cohort.members.push(slot);
+        conn.span
+            .in_scope(|| tracing::debug!(position = conn.session.position().0, "caught up"));
+    }
+
+    /// Has a subscriber that had everything up to `position` go on by itself from there.
+    pub(super) fn fall_behind(&mut self, slot: usize, position: Cursor) {
+        let conn = &self.conns[slot];
+        if matches!(conn.place, Place::CaughtUp { .. }) {
+            conn.span
+                .in_scope(|| tracing::debug!(position = position.0, "behind"));
+        }
+        self.leave_cohort(slot, position);
+    }
+
+    /// Takes a caught-up subscriber out of its cohort, with everything up to `position`.
+    pub(super) fn leave_cohort(&mut self, slot: usize, position: Cursor) {
+        let conn = &mut self.conns[slot];
+        let Place::CaughtUp { at } = conn.place else {
+            return;
+        };
+        conn.place = Place::Behind;
+        conn.session.advance(position);
+        let (feed, filter) = (conn.session.feed().index, conn.session.filter_id());
+        let cohorts = &mut self.feeds[feed].cohorts;
+        let Some(cohort) = cohorts.get_mut(&filter) else {
+            return;
+        };
+        cohort.members.swap_remove(at);
+        match cohort.members.get(at) {
+            Some(&moved) => self.conns[moved].place = Place::CaughtUp { at },
+            None if cohort.members.is_empty() => drop(cohorts.remove(&filter)),
+            None => {}
+        }
+    }
+}

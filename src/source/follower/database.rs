@@ -1,0 +1,285 @@
+//! The database file as the feed loop holds it open.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::config::Config;
+use crate::source::max_ids::Probe;
+use crate::source::table_follower::Tracked;
+use crate::sqlite::companions::{Companions, real_path};
+use crate::sqlite::mounts_and_links::{Mounts, OtherName};
+use crate::sqlite::open::{
+    FileId, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal, tidy_on_close,
+};
+use crate::sqlite::rollback_journal;
+
+/// Statements of the connection, and as many of each feed, kept prepared: preparing one takes longer than running it.
+const STATEMENTS: usize = 16;
+/// A held connection never waits long: the next look comes soon, and other feeds wait meanwhile.
+pub(super) const BUSY: Duration = Duration::from_millis(5);
+
+/// A row may wait for so long while others are written to a rollback journal.
+const LONGEST_PUT_OFF: Duration = Duration::from_millis(30);
+
+/// How soon a file that can't be in WAL mode is tried again.
+const UNSWITCHABLE_FOR: Duration = Duration::from_secs(30);
+
+/// The open file.
+pub(super) struct Database {
+    pub connection: Connection,
+    pub file: FileId,
+    /// The path as it was configured.
+    path: PathBuf,
+    /// The same without symbolic links.
+    real: PathBuf,
+    /// Why it is only read, and stays in its journal mode.
+    pub other_name: Option<OtherName>,
+    /// Since before it was looked for other names.
+    mounts: Mounts,
+    /// What the connection has open beside the file; `None` while that is not in WAL mode.
+    companions: Option<Companions>,
+    /// `None`: look whatever the version says.
+    pub data_version: Option<i64>,
+    pub schema_version: i64,
+    /// The last look left rows unread.
+    pub unfinished: bool,
+    pub wal: bool,
+    pub mode: String,
+    pub next_wal_attempt: Instant,
+    /// A journal that was there without a transaction.
+    resting_journal: Option<FileId>,
+    /// It was said why it is not in WAL mode.
+    told: bool,
+    /// Since when looks are put off.
+    put_off: Option<Instant>,
+    /// `None` until it is needed under this schema.
+    pub probe: Option<Probe>,
+}
+
+/// Whether the path still leads to what is open.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Same,
+    /// There is no such file any more.
+    Gone,
+    /// It names another file.
+    Replaced,
+    /// The file got another name, lost it, or was put in WAL mode although it has one.
+    Renamed,
+    /// Files beside it were removed or replaced: commits are written elsewhere now, and not seen.
+    Apart(Apart),
+}
+
+/// What was open when files beside the database went away.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Apart {
+    file: FileId,
+    real: PathBuf,
+    companions: Companions,
+}
+
+impl Apart {
+    /// Returns whether the database's path still names the same file.
+    pub(super) fn is_same_file(&self, database: &Path) -> bool {
+        FileId::of(database) == Some(self.file)
+    }
+
+    /// The suffixes of the files that went away by now.
+    pub(super) fn suffixes(&self) -> Vec<&'static str> {
+        self.companions.changed(&Companions::of(&self.real))
+    }
+}
+
+impl Database {
+    /// Opens the file that is configured. An empty one is left alone: to open it costs nothing, but what is in it by the
+    /// time is not read before there is something.
+    pub(super) fn open(config: &Config, feeds: usize) -> Result<Database, Unavailable> {
+        let path = &config.database;
+        let before = FileId::of(path);
+        if std::fs::metadata(path).is_ok_and(|meta| meta.len() == 0) {
+            return Err(Unavailable::Empty(path.clone()));
+        }
+        let connection = open_reading(path, BUSY)?;
+        keep_statements(&connection, feeds);
+        let mode = journal_mode(&connection).map_err(|e| Unavailable::from_sqlite(&e, path))?;
+        // A file replaced between the two looks would be served under the wrong identity.
+        let file = FileId::of(path).filter(|after| Some(*after) == before);
+        let file =
+            file.ok_or_else(|| Unavailable::Busy(format!("{} is being replaced", path.display())))?;
+        let wal = mode == "wal";
+        let schema_version =
+            schema_version(&connection).map_err(|e| Unavailable::from_sqlite(&e, path))?;
+        let mut database = Database {
+            connection,
+            file,
+            path: path.clone(),
+            real: real_path(path),
+            mounts: Mounts::watch(),
+            other_name: OtherName::of(path),
+            companions: None,
+            data_version: None,
+            schema_version,
+            unfinished: false,
+            wal,
+            mode,
+            next_wal_attempt: Instant::now(),
+            put_off: None,
+            resting_journal: None,
+            told: false,
+            probe: None,
+        };
+        if let Some(other) = &database.other_name {
+            tracing::warn!(
+                "{} {other}: it is served in journal mode {}, never written, and not switched to WAL",
+                path.display(),
+                database.mode
+            );
+        }
+        if database.wal {
+            database.note_companions()?;
+        }
+        Ok(database)
+    }
+
+    /// The file is in WAL mode: from now on `-wal` and `-shm` are to stay what they are. They were made by the first
+    /// read at the latest.
+    pub(super) fn note_companions(&mut self) -> Result<(), Unavailable> {
+        schema_version(&self.connection).map_err(|e| Unavailable::from_sqlite(&e, &self.path))?;
+        self.companions = Some(Companions::of(&self.real));
+        Ok(())
+    }
+
+    /// The file is in this journal mode now.
+    pub(super) fn is_in(&mut self, mode: &str) -> Result<(), Unavailable> {
+        let was_wal = std::mem::replace(&mut self.wal, mode == "wal");
+        mode.clone_into(&mut self.mode);
+        match self.wal && !was_wal {
+            true => self.note_companions(),
+            false => Ok(()),
+        }
+    }
+
+    /// Switches the file to WAL where that can be done now. In the log it says what it did, or once why not.
+    pub(super) fn switch_to_wal(&mut self) {
+        if self.other_name.is_some() || self.is_journal_kept() {
+            return;
+        }
+        let (path, mode) = (self.path.display(), &self.mode);
+        match switch_to_wal(&self.path) {
+            Ok(true) => tracing::info!(
+                "{path} switched from {mode} to wal; back with: sqlite3 {path} 'PRAGMA journal_mode = {mode}' while walcast is \
+                 stopped, and journal_mode = \"keep\", which a writer needs that sets journal_mode or locking_mode itself"
+            ),
+            Ok(false) => self.next_wal_attempt = Instant::now() + UNSWITCHABLE_FOR,
+            Err(reason) if !self.told => {
+                tracing::info!("in journal mode {mode} until it can be switched to WAL: {reason}");
+                self.told = true;
+            }
+            Err(reason) => tracing::debug!("not in WAL mode yet: {reason}"),
+        }
+    }
+
+    /// Returns whether a writer keeps its journal when it commits: it sets `journal_mode` to PERSIST or TRUNCATE
+    /// itself, and would be refused in WAL mode. True only of one seen twice: the first time a transaction may just
+    /// begin or end.
+    fn is_journal_kept(&mut self) -> bool {
+        let resting = rollback_journal::at_rest(&self.real);
+        let before = std::mem::replace(&mut self.resting_journal, resting);
+        if resting.is_some() && resting == before && !self.told {
+            tracing::warn!(
+                "{} stays in its journal mode: beside it lies a -journal, as a writer leaves it that sets journal_mode to PERSIST \
+                 or TRUNCATE itself, and in WAL mode that writer would get \"database is locked\"; say journal_mode = \"keep\", \
+                 or remove the -journal once there is no such writer",
+                self.path.display()
+            );
+            self.told = true;
+        }
+        resting.is_some()
+    }
+
+    /// Returns whether a look is better put off, for a transaction is being written to a file with a rollback journal:
+    /// the look takes a lock that its commit has to wait for. Of transactions without a pause between them each would
+    /// put it off, so not for ever.
+    pub(super) fn is_being_written(&mut self, now: Instant) -> bool {
+        let hot = !self.wal && rollback_journal::is_hot(&self.real);
+        if !hot {
+            self.put_off = None;
+            return false;
+        }
+        let since = *self.put_off.get_or_insert(now);
+        let put_off = now.saturating_duration_since(since) < LONGEST_PUT_OFF;
+        if !put_off {
+            self.put_off = None;
+        }
+        put_off
+    }
+
+    /// Compares what is open with what the path leads to.
+    pub(super) fn standing(&self) -> Standing {
+        match FileId::of(&self.path) {
+            None => return Standing::Gone,
+            Some(now) if now != self.file => return Standing::Replaced,
+            Some(_) => {}
+        }
+        // More than one system call tells of its names is looked into only when a mount may have changed it.
+        let renamed = match self.mounts.changed() {
+            true => OtherName::of(&self.path) != self.other_name,
+            false => {
+                let known = self.other_name.as_ref().filter(|other| other.is_of_file());
+                OtherName::of_file(&self.path).as_ref() != known
+            }
+        };
+        if renamed || self.other_name.is_some() && self.wal {
+            return Standing::Renamed;
+        }
+        let apart = self
+            .companions
+            .filter(|_| self.wal)
+            .map(|companions| Apart {
+                file: self.file,
+                real: self.real.clone(),
+                companions,
+            });
+        match apart.filter(|apart| !apart.suffixes().is_empty()) {
+            Some(apart) => Standing::Apart(apart),
+            None => Standing::Same,
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let has_one_name = || OtherName::of(&self.path).is_none();
+        if self.other_name.is_none() && self.standing() == Standing::Same && has_one_name() {
+            // Where that fails the files stay, which SQLite does not mind.
+            let _ = tidy_on_close(&self.connection);
+        }
+    }
+}
+
+/// Keeps the statements of so many feeds prepared.
+pub(super) fn keep_statements(connection: &Connection, feeds: usize) {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS + STATEMENTS * feeds);
+}
+
+/// The highest id of each feed's table, as far as [`Probe`] tells.
+pub(super) fn tops(
+    connection: &Connection,
+    probe: &mut Option<Probe>,
+    feeds: &[Tracked],
+) -> rusqlite::Result<Vec<Option<i64>>> {
+    let probe = match probe {
+        Some(probe) => probe,
+        None => probe.insert(Probe::new(connection, feeds)?),
+    };
+    probe.tops(connection, feeds.len())
+}
+
+/// Moves whenever another connection committed. About 2 µs in WAL mode.
+pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("PRAGMA data_version")?
+        .query_row([], |row| row.get(0))
+}
