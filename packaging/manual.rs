@@ -66,8 +66,12 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 9] = [
         "walcast-tail",
         &[
             (
-                "walcast tail ws://127.0.0.1:8010/ws/orders --last 10",
-                "Prints the newest ten rows, and those that come.",
+                "walcast tail http://127.0.0.1:8010",
+                "Prints the newest ten rows of the daemon's only feed, and those that come; of several feeds it lists the commands.",
+            ),
+            (
+                "walcast tail ws://127.0.0.1:8010/ws/orders --since earliest > orders.jsonl",
+                "Writes all rows, as lines of JSON, and those that come.",
             ),
             (
                 "walcast tail app.db --feed orders",

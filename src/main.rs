@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use walcast::access::Gate;
 use walcast::cli::{Cli, ClientToken, Command, ServeArgs};
-use walcast::commands;
 use walcast::commands::named_file::{Misnamed, existing_or_command};
+use walcast::commands::{self, BadUsage};
 use walcast::config::Config;
 use walcast::daemon::signals;
 use walcast::net::socket_activation;
@@ -122,6 +122,7 @@ fn feeds(mut args: ServeArgs, token: &ClientToken) -> ExitCode {
 fn done(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<BadUsage>() => fail(&error, BAD_CONFIGURATION),
         Err(error) => fail(&format_args!("{error:#}"), FAILED),
     }
 }

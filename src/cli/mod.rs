@@ -480,6 +480,8 @@ fn one_of(values: &[&'static str]) -> PossibleValuesParser {
 #[command(group(ArgGroup::new("followed").required(true).args(["url", "db"])))]
 pub struct TailArgs {
     /// Feed of a running daemon, e.g. ws://127.0.0.1:8010/ws/remediation, or a SQLite file to follow without a daemon
+    ///
+    /// A URL without a path is enough where the daemon has one feed; the feeds of another are listed.
     #[arg(value_name = "URL|FILE", value_parser = tail_source, value_hint = ValueHint::FilePath)]
     url: Option<TailSource>,
 
@@ -487,11 +489,12 @@ pub struct TailArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     db: Option<PathBuf>,
 
-    /// Feed of the file: `remediation`, or the name of a table [default: the only one there is, or `remediation`]
+    /// Feed to follow, or the name of its table [default: the only one there is; of a file with several, `remediation`]
     #[arg(long, value_name = "NAME")]
     pub feed: Option<String>,
 
-    /// Start after this id; `earliest` starts with the whole table, `now` with the next row [default: now]
+    /// Start after this id; `earliest` starts with the whole table, `now` with the next row [default: now, but on a terminal
+    /// --last 10]
     #[arg(long, value_name = "ID|earliest|now", conflicts_with = "last")]
     pub since: Option<Since>,
 

@@ -1,7 +1,9 @@
 //! The commands beside `serve`. Each is a small program of its own on top of the same rooms
 //! the daemon uses.
 
+mod bad_usage;
 mod check;
+mod daemon_feeds;
 mod emit;
 mod feeds;
 mod init;
@@ -11,6 +13,7 @@ mod tail;
 mod token;
 mod types;
 
+pub use bad_usage::BadUsage;
 pub use check::{check, look_into};
 pub use emit::emit;
 pub use feeds::feeds;

@@ -7,5 +7,7 @@ mod check;
 mod emit;
 mod named_file;
 mod program;
+mod tail_begins;
 mod tail_daemon;
 mod tail_file;
+mod terminal;

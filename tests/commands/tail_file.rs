@@ -105,5 +105,6 @@ fn tail_ends_quietly_when_nobody_reads_any_more() {
         .unwrap()
         .read_to_string(&mut said)
         .unwrap();
-    assert_eq!(said, "");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("feed remediation after id 0"), "{said}");
 }

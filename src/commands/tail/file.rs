@@ -9,10 +9,11 @@ use anyhow::{Context as _, anyhow, bail};
 use rusqlite::Connection;
 
 use super::message::Message;
-use super::notice;
 use super::output::Output;
+use super::{beginning, none_up_to, notice};
 use crate::catchup::PAGE;
 use crate::cli::{Since as Asked, TailArgs};
+use crate::commands::BadUsage;
 use crate::commands::named_file::existing;
 use crate::config::{AccessRules, AuthRules, Config, FeedConfig, JournalMode, Limits, LogFormat};
 use crate::hub::{Feed, Hub, Presence, TooManyValues, View};
@@ -29,6 +30,7 @@ use crate::sqlite::open::{FileId, Unavailable, open_reading};
 use crate::sqlite::open_connections::{Opening, Openings};
 use crate::sqlite::reader::{LastRows, RowReader};
 use crate::telemetry::metrics::Metrics;
+use crate::text::nearest::nearest;
 use crate::wire::control::Control;
 use crate::wire::frame::payload;
 
@@ -48,7 +50,12 @@ const BATCH: BatchLimits = BatchLimits {
 /// # Errors
 /// The file is not a database or can't be read, the table can't be a feed, a filter names a column there isn't, or
 /// stdout can't be written. A missing file or table is waited for.
-pub(super) fn follow(path: &Path, args: &TailArgs, output: Output) -> anyhow::Result<()> {
+pub(super) fn follow(
+    path: &Path,
+    args: &TailArgs,
+    unasked: Option<u32>,
+    output: Output,
+) -> anyhow::Result<()> {
     let waiter = Waiter::new()?;
     let stop = Arc::clone(waiter.wake());
     on_interrupt(move || stop.signal(Wakes::STOP)).context("signals can't be waited for")?;
@@ -81,8 +88,9 @@ pub(super) fn follow(path: &Path, args: &TailArgs, output: Output) -> anyhow::Re
         bail!("{reason}");
     }
     let feed = &hub.feeds[0];
-    let mut tail = Tail::new(path, feed, openings, request(args), output)?;
+    let mut tail = Tail::new(path, feed, openings, request(args, unasked), output)?;
     tail.refuse_unknown_columns()?;
+    tail.tell_plain_beginning();
 
     let feed_thread = std::thread::Builder::new()
         .name("walcast-feeds".into())
@@ -131,16 +139,25 @@ fn chosen(path: &Path, args: &TailArgs) -> anyhow::Result<FeedConfig> {
         return Ok(feeds.swap_remove(place));
     }
     match (name, feeds.as_slice()) {
-        (Some(name), _) => Ok(FeedConfig::named(name)),
+        (Some(name), _) => {
+            if let Some(near) = nearest(name, feeds.iter().map(|feed| &*feed.name)) {
+                notice(format_args!(
+                    "there is no feed {name}; did you mean {near}?"
+                ));
+            }
+            Ok(FeedConfig::named(name))
+        }
         (None, []) => Ok(FeedConfig::stock()),
         (None, [only]) => Ok(only.clone()),
         (None, several) => {
-            let names: Vec<&str> = several.iter().map(|feed| &*feed.name).collect();
-            bail!(
-                "{} has several feeds, name one with --feed: {}",
-                path.display(),
-                names.join(", ")
-            )
+            let file = path.display();
+            let lines = several
+                .iter()
+                .map(|feed| format!("\n  walcast tail {file} --feed {}", feed.name));
+            bail!(BadUsage(format!(
+                "{file} has several feeds; name one:{}",
+                lines.collect::<String>()
+            )))
         }
     }
 }
@@ -165,15 +182,15 @@ fn config(path: &Path, feed: FeedConfig) -> Config {
     }
 }
 
-fn request(args: &TailArgs) -> Request {
-    let since = match (args.since, args.last) {
+fn request(args: &TailArgs, unasked: Option<u32>) -> Request {
+    let since = match (args.since, args.last.or(unasked)) {
         (Some(Asked::Id(id)), _) => Some(Since::Id {
             id: Cursor(id),
             epoch: args.epoch.clone(),
         }),
         (Some(Asked::Earliest), _) => Some(Since::Earliest),
         (None, Some(n)) => Some(Since::Last(n)),
-        (Some(Asked::Now) | None, _) => None,
+        (Some(Asked::Now), _) | (None, None) => None,
     };
     let mut filter = Filter::default();
     for (column, value) in &args.filter {
@@ -192,6 +209,8 @@ struct Tail<'a> {
     view: View,
     reader: Option<Reader>,
     presence: Presence,
+    /// Rows were announced, and none has come so far.
+    nothing_yet: bool,
     output: Output,
 }
 
@@ -223,6 +242,7 @@ impl<'a> Tail<'a> {
             view: feed.view(),
             reader: None,
             presence: Presence::Open,
+            nothing_yet: false,
             output,
         })
     }
@@ -247,6 +267,21 @@ impl<'a> Tail<'a> {
         }
     }
 
+    /// Says where a subscription begins that is told nothing itself. Where there is no table yet, that is said instead.
+    fn tell_plain_beginning(&self) {
+        if !self.session.is_resumable() && self.feed.presence() == Presence::Open {
+            self.tell_beginning(&self.feed.config.name, self.session.position(), true);
+        }
+    }
+
+    fn tell_beginning(&self, feed: &str, after: Cursor, is_all: bool) {
+        let path = self.path.display();
+        notice(format_args!(
+            "reading {path}, {}",
+            beginning(feed, after, is_all)
+        ));
+    }
+
     fn run(&mut self, waiter: &Waiter) -> anyhow::Result<()> {
         loop {
             if waiter.take().contains(Wakes::STOP) {
@@ -255,7 +290,7 @@ impl<'a> Tail<'a> {
             self.feed.refresh(&mut self.view);
             self.tell_presence()?;
             let pause = match self.session.next(&self.view) {
-                Step::Say(_) => None,
+                Step::Say(said) => self.tell_live(&said)?,
                 Step::TakeRows => self.take_rows()?,
                 Step::ReadPage => self.read_page()?,
                 Step::AskBounds => self.ask_bounds()?,
@@ -273,6 +308,17 @@ impl<'a> Tail<'a> {
                 }
             }
         }
+    }
+
+    /// Where all there was is through and nothing of it was printed, that is said.
+    fn tell_live(&mut self, said: &Control) -> anyhow::Result<Option<Duration>> {
+        if let Control::Live { id } = said
+            && std::mem::take(&mut self.nothing_yet)
+        {
+            self.output.flush()?;
+            notice(none_up_to(id));
+        }
+        Ok(None)
     }
 
     /// Says once what keeps rows from coming, and once that they come again.
@@ -311,6 +357,7 @@ impl<'a> Tail<'a> {
         let (filter, position) = (self.session.filter_id(), self.session.position());
         let batch = Batch::gather(self.view.after(position), filter, position, BATCH);
         for (_, frame) in batch.runs.iter().flat_map(|run| run.frames()) {
+            self.nothing_yet = false;
             print(&mut self.output, frame)?;
         }
         if let Some(reached) = batch.reaches {
@@ -341,6 +388,7 @@ impl<'a> Tail<'a> {
                 self.feed.config.table
             );
         };
+        self.nothing_yet &= page.entries.is_empty();
         for index in 0..page.entries.len() {
             print(&mut self.output, &page.bytes[page.span(index)])?;
         }
@@ -371,6 +419,12 @@ impl<'a> Tail<'a> {
                 notice(format_args!(
                     "the id of --since can't be gone on from; starting over after id {since}"
                 ));
+            }
+            Some(Control::Hello {
+                feed, since, head, ..
+            }) => {
+                self.nothing_yet = since < head;
+                self.tell_beginning(&feed, since, since >= head);
             }
             _ => {}
         }

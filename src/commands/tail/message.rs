@@ -25,6 +25,7 @@ pub(super) enum Control {
         feed: String,
         key: String,
         epoch: String,
+        head: Id,
         since: Id,
         recovered: bool,
     },

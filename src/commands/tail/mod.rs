@@ -1,5 +1,6 @@
 //! `walcast tail`: prints the rows of a feed as they are committed, from a running daemon or straight from the file.
 
+mod choice;
 mod connection;
 mod file;
 mod message;
@@ -7,11 +8,14 @@ mod output;
 mod remote;
 mod url;
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use crate::cli::{TailArgs, TailSource};
 use crate::text::harmless::harmless;
 use output::Output;
+
+/// Rows of before that are shown on a terminal where nothing was said of where to begin: enough to see what comes here.
+const SHOWN_UNASKED: u32 = 10;
 
 /// Prints rows until it is interrupted, or until nobody reads its output any more; both are a good end.
 ///
@@ -20,9 +24,10 @@ use output::Output;
 /// A daemon that goes away later is waited for.
 pub fn tail(args: &TailArgs) -> anyhow::Result<()> {
     let output = Output::to_stdout(args.json);
+    let unasked = io::stdout().is_terminal().then_some(SHOWN_UNASKED);
     let result = match args.source() {
-        TailSource::Url(url) => remote::follow(&url, args, output),
-        TailSource::File(path) => file::follow(&path, args, output),
+        TailSource::Url(url) => remote::follow(&url, args, unasked, output),
+        TailSource::File(path) => file::follow(&path, args, unasked, output),
     };
     match result {
         Err(e)
@@ -33,6 +38,17 @@ pub fn tail(args: &TailArgs) -> anyhow::Result<()> {
         }
         result => result,
     }
+}
+
+/// What is said where a subscription begins: where from, and that there is nothing to print yet where that is so.
+fn beginning(feed: &str, after: impl std::fmt::Display, is_all: bool) -> String {
+    let waits = if is_all { "; waiting for rows" } else { "" };
+    format!("feed {feed} after id {after}{waits}")
+}
+
+/// What is said where none of the rows that were there had to be printed.
+fn none_up_to(id: impl std::fmt::Display) -> String {
+    format!("no row up to id {id} is asked for; waiting for rows")
 }
 
 /// Tells the person at the terminal what happens. Goes to stderr, so that stdout holds rows and nothing else.

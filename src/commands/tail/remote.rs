@@ -8,6 +8,8 @@ use anyhow::{Context as _, anyhow};
 use tungstenite::Error;
 use tungstenite::protocol::CloseFrame;
 
+use super::beginning;
+use super::choice;
 use super::connection::{Backoff, ConnectError, SILENCE, connect};
 use super::message::{Control, Id, Message, id_of};
 use super::notice;
@@ -30,19 +32,27 @@ enum Event {
 /// Follows `url` until interrupted.
 ///
 /// # Errors
-/// No connection at first, a refusal that will not pass by itself, or stdout can't be written.
-pub(super) fn follow(url: &str, args: &TailArgs, output: Output) -> anyhow::Result<()> {
+/// No connection at first, a refusal that will not pass by itself, or stdout can't be written. The URL names no feed, and
+/// there is not just one.
+pub(super) fn follow(
+    url: &str,
+    args: &TailArgs,
+    unasked: Option<u32>,
+    output: Output,
+) -> anyhow::Result<()> {
+    let (mut target, start) = url::parse(url, args, unasked);
+    target.path = choice::path_of(&target, args)?;
     let (sender, events) = sync_channel(AHEAD);
     let stop = sender.clone();
     on_interrupt(move || drop(stop.send(Event::Interrupted)))
         .context("signals can't be waited for")?;
-    let (target, start) = url::parse(url, args);
     let subscriber = Subscriber {
         target,
         start,
         key: String::new(),
         position: None,
         waits_for: String::new(),
+        nothing_yet: false,
         events: sender,
         token: args.token.clone(),
     };
@@ -96,6 +106,8 @@ struct Subscriber {
     position: Option<Position>,
     /// What the daemon waits for, as it said last; empty while there is something to read.
     waits_for: String,
+    /// Rows were announced, and none has come so far.
+    nothing_yet: bool,
     events: SyncSender<Event>,
     token: ClientToken,
 }
@@ -208,6 +220,7 @@ impl Subscriber {
             }
             position.id = id;
         }
+        self.nothing_yet = false;
         self.events
             .send(Event::Row(row.into()))
             .map_err(|_| Unwanted)?;
@@ -244,15 +257,23 @@ impl Subscriber {
                 feed,
                 key,
                 epoch,
+                head,
                 since,
                 recovered,
             } => {
                 self.key = key;
+                self.nothing_yet = since < head;
                 self.hello(&feed, epoch, since, recovered)?;
                 return Ok(Heard::Hello);
             }
             // Both come after everything up to that id.
-            Control::Live { id } | Control::Heartbeat { head: id } => self.reached(id),
+            Control::Live { id } => {
+                self.reached(id);
+                if std::mem::take(&mut self.nothing_yet) {
+                    self.tell(super::none_up_to(id.0))?;
+                }
+            }
+            Control::Heartbeat { head: id } => self.reached(id),
             Control::Reset {
                 epoch,
                 head,
@@ -292,7 +313,10 @@ impl Subscriber {
         self.waits_for.clear();
         let before = self.position.take().filter(|before| before.epoch == epoch);
         self.tell(match (recovered, &before) {
-            (true, _) => format!("connected to {target}, feed {feed} after id {}", since.0),
+            (true, _) => {
+                let beginning = beginning(feed, since.0, !self.nothing_yet);
+                format!("connected to {target}, {beginning}")
+            }
             (false, Some(before)) => format!(
                 "connected to {target}, feed {feed}; rows after id {} are deleted, going on after id {}",
                 before.id, since.0
@@ -368,6 +392,7 @@ mod tests {
                 key: String::new(),
                 position: None,
                 waits_for: String::new(),
+                nothing_yet: false,
                 token: ClientToken::default(),
                 events,
             },

@@ -2,9 +2,6 @@
 
 use crate::cli::{Since, TailArgs};
 
-/// Where the stock feed is served.
-const STOCK_PATH: &str = "/ws/remediation";
-
 /// Words of the query that say where a subscription starts.
 const STARTS: [&str; 3] = ["since", "last", "epoch"];
 
@@ -22,20 +19,22 @@ pub(super) enum Start {
 pub(super) struct Target {
     /// `host:port`, as the handshake names it.
     pub authority: String,
-    path: String,
+    /// Of the feed; empty where none was named.
+    pub path: String,
     /// Filters and other parameters, encoded.
     parameters: Vec<String>,
 }
 
-/// Takes `url` (`ws://…`) and the flags apart. What the flags say of the start wins over what the URL says.
-pub(super) fn parse(url: &str, args: &TailArgs) -> (Target, Start) {
+/// Takes `url` (`ws://…`) and the flags apart. What the flags say of the start wins over what the URL says; where neither
+/// says anything it begins with the newest `unasked` rows, or with the next one.
+pub(super) fn parse(url: &str, args: &TailArgs, unasked: Option<u32>) -> (Target, Start) {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.split('#').next().unwrap_or_default();
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = match place.split_once('/') {
         Some((authority, path)) if !path.is_empty() => (authority, format!("/{path}")),
-        Some((authority, _)) => (authority, STOCK_PATH.to_owned()),
-        None => (place, STOCK_PATH.to_owned()),
+        Some((authority, _)) => (authority, String::new()),
+        None => (place, String::new()),
     };
     let given = query.split('&').filter(|pair| !pair.is_empty());
     let is_start = |pair: &&str| STARTS.contains(&pair.split('=').next().unwrap_or_default());
@@ -54,17 +53,20 @@ pub(super) fn parse(url: &str, args: &TailArgs) -> (Target, Start) {
         path,
         parameters,
     };
-    (target, start(args, &starts))
+    (target, start(args, &starts, unasked))
 }
 
-fn start(args: &TailArgs, given: &[&str]) -> Start {
+fn start(args: &TailArgs, given: &[&str], unasked: Option<u32>) -> Start {
     let mut query = match (args.since, args.last) {
         (Some(Since::Id(id)), _) => format!("since={id}"),
         (Some(Since::Earliest), _) => "since=earliest".to_owned(),
         (Some(Since::Now), _) => "since=now".to_owned(),
         (None, Some(n)) => format!("last={n}"),
         // Resumable without being asked, or rows would be missed between two connections.
-        (None, None) if given.is_empty() => "since=now".to_owned(),
+        (None, None) if given.is_empty() => match unasked {
+            Some(n) => format!("last={n}"),
+            None => "since=now".to_owned(),
+        },
         (None, None) => given.join("&"),
     };
     if let Some(epoch) = &args.epoch {
@@ -126,6 +128,10 @@ mod tests {
     use crate::cli::{Cli, Command};
 
     fn parsed(line: &[&str]) -> (Target, Start) {
+        parsed_with(line, None)
+    }
+
+    fn parsed_with(line: &[&str], unasked: Option<u32>) -> (Target, Start) {
         let cli = Cli::try_parse_from(["walcast", "tail"].iter().chain(line)).unwrap();
         let Command::Tail(args) = cli.command else {
             panic!("not tail")
@@ -133,7 +139,7 @@ mod tests {
         let crate::cli::TailSource::Url(url) = args.source() else {
             panic!("not a URL")
         };
-        parse(&url, &args)
+        parse(&url, &args, unasked)
     }
 
     fn first_url(line: &[&str]) -> String {
@@ -143,9 +149,16 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_filled_in() {
-        let stock = "ws://127.0.0.1:8010/ws/remediation?since=now";
-        assert_eq!(first_url(&["http://127.0.0.1:8010"]), stock);
-        assert_eq!(first_url(&["ws://127.0.0.1:8010/"]), stock);
+        let now = "ws://127.0.0.1:8010/x?since=now";
+        assert_eq!(first_url(&["http://127.0.0.1:8010/x"]), now);
+        for nowhere in ["http://127.0.0.1:8010", "ws://127.0.0.1:8010/"] {
+            assert_eq!(parsed(&[nowhere]).0.path, "");
+        }
+        let newest = |line: &[&str]| parsed_with(line, Some(10)).1;
+        let asked = |start: &str| Start::Asked(start.to_owned());
+        assert_eq!(newest(&["ws://h/x"]), asked("last=10"));
+        assert_eq!(newest(&["ws://h/x?since=3"]), asked("since=3"));
+        assert_eq!(newest(&["ws://h/x", "--since", "now"]), asked("since=now"));
         assert_eq!(
             first_url(&["ws://h/ws/x", "--since", "5", "--epoch", "a b"]),
             "ws://h/ws/x?since=5&epoch=a%20b"
