@@ -11,7 +11,7 @@ use walcast::model::filter::{Filter, FilterId, FilterIndex};
 use walcast::model::position::{Cursor, Epoch};
 use walcast::model::wakeup::Wake;
 use walcast::session::{Batch, BatchLimits};
-use walcast::sqlite::row_json::Encoder;
+use walcast::sqlite::row_json::RowEncoder;
 use walcast::sqlite::stock_table::STOCK_SCHEMA;
 use walcast::sqlite::table::Schema;
 use walcast::wire::block::{Block, Entry, Matches};
@@ -49,7 +49,7 @@ fn value<'a>(tenant: &'a str, place: usize) -> ValueRef<'a> {
 #[divan::bench]
 fn encode_row(bencher: Bencher) {
     let feed = FeedConfig::stock();
-    let encoder = Encoder::new(&feed, &schema(&feed), 1 << 20);
+    let encoder = RowEncoder::new(&feed, &schema(&feed), 1 << 20);
     let mut out = Vec::with_capacity(1024);
     bencher.bench_local(|| {
         out.clear();

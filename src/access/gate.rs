@@ -94,7 +94,7 @@ pub const AUTH_FAILURES: [&str; 6] = [
 
 /// What of a request tells who asks.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'r> {
+pub struct Presenter<'r> {
     pub headers: &'r HeaderMap,
     pub query: &'r str,
     /// Where it came from; `None` over a Unix socket.
@@ -119,7 +119,7 @@ pub struct Gate {
 /// The tokens in force.
 #[derive(Debug, Default)]
 struct Tokens {
-    known: HashMap<TokenId, Known>,
+    known: HashMap<TokenId, KnownToken>,
     /// Of the file they are from.
     stamp: Option<Stamp>,
     /// What was last said to be wrong with it.
@@ -127,7 +127,7 @@ struct Tokens {
 }
 
 #[derive(Debug, Clone)]
-struct Known {
+struct KnownToken {
     hash: SecretHash,
     grant: Arc<Grant>,
 }
@@ -209,7 +209,7 @@ impl Gate {
     ///
     /// # Errors
     /// What it presents is not good, or it presents nothing and has to.
-    pub fn grant(&self, asked: Asked<'_>) -> Result<Arc<Grant>, AuthFailure> {
+    pub fn grant(&self, asked: Presenter<'_>) -> Result<Arc<Grant>, AuthFailure> {
         if !self.asks() {
             // `anonymous` is everything then.
             return self.anonymous.clone().ok_or(AuthFailure::Missing);
@@ -233,7 +233,7 @@ impl Gate {
     }
 
     /// The grant, or why not and whose the credential is, as far as that is known.
-    fn known(&self, asked: Asked<'_>) -> Result<Arc<Grant>, (AuthFailure, Option<String>)> {
+    fn known(&self, asked: Presenter<'_>) -> Result<Arc<Grant>, (AuthFailure, Option<String>)> {
         let nobody = |refusal| (refusal, None);
         let in_address = parameter(asked.query).map_err(nobody)?;
         if in_address.is_some() && !self.rules.query_token {
@@ -292,7 +292,7 @@ impl Gate {
 
     /// The tokens of the file. Those that are as they were keep their grants; others' grants end.
     fn taken(&self, file: &TokenFile, before: &Tokens, stamp: Option<Stamp>) -> Tokens {
-        let mut known: HashMap<TokenId, Known> = HashMap::new();
+        let mut known: HashMap<TokenId, KnownToken> = HashMap::new();
         for token in &file.tokens {
             let grant = self.grant_of(token);
             let kept = before
@@ -309,7 +309,7 @@ impl Gate {
                 (None, None) => Arc::new(grant),
             };
             let hash = token.hash;
-            known.insert(token.id.clone(), Known { hash, grant });
+            known.insert(token.id.clone(), KnownToken { hash, grant });
         }
         for (id, old) in &before.known {
             // Of the same id with another secret: the old one is good for nothing.

@@ -9,7 +9,7 @@ mod token;
 mod token_file;
 
 pub use credential::{BEARER_PROTOCOL, Presented};
-pub use gate::{AUTH_FAILURES, Asked, AuthFailure, Gate, LOOK};
+pub use gate::{AUTH_FAILURES, AuthFailure, Gate, LOOK, Presenter};
 pub use grant::{FeedGrant, Grant};
 pub use token::{NewToken, PresentedToken, TokenId};
 pub use token_file::{TokenEntry, TokenFile, TokenFileError, check_name, parse_time, shown_time};

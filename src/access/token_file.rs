@@ -72,7 +72,7 @@ impl fmt::Display for TokenFileError {
 /// The file as TOML has it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct TokenToml {
     #[serde(default)]
     token: Vec<WrittenToken>,
 }
@@ -99,22 +99,22 @@ struct WrittenToken {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum OneOrMore {
-    One(Plain),
-    More(Vec<Plain>),
+    One(ClaimToml),
+    More(Vec<ClaimToml>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Plain {
+enum ClaimToml {
     Integer(i64),
     Text(String),
 }
 
-impl Plain {
+impl ClaimToml {
     fn text(self) -> String {
         match self {
-            Plain::Integer(integer) => integer.to_string(),
-            Plain::Text(text) => text,
+            ClaimToml::Integer(integer) => integer.to_string(),
+            ClaimToml::Text(text) => text,
         }
     }
 }
@@ -143,7 +143,7 @@ impl TokenFile {
 
     /// Reads the text of a file. The error says what is wrong and where; it repeats nothing that might be a secret.
     pub fn parse(text: &str) -> Result<TokenFile, String> {
-        let written: Written = toml::from_str(text).map_err(|error| {
+        let written: TokenToml = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
             let line = text.bytes().take(start).filter(|b| *b == b'\n').count() + 1;
             format!("line {line}: {}", error.message().replace('\n', ", "))
@@ -239,7 +239,7 @@ impl TokenFile {
     /// The text of the file. What can't be written whole is not written: without its end a token would last for ever.
     fn text(&self) -> Result<String, String> {
         let token: Result<Vec<_>, String> = self.tokens.iter().map(written).collect();
-        let body = toml::to_string(&Written { token: token? }).map_err(|e| e.to_string())?;
+        let body = toml::to_string(&TokenToml { token: token? }).map_err(|e| e.to_string())?;
         Ok(format!("{HEADING}\n{body}"))
     }
 }
@@ -282,7 +282,7 @@ fn entry(token: WrittenToken) -> Result<TokenEntry, String> {
         .into_iter()
         .map(|(column, values)| match values {
             OneOrMore::One(value) => (column, vec![value.text()]),
-            OneOrMore::More(values) => (column, values.into_iter().map(Plain::text).collect()),
+            OneOrMore::More(values) => (column, values.into_iter().map(ClaimToml::text).collect()),
         })
         .collect();
     if columns.values().map(Vec::len).sum::<usize>() > MAX_SCOPE_VALUES {
@@ -324,7 +324,7 @@ fn written(token: &TokenEntry) -> Result<WrittenToken, String> {
         })
     });
     let columns = token.columns.iter().map(|(column, values)| {
-        let plain = |value: &String| Plain::Text(value.clone());
+        let plain = |value: &String| ClaimToml::Text(value.clone());
         let values = match values.as_slice() {
             [one] => OneOrMore::One(plain(one)),
             more => OneOrMore::More(more.iter().map(plain).collect()),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{PageKey, Stream};
+use super::{PageKey, ReplayKey};
 use crate::wire::block::Block;
 
 /// The most bytes of pages that are kept, all feeds together.
@@ -15,12 +15,12 @@ const MAX_AGE: Duration = Duration::from_secs(2);
 /// The pages read last, from the oldest to the newest, bounded in bytes and age.
 #[derive(Default)]
 pub(super) struct PageCache {
-    pages: VecDeque<(Stream, Arc<Block>)>,
+    pages: VecDeque<(ReplayKey, Arc<Block>)>,
     bytes: usize,
 }
 
 impl PageCache {
-    pub(super) fn insert(&mut self, stream: Stream, page: &Arc<Block>) {
+    pub(super) fn insert(&mut self, stream: ReplayKey, page: &Arc<Block>) {
         self.bytes += page.cost();
         self.pages.push_back((stream, Arc::clone(page)));
         while self.bytes > MAX_BYTES {
@@ -31,7 +31,7 @@ impl PageCache {
     /// The newest page of a stream for which `wanted` holds.
     pub(super) fn find(
         &self,
-        stream: Stream,
+        stream: ReplayKey,
         wanted: impl Fn(&Block) -> bool,
     ) -> Option<Arc<Block>> {
         let mut pages = self.pages.iter().rev();

@@ -19,13 +19,13 @@ use crate::model::filter::{Filter, FilterId};
 use crate::model::position::Cursor;
 use crate::model::read_owner::{Claim, Client};
 use crate::session::Session;
-use crate::session::table_bounds::Bounds;
+use crate::session::table_bounds::TableBounds;
 use crate::sqlite::open::Unavailable;
 use crate::sqlite::reader::{LastRows, PageLimits};
 use crate::telemetry::metrics::Metrics;
 use crate::wire::block::Block;
 use cache::PageCache;
-use queue::{Queue, QueuedRead};
+use queue::{QueuedRead, ReadQueue};
 
 /// Enough rows to pay for a read and a write, few enough that a read transaction lasts a millisecond or so and that a
 /// page is gone from memory soon.
@@ -54,15 +54,15 @@ pub type PageResult = Result<(Arc<Block>, u64), PageError>;
 
 /// Identifies the rows that a read is for: of which feed, in which history, through which filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Stream {
+struct ReplayKey {
     feed: usize,
     generation: u64,
     filter: FilterId,
 }
 
-impl Stream {
-    fn of(session: &Session) -> Stream {
-        Stream {
+impl ReplayKey {
+    fn of(session: &Session) -> ReplayKey {
+        ReplayKey {
             feed: session.feed().index,
             generation: session.generation(),
             filter: session.filter_id(),
@@ -73,12 +73,12 @@ impl Stream {
 /// Names the page of a stream above a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct PageKey {
-    stream: Stream,
+    stream: ReplayKey,
     after: Cursor,
 }
 
 /// Somebody who waits for a page.
-struct Waiter {
+struct PageWaiter {
     claim: Claim,
     done: Box<dyn FnOnce(PageResult) + Send>,
 }
@@ -88,20 +88,20 @@ struct Waiter {
 pub struct CatchUp {
     pub pool: ReadPool,
     metrics: Arc<Metrics>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<Reads>>,
 }
 
 #[derive(Default)]
-struct State {
+struct Reads {
     /// Reads queued or under way that others may join.
     reads: HashMap<PageKey, SharedRead>,
-    queue: Queue,
+    queue: ReadQueue,
     cache: PageCache,
     /// Streams with a filter whose last page was full, or held all there was: rows of them are found without a search.
-    quick: HashSet<Stream>,
+    quick: HashSet<ReplayKey>,
 }
 
-impl State {
+impl Reads {
     /// How much reading this page is expected to take.
     fn work(&self, key: PageKey, head: Cursor) -> Work {
         let near = head.0.saturating_sub(key.after.0) <= NEAR;
@@ -137,7 +137,7 @@ impl State {
     }
 
     /// Notes whether the rows of a stream need to be searched for.
-    fn learn(&mut self, stream: Stream, page: &Block, head: Cursor) {
+    fn learn(&mut self, stream: ReplayKey, page: &Block, head: Cursor) {
         if stream.filter == FilterId::NONE {
             return;
         }
@@ -157,7 +157,7 @@ impl State {
 struct SharedRead {
     /// `None`: still queued.
     began: Option<Instant>,
-    waiters: Vec<Waiter>,
+    waiters: Vec<PageWaiter>,
 }
 
 impl CatchUp {
@@ -171,7 +171,7 @@ impl CatchUp {
 
     /// A page kept from another read that this subscriber can take.
     pub fn kept(&self, session: &Session) -> Option<Arc<Block>> {
-        let stream = Stream::of(session);
+        let stream = ReplayKey::of(session);
         let takes = |page: &Block| session.accepts(page, stream.generation);
         self.state.lock().cache.find(stream, takes)
     }
@@ -179,11 +179,11 @@ impl CatchUp {
     /// Reads the page that follows the subscriber's position; `done` gets it, on another thread.
     pub fn page(&self, session: &Session, done: impl FnOnce(PageResult) + Send + 'static) {
         let key = PageKey {
-            stream: Stream::of(session),
+            stream: ReplayKey::of(session),
             after: session.position(),
         };
-        let done = Waiter {
-            claim: session.asker().claim(),
+        let done = PageWaiter {
+            claim: session.read_owner().claim(),
             done: Box::new(done),
         };
         let mut state = self.state.lock();
@@ -208,7 +208,7 @@ impl CatchUp {
 
     /// Begins to read the page after `after`, for when this subscriber gets there.
     pub fn prefetch(&self, session: &Session, after: Cursor) {
-        let stream = Stream::of(session);
+        let stream = ReplayKey::of(session);
         let key = PageKey { stream, after };
         let mut state = self.state.lock();
         let work = state.work(key, session.feed().head());
@@ -220,17 +220,17 @@ impl CatchUp {
         self.enqueue(state, key, work, session, None);
     }
 
-    /// Queues a read, for those who wait for it in [`State::reads`] or for `alone`; lets go of the lock and has a thread
+    /// Queues a read, for those who wait for it in [`Reads::reads`] or for `alone`; lets go of the lock and has a thread
     /// come for it.
     fn enqueue(
         &self,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, Reads>,
         key: PageKey,
         work: Work,
         session: &Session,
-        alone: Option<Waiter>,
+        alone: Option<PageWaiter>,
     ) {
-        let claim = session.asker().claim();
+        let claim = session.read_owner().claim();
         let client = claim.client;
         let read = QueuedRead {
             key,
@@ -332,7 +332,7 @@ impl CatchUp {
     pub fn bounds(
         &self,
         session: &Session,
-        done: impl FnOnce(Result<Bounds, Unavailable>) + Send + 'static,
+        done: impl FnOnce(Result<TableBounds, Unavailable>) + Send + 'static,
     ) {
         let last = session.last();
         let mut read = BoundsRead {
@@ -349,7 +349,7 @@ impl CatchUp {
         };
         let mut done = Some(done);
         self.pool
-            .submit(session.asker().claim(), work, move |reader| {
+            .submit(session.read_owner().claim(), work, move |reader| {
                 let Some(result) = read.step(reader).transpose() else {
                     return Next::Again(work);
                 };
@@ -374,15 +374,15 @@ struct BoundsRead {
     /// The history the subscriber is in, and up to where rows were committed before it came.
     committed: (u64, Cursor),
     /// What is known after the first step.
-    found: Option<(Bounds, LastRows)>,
+    found: Option<(TableBounds, LastRows)>,
 }
 
 impl BoundsRead {
     /// `None`: another step is needed.
-    fn step(&mut self, reader: &mut PooledReader) -> Result<Option<Bounds>, Unavailable> {
+    fn step(&mut self, reader: &mut PooledReader) -> Result<Option<TableBounds>, Unavailable> {
         let (feed, filter) = (&self.feed, &self.filter);
         let Some((bounds, last)) = &mut self.found else {
-            let mut bounds = Bounds::of(feed, feed.standing());
+            let mut bounds = TableBounds::of(feed, feed.standing());
             let (generation, committed) = self.committed;
             if bounds.generation == generation {
                 bounds.head = bounds.head.max(committed);

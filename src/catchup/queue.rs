@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{PageKey, Stream, Waiter};
+use super::{PageKey, PageWaiter, ReplayKey};
 use crate::hub::Feed;
 use crate::model::filter::Filter;
 use crate::model::read_owner::Claim;
@@ -27,20 +27,20 @@ pub(super) struct QueuedRead {
     /// Who asked for it first.
     pub claim: Claim,
     /// Who waits for it, if it is not to be shared.
-    pub alone: Option<Waiter>,
+    pub alone: Option<PageWaiter>,
 }
 
 /// Reads to be done, in the order in which they were asked for.
 #[derive(Default)]
-pub(super) struct Queue {
+pub(super) struct ReadQueue {
     reads: VecDeque<QueuedRead>,
     /// Of each stream, how many run.
-    running: HashMap<Stream, usize>,
+    running: HashMap<ReplayKey, usize>,
     /// Threads that came for a read and found that none may run yet.
     sent_away: usize,
 }
 
-impl Queue {
+impl ReadQueue {
     pub(super) fn push(&mut self, read: QueuedRead) {
         self.reads.push_back(read);
     }
@@ -63,7 +63,7 @@ impl Queue {
     }
 
     fn hindmost(&self) -> Option<usize> {
-        let may_run = |stream: &Stream| {
+        let may_run = |stream: &ReplayKey| {
             let running = self.running.get(stream);
             running.is_none_or(|n| *n < CONCURRENT_READS)
         };
@@ -77,7 +77,7 @@ impl Queue {
     }
 
     /// A read of `stream` has ended. Returns whether a thread is to be called in place of one that was sent away.
-    pub(super) fn ended(&mut self, stream: Stream) -> bool {
+    pub(super) fn ended(&mut self, stream: ReplayKey) -> bool {
         if let Some(running) = self.running.get_mut(&stream) {
             *running -= 1;
             if *running == 0 {
@@ -97,15 +97,15 @@ mod tests {
     use crate::model::position::Cursor;
     use crate::model::read_owner::Client;
 
-    const STREAM: Stream = Stream {
+    const STREAM: ReplayKey = ReplayKey {
         feed: 0,
         generation: 0,
         filter: FilterId::NONE,
     };
-    const OTHER: Stream = Stream { feed: 1, ..STREAM };
+    const OTHER: ReplayKey = ReplayKey { feed: 1, ..STREAM };
 
-    fn queue(reads: &[(Stream, i64)], since: Instant) -> Queue {
-        let mut queue = Queue::default();
+    fn queue(reads: &[(ReplayKey, i64)], since: Instant) -> ReadQueue {
+        let mut queue = ReadQueue::default();
         for (stream, after) in reads {
             queue.push(QueuedRead {
                 key: PageKey {
@@ -122,7 +122,7 @@ mod tests {
         queue
     }
 
-    fn pop(queue: &mut Queue, now: Instant) -> Option<i64> {
+    fn pop(queue: &mut ReadQueue, now: Instant) -> Option<i64> {
         queue.pop(now).map(|read| read.key.after.0)
     }
 

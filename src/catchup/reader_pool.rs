@@ -16,11 +16,11 @@ use rusqlite::Connection;
 
 use crate::catchup::turns::Turns;
 use crate::hub::{Feed, Presence};
-use crate::model::read_owner::{Asker, Claim};
-use crate::sqlite::checkpoint_pauses::Pauses;
+use crate::model::read_owner::{Claim, ReadOwner};
+use crate::sqlite::checkpoint_pauses::CheckpointPauses;
 use crate::sqlite::deadline::Deadline;
 use crate::sqlite::open::{FileId, Unavailable, open_reading, schema_version};
-use crate::sqlite::open_connections::{Opening, Openings};
+use crate::sqlite::open_connections::{OpenConnection, OpenConnections};
 use crate::sqlite::reader::RowReader;
 use crate::sqlite::table::{Schema, TableError};
 
@@ -54,7 +54,7 @@ pub enum Next {
 type Job = Box<dyn FnMut(&mut PooledReader) -> Next + Send>;
 
 /// A job that waits for its turn.
-struct Waiting {
+struct WaitingJob {
     claim: Claim,
     job: Job,
 }
@@ -67,21 +67,21 @@ pub struct ReadPool {
 
 struct Shared {
     path: PathBuf,
-    openings: Arc<Openings>,
+    open_connections: Arc<OpenConnections>,
     threads: usize,
     /// Of them, how many may search at once.
     searchers: usize,
-    queue: Mutex<Queue>,
+    queue: Mutex<JobQueue>,
     work: Condvar,
     ended: Condvar,
     waiting: IntGauge,
-    pauses: Pauses,
+    pauses: CheckpointPauses,
 }
 
 #[derive(Default)]
-struct Queue {
-    quick: Turns<Waiting>,
-    search: Turns<Waiting>,
+struct JobQueue {
+    quick: Turns<WaitingJob>,
+    search: Turns<WaitingJob>,
     /// Searches that run.
     searching: usize,
     /// Quick reads begun since the last step of a search.
@@ -94,8 +94,8 @@ struct Queue {
     closed: bool,
 }
 
-impl Queue {
-    fn push(&mut self, work: Work, waiting: Waiting) {
+impl JobQueue {
+    fn push(&mut self, work: Work, waiting: WaitingJob) {
         let turns = match work {
             Work::Quick => &mut self.quick,
             Work::Search => &mut self.search,
@@ -114,7 +114,7 @@ impl Queue {
     }
 
     /// The job whose turn it is. Those that nobody waits for are let go of on the way.
-    fn pop(&mut self, searchers: usize) -> Option<(Work, Waiting)> {
+    fn pop(&mut self, searchers: usize) -> Option<(Work, WaitingJob)> {
         loop {
             let may_search = !self.search.is_empty() && self.searching < searchers;
             let search =
@@ -144,18 +144,18 @@ impl ReadPool {
 
     /// At most `threads` reads run at once, half of them searches, and no more of these than half the cores: live rows
     /// come first. More wait their turn; `waiting` counts them.
-    /// Connections are closed when `openings` says so.
+    /// Connections are closed when `open_connections` says so.
     pub fn new(
         path: PathBuf,
         threads: usize,
-        openings: Arc<Openings>,
+        open_connections: Arc<OpenConnections>,
         waiting: IntGauge,
     ) -> ReadPool {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
-            pauses: Pauses::of(&path),
+            pauses: CheckpointPauses::of(&path),
             path,
-            openings: Arc::clone(&openings),
+            open_connections: Arc::clone(&open_connections),
             threads,
             searchers: (threads.min(cores) / 2).max(1),
             queue: Mutex::default(),
@@ -164,7 +164,7 @@ impl ReadPool {
             waiting,
         });
         let idle = Arc::downgrade(&shared);
-        openings.on_close(Box::new(move || {
+        open_connections.on_close(Box::new(move || {
             if let Some(shared) = idle.upgrade() {
                 // With the lock, or a thread could miss it between its last look and its wait.
                 let _queue = shared.queue.lock();
@@ -174,7 +174,7 @@ impl ReadPool {
         ReadPool { shared }
     }
 
-    /// Runs `job` on threads of the pool, step by step, for as long as its asker is there.
+    /// Runs `job` on threads of the pool, step by step, for as long as its owner is there.
     pub fn submit(
         &self,
         claim: Claim,
@@ -186,7 +186,7 @@ impl ReadPool {
             return;
         }
         let job = Box::new(job);
-        queue.push(work, Waiting { claim, job });
+        queue.push(work, WaitingJob { claim, job });
         self.shared.waiting.set(queue.len() as i64);
         let ready = queue.ready(self.shared.searchers);
         if queue.idle >= ready || queue.running >= self.shared.threads {
@@ -220,16 +220,16 @@ impl ReadPool {
         }
     }
 
-    /// Runs `step` until it gives something other than `None`, or until the asker is gone.
+    /// Runs `step` until it gives something other than `None`, or until the owner is gone.
     pub async fn run<T: Send + 'static>(
         &self,
-        asker: &Asker,
+        read_owner: &ReadOwner,
         work: Work,
         mut step: impl FnMut(&mut PooledReader) -> Result<Option<T>, Unavailable> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let mut sender = Some(sender);
-        self.submit(asker.claim(), work, move |reader| {
+        self.submit(read_owner.claim(), work, move |reader| {
             let Some(result) = step(reader).transpose() else {
                 return Next::Again(work);
             };
@@ -262,7 +262,7 @@ fn run(shared: &Shared) {
     give_way();
     let mut reader = PooledReader {
         path: shared.path.clone(),
-        openings: Arc::clone(&shared.openings),
+        open_connections: Arc::clone(&shared.open_connections),
         open: None,
     };
     while let Some((work, mut waiting)) = next_job(shared, &mut reader) {
@@ -292,7 +292,7 @@ fn run(shared: &Shared) {
 }
 
 /// Waits for a job; `None`: the thread is to end.
-fn next_job(shared: &Shared, reader: &mut PooledReader) -> Option<(Work, Waiting)> {
+fn next_job(shared: &Shared, reader: &mut PooledReader) -> Option<(Work, WaitingJob)> {
     let mut queue = shared.queue.lock();
     loop {
         let popped = queue.pop(shared.searchers);
@@ -318,7 +318,7 @@ fn next_job(shared: &Shared, reader: &mut PooledReader) -> Option<(Work, Waiting
 /// A connection of the pool, and the feeds it has read.
 pub struct PooledReader {
     path: PathBuf,
-    openings: Arc<Openings>,
+    open_connections: Arc<OpenConnections>,
     open: Option<OpenReader>,
 }
 
@@ -329,14 +329,14 @@ struct OpenReader {
     connection: Connection,
     deadline: Deadline,
     /// Dropped after the connection.
-    opening: Opening,
+    open_connection: OpenConnection,
 }
 
 impl PooledReader {
     /// Returns whether its connection is to be closed.
     fn is_stale(&self) -> bool {
         let open = self.open.as_ref();
-        open.is_some_and(|open| !open.opening.is_current())
+        open.is_some_and(|open| !open.open_connection.is_current())
     }
 
     /// Runs `read` on the feed's table as its schema is now, again where that changes meanwhile. `None` in place of a
@@ -410,7 +410,7 @@ impl PooledReader {
         match &mut self.open {
             Some(open) => Ok(open),
             open => {
-                let opening = self.openings.enter();
+                let open_connection = self.open_connections.enter();
                 let mut connection = open_reading(&self.path, BUSY)?;
                 let deadline = Deadline::default();
                 deadline
@@ -421,7 +421,7 @@ impl PooledReader {
                     feeds: HashMap::new(),
                     connection,
                     deadline,
-                    opening,
+                    open_connection,
                 }))
             }
         }
@@ -460,7 +460,7 @@ mod tests {
     fn who_waits_for_a_read_that_panics_gets_an_error() {
         let mut reader = PooledReader {
             path: "none.db".into(),
-            openings: Arc::default(),
+            open_connections: Arc::default(),
             open: None,
         };
         let feed = Feed::stock();

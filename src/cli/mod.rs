@@ -496,7 +496,7 @@ pub struct TailArgs {
     /// Start after this id; `earliest` starts with the whole table, `now` with the next row [default: now, but on a terminal
     /// --last 10]
     #[arg(long, value_name = "ID|earliest|now", conflicts_with = "last")]
-    pub since: Option<Since>,
+    pub since: Option<TailSince>,
 
     /// Start with the newest N rows, 1 to 10000
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -545,7 +545,7 @@ impl TailArgs {
 
 /// Where a tail begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
+pub enum TailSince {
     /// After this id.
     Id(i64),
     /// With the first row there is.
@@ -554,7 +554,7 @@ pub enum Since {
     Now,
 }
 
-impl FromStr for Since {
+impl FromStr for TailSince {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

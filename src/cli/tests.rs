@@ -95,7 +95,7 @@ fn tail_follows_a_url_or_a_file() {
     assert_eq!(args.source(), TailSource::Url("ws://h:1/ws/x".to_owned()));
     assert_eq!(
         (args.since, args.epoch.as_deref(), args.json),
-        (Some(Since::Id(7)), Some("e"), true)
+        (Some(TailSince::Id(7)), Some("e"), true)
     );
     assert_eq!(
         args.filter,

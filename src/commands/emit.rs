@@ -51,7 +51,7 @@ pub fn emit(args: &EmitArgs) -> anyhow::Result<()> {
     connection
         .execute_batch(STOCK_SCHEMA)
         .map_err(|e| explain(&e, path))?;
-    let mut written = Written::default();
+    let mut written = Progress::default();
     let result = write(&connection, args, &interrupted, &mut written);
     eprintln!("{}", written.summary(path));
     result.map_err(|e| explain(&e, path))
@@ -61,7 +61,7 @@ fn write(
     connection: &Connection,
     args: &EmitArgs,
     interrupted: &Receiver<()>,
-    written: &mut Written,
+    written: &mut Progress,
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(INSERT)?;
     let mut random = Random::new();
@@ -74,7 +74,7 @@ fn write(
         if interrupted.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
             break;
         }
-        let event = Event::sample(number, &mut random);
+        let event = SampleEvent::sample(number, &mut random);
         statement.execute((
             event.alertname,
             event.tenant,
@@ -115,13 +115,13 @@ fn explain(error: &rusqlite::Error, path: &Path) -> anyhow::Error {
 
 /// What was written so far.
 #[derive(Debug, Default)]
-struct Written {
+struct Progress {
     count: u64,
     first: i64,
     last: i64,
 }
 
-impl Written {
+impl Progress {
     fn add(&mut self, id: i64) {
         if self.count == 0 {
             self.first = id;
@@ -146,7 +146,7 @@ impl Written {
 
 /// One event, all but its id and time.
 #[derive(Debug)]
-struct Event {
+struct SampleEvent {
     alertname: &'static str,
     tenant: &'static str,
     action: &'static str,
@@ -154,8 +154,8 @@ struct Event {
     details: String,
 }
 
-impl Event {
-    fn sample(number: u64, random: &mut Random) -> Event {
+impl SampleEvent {
+    fn sample(number: u64, random: &mut Random) -> SampleEvent {
         let (alertname, cause) = ALERTS[random.below(ALERTS.len())];
         let tenant = TENANTS[random.below(TENANTS.len())];
         let action = ACTIONS[random.below(ACTIONS.len())];
@@ -172,7 +172,7 @@ impl Event {
             ("success", format!("done in {millis} ms"))
         };
         let details = format!("{cause} on {tenant}-{host:02}: {action} {outcome}");
-        Event {
+        SampleEvent {
             alertname,
             tenant,
             action,
@@ -208,11 +208,12 @@ mod tests {
     #[test]
     fn samples_cover_everything_and_one_in_four_is_an_error() {
         let mut random = Random(7);
-        let events: Vec<Event> = (0..400)
-            .map(|number| Event::sample(number, &mut random))
+        let events: Vec<SampleEvent> = (0..400)
+            .map(|number| SampleEvent::sample(number, &mut random))
             .collect();
-        let distinct =
-            |of: fn(&Event) -> &'static str| events.iter().map(of).collect::<HashSet<_>>().len();
+        let distinct = |of: fn(&SampleEvent) -> &'static str| {
+            events.iter().map(of).collect::<HashSet<_>>().len()
+        };
         assert_eq!(
             (
                 distinct(|e| e.tenant),
@@ -226,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_summary_names_file_and_ids() {
-        let mut written = Written::default();
+        let mut written = Progress::default();
         assert_eq!(written.summary(Path::new("a.db")), "wrote no event to a.db");
         written.add(5);
         assert_eq!(

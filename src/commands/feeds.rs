@@ -24,7 +24,7 @@ pub fn feeds(target: Option<&str>, config: &Config, token: &ClientToken) -> anyh
 }
 
 /// Lines of cells.
-type Table = Vec<Vec<String>>;
+type TextTable = Vec<Vec<String>>;
 
 fn heading(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
@@ -91,7 +91,7 @@ fn of_daemon(url: &str, token: Option<&str>) -> anyhow::Result<bool> {
 }
 
 /// Prints lines with their cells in columns. Where nobody reads it any more, nobody needs the rest.
-fn print(table: &Table) -> io::Result<()> {
+fn print(table: &TextTable) -> io::Result<()> {
     let columns = table.iter().map(Vec::len).max().unwrap_or_default();
     let cell = |line: &[String], column: usize| harmless(&line[column]).into_owned();
     let widths: Vec<usize> = (0..columns)

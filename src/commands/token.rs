@@ -24,22 +24,22 @@ pub fn token(args: &TokenArgs) -> anyhow::Result<()> {
             grant,
             link,
             file,
-        } => add(name, grant, link.as_deref(), &Tokens::of(file)?),
-        TokenCommand::Set { name, grant, file } => set(name, grant, &Tokens::of(file)?),
-        TokenCommand::List { file } => list(&Tokens::of(file)?),
-        TokenCommand::Revoke { name, file } => revoke(name, &Tokens::of(file)?),
-        TokenCommand::Show { token, file } => show(token, &Tokens::of(file)?),
+        } => add(name, grant, link.as_deref(), &TokensAt::of(file)?),
+        TokenCommand::Set { name, grant, file } => set(name, grant, &TokensAt::of(file)?),
+        TokenCommand::List { file } => list(&TokensAt::of(file)?),
+        TokenCommand::Revoke { name, file } => revoke(name, &TokensAt::of(file)?),
+        TokenCommand::Show { token, file } => show(token, &TokensAt::of(file)?),
     }
 }
 
 /// The file, and the configuration that names it.
-struct Tokens {
+struct TokensAt {
     path: PathBuf,
     config: Option<Config>,
 }
 
-impl Tokens {
-    fn of(args: &TokenFileArgs) -> anyhow::Result<Tokens> {
+impl TokensAt {
+    fn of(args: &TokenFileArgs) -> anyhow::Result<TokensAt> {
         let named = args
             .config
             .as_ref()
@@ -60,7 +60,7 @@ impl Tokens {
                  [auth] tokens = \"…\", or the file itself with --tokens"
             )
         })?;
-        Ok(Tokens { path, config })
+        Ok(TokensAt { path, config })
     }
 
     /// Refuses what would never be good, as far as the configuration tells.
@@ -93,7 +93,7 @@ impl Tokens {
     }
 }
 
-fn add(name: &str, grant: &GrantArgs, link: Option<&str>, tokens: &Tokens) -> anyhow::Result<()> {
+fn add(name: &str, grant: &GrantArgs, link: Option<&str>, tokens: &TokensAt) -> anyhow::Result<()> {
     check_name(name).map_err(anyhow::Error::msg)?;
     let made = NewToken::make()?;
     let token = granted(
@@ -130,7 +130,7 @@ fn add(name: &str, grant: &GrantArgs, link: Option<&str>, tokens: &Tokens) -> an
     Ok(())
 }
 
-fn set(name: &str, grant: &GrantArgs, tokens: &Tokens) -> anyhow::Result<()> {
+fn set(name: &str, grant: &GrantArgs, tokens: &TokensAt) -> anyhow::Result<()> {
     let changed = TokenFile::change(&tokens.path, |file| {
         let unknown = unknown(name, file);
         let found = file.tokens.iter_mut().find(|token| token.name == name);
@@ -144,14 +144,14 @@ fn set(name: &str, grant: &GrantArgs, tokens: &Tokens) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn list(tokens: &Tokens) -> anyhow::Result<()> {
+fn list(tokens: &TokensAt) -> anyhow::Result<()> {
     for token in &TokenFile::read(&tokens.path)?.tokens {
         println!("{}", described(token));
     }
     Ok(())
 }
 
-fn revoke(name: &str, tokens: &Tokens) -> anyhow::Result<()> {
+fn revoke(name: &str, tokens: &TokensAt) -> anyhow::Result<()> {
     TokenFile::change(&tokens.path, |file| {
         let there = file.tokens.len();
         let unknown = unknown(name, file);
@@ -165,7 +165,7 @@ fn revoke(name: &str, tokens: &Tokens) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(token: &str, tokens: &Tokens) -> anyhow::Result<()> {
+fn show(token: &str, tokens: &TokensAt) -> anyhow::Result<()> {
     let text = match token {
         "-" => {
             let mut text = String::new();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::layers::{Layers, Value};
+use super::layers::{Layers, WrittenValue};
 use super::parse::texts;
 use crate::address::{AllowedOrigin, HostName, Network};
 use crate::cli::ServeArgs;
@@ -64,7 +64,7 @@ pub(super) fn resolve(layers: &mut Layers<'_>, args: &ServeArgs) -> AccessRules 
     }
 }
 
-fn origins(value: &Value) -> Result<Vec<AllowedOrigin>, String> {
+fn origins(value: &WrittenValue) -> Result<Vec<AllowedOrigin>, String> {
     each(value, AllowedOrigin::parse, |origin| {
         format!(
             "{origin} is not an origin; write scheme://host or scheme://host:port in ASCII with nothing after it, e.g. \
@@ -73,7 +73,7 @@ fn origins(value: &Value) -> Result<Vec<AllowedOrigin>, String> {
     })
 }
 
-fn hosts(value: &Value) -> Result<Vec<HostName>, String> {
+fn hosts(value: &WrittenValue) -> Result<Vec<HostName>, String> {
     each(value, HostName::parse, |host| {
         format!(
             "{host} is not the name of a host; write it in ASCII without scheme, port and path, e.g. \"console.example.com\""
@@ -81,7 +81,7 @@ fn hosts(value: &Value) -> Result<Vec<HostName>, String> {
     })
 }
 
-fn trusted_proxies(value: &Value) -> Result<Vec<TrustedProxy>, String> {
+fn trusted_proxies(value: &WrittenValue) -> Result<Vec<TrustedProxy>, String> {
     let parse = |text: &str| match text {
         "unix" => Some(TrustedProxy::Unix),
         _ => Network::parse(text).map(TrustedProxy::Network),
@@ -95,7 +95,7 @@ fn trusted_proxies(value: &Value) -> Result<Vec<TrustedProxy>, String> {
 }
 
 fn each<T>(
-    value: &Value,
+    value: &WrittenValue,
     parse: impl Fn(&str) -> Option<T>,
     problem: impl Fn(&str) -> String,
 ) -> Result<Vec<T>, String> {

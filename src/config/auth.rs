@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::FeedConfig;
-use super::layers::{Layers, Node, Value};
+use super::layers::{Layers, Node, WrittenValue};
 use super::parse::{self, path, text, texts};
 use crate::cli::ServeArgs;
 use crate::model::filter::Scope;
@@ -90,9 +90,9 @@ pub(super) fn resolve(layers: &mut Layers<'_>, args: &ServeArgs) -> AuthRules {
     }
 }
 
-fn anonymous(value: &Value) -> Result<Anonymous, String> {
+fn anonymous(value: &WrittenValue) -> Result<Anonymous, String> {
     const PART: &str = "write true, false, or { feeds = [\"status\"], where = { public = 1 } }";
-    let Value::Table(entries) = value else {
+    let WrittenValue::Table(entries) = value else {
         return parse::boolean(value).map(Anonymous::Said);
     };
     let (mut feeds, mut scope) = (Vec::new(), Scope::default());
@@ -110,19 +110,19 @@ fn anonymous(value: &Value) -> Result<Anonymous, String> {
 }
 
 /// Columns and what they must hold.
-fn columns(value: &Value) -> Result<Scope, String> {
+fn columns(value: &WrittenValue) -> Result<Scope, String> {
     let wrong = || "where is not a table of columns; write { column = \"value\" }".to_owned();
-    let Value::Table(entries) = value else {
+    let WrittenValue::Table(entries) = value else {
         return Err(wrong());
     };
     let mut scope = Scope::default();
     for (column, Node { value, .. }) in entries {
         let items = match value {
-            Value::List(items) => items.as_slice(),
+            WrittenValue::List(items) => items.as_slice(),
             one => std::slice::from_ref(one),
         };
         let written = items.iter().map(|item| match item {
-            Value::Integer(integer) => Ok(integer.to_string()),
+            WrittenValue::Integer(integer) => Ok(integer.to_string()),
             item => text(item).map_err(|problem| format!("where: {column} = {item} {problem}")),
         });
         let written: Vec<String> = written.collect::<Result<_, _>>()?;
@@ -131,7 +131,7 @@ fn columns(value: &Value) -> Result<Scope, String> {
     Ok(scope)
 }
 
-fn cookie(value: &Value) -> Result<String, String> {
+fn cookie(value: &WrittenValue) -> Result<String, String> {
     let name = text(value)?;
     let letter = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     match name.chars().all(letter) {
@@ -141,12 +141,12 @@ fn cookie(value: &Value) -> Result<String, String> {
 }
 
 /// The `scope` of a feed.
-pub(super) fn feed_scope(value: &Value) -> Result<FeedScope, String> {
+pub(super) fn feed_scope(value: &WrittenValue) -> Result<FeedScope, String> {
     const EXAMPLE: &str =
         "write { column = \"claim:NAME\" }, or \"none\" where every holder may read all";
     let entries = match value {
-        Value::Text(text) if text == "none" => return Ok(FeedScope::Everything),
-        Value::Table(entries) if !entries.is_empty() => entries,
+        WrittenValue::Text(text) if text == "none" => return Ok(FeedScope::Everything),
+        WrittenValue::Table(entries) if !entries.is_empty() => entries,
         _ => return Err(format!("is no scope; {EXAMPLE}")),
     };
     let column = |(column, node): &(String, Node)| {

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::feeds::ALL_TABLES;
-use super::layers::{Place, quoted};
+use super::layers::{ValueSource, quoted};
 use super::{
     AnonymousPart, AuthRules, Config, FeedConfig, FeedScope, JournalMode, Listen, LogFormat,
     Resolved, parse,
@@ -117,7 +117,7 @@ impl Out<'_> {
             .resolved
             .places
             .get(&format!("{}{key}", self.section))
-            .unwrap_or(&Place::Default);
+            .unwrap_or(&ValueSource::Default);
         self.text.push_str(&format!("{key} = {value}  # {place}\n"));
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::auth;
-use super::layers::{Layers, Place, Value};
+use super::layers::{Layers, ValueSource, WrittenValue};
 use super::parse;
 use super::{FeedConfig, FeedScope};
 
@@ -82,10 +82,10 @@ pub(super) fn resolve(layers: &mut Layers<'_>, all_tables: bool, create: bool) -
     for (name, node) in entries {
         if let Err(problem) = check_name(name) {
             layers.problem(
-                &Place::File(node.line),
+                &ValueSource::File(node.line),
                 &format!("[feeds.{name}]: {problem}"),
             );
-        } else if matches!(node.value, Value::Table(_)) {
+        } else if matches!(node.value, WrittenValue::Table(_)) {
             feeds.push(feed(layers, name, create));
         }
     }
@@ -101,14 +101,14 @@ pub(super) fn all_tables(layers: &mut Layers<'_>) -> bool {
     let Some(node) = layers.node("feeds") else {
         return false;
     };
-    let all = matches!(&node.value, Value::Text(text) if text == ALL_TABLES);
-    if !all && !matches!(node.value, Value::Table(_)) {
+    let all = matches!(&node.value, WrittenValue::Text(text) if text == ALL_TABLES);
+    if !all && !matches!(node.value, WrittenValue::Table(_)) {
         let problem = format!(
             "feeds = {}: is not a table of feeds; write [feeds.NAME] with one key a line, with one pair of brackets, or \
              feeds = \"*\" for every table of the database that can be a feed",
             node.value
         );
-        layers.problem(&Place::File(node.line), &problem);
+        layers.problem(&ValueSource::File(node.line), &problem);
     }
     all
 }

@@ -12,14 +12,14 @@ use crate::text::nearest::nearest;
 
 /// A value as it was written, before anybody judged it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub(super) enum WrittenValue {
     /// The text of a flag or variable, where a number or truth value is text too.
     Argument(String),
     Text(String),
     Integer(i64),
     Float(f64),
     Boolean(bool),
-    List(Vec<Value>),
+    List(Vec<WrittenValue>),
     /// In the order of the file.
     Table(Vec<(String, Node)>),
     /// A date, or a number beyond 64 bits: nothing a setting can be.
@@ -30,7 +30,7 @@ pub(super) enum Value {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
     pub line: usize,
-    pub value: Value,
+    pub value: WrittenValue,
 }
 
 impl Node {
@@ -38,7 +38,7 @@ impl Node {
     pub(super) fn empty() -> Self {
         Self {
             line: 1,
-            value: Value::Table(Vec::new()),
+            value: WrittenValue::Table(Vec::new()),
         }
     }
 
@@ -59,7 +59,7 @@ impl Node {
 
     pub(super) fn entries(&self) -> &[(String, Node)] {
         match &self.value {
-            Value::Table(entries) => entries,
+            WrittenValue::Table(entries) => entries,
             _ => &[],
         }
     }
@@ -82,7 +82,7 @@ impl Node {
     }
 }
 
-fn table(table: &DeTable<'_>, line: &dyn Fn(usize) -> usize) -> Value {
+fn table(table: &DeTable<'_>, line: &dyn Fn(usize) -> usize) -> WrittenValue {
     let mut entries: Vec<_> = table.iter().collect();
     // The parser sorts by name; the order of feeds is that of the file.
     entries.sort_by_key(|(key, _)| key.span().start);
@@ -90,7 +90,7 @@ fn table(table: &DeTable<'_>, line: &dyn Fn(usize) -> usize) -> Value {
         line: line(key.span().start),
         value: value(child.get_ref(), line),
     };
-    Value::Table(
+    WrittenValue::Table(
         entries
             .into_iter()
             .map(|(key, child)| (key.get_ref().to_string(), node((key, child))))
@@ -98,18 +98,21 @@ fn table(table: &DeTable<'_>, line: &dyn Fn(usize) -> usize) -> Value {
     )
 }
 
-fn value(written: &DeValue<'_>, line: &dyn Fn(usize) -> usize) -> Value {
+fn value(written: &DeValue<'_>, line: &dyn Fn(usize) -> usize) -> WrittenValue {
     match written {
-        DeValue::String(text) => Value::Text(text.to_string()),
+        DeValue::String(text) => WrittenValue::Text(text.to_string()),
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .map_or_else(|_| Value::Other(number.to_string()), Value::Integer),
-        DeValue::Float(number) => number
-            .as_str()
-            .parse()
-            .map_or_else(|_| Value::Other(number.to_string()), Value::Float),
-        DeValue::Boolean(truth) => Value::Boolean(*truth),
-        DeValue::Datetime(date) => Value::Other(date.to_string()),
-        DeValue::Array(items) => Value::List(
+            .map_or_else(
+                |_| WrittenValue::Other(number.to_string()),
+                WrittenValue::Integer,
+            ),
+        DeValue::Float(number) => number.as_str().parse().map_or_else(
+            |_| WrittenValue::Other(number.to_string()),
+            WrittenValue::Float,
+        ),
+        DeValue::Boolean(truth) => WrittenValue::Boolean(*truth),
+        DeValue::Datetime(date) => WrittenValue::Other(date.to_string()),
+        DeValue::Array(items) => WrittenValue::List(
             items
                 .iter()
                 .map(|item| value(item.get_ref(), line))
@@ -119,7 +122,7 @@ fn value(written: &DeValue<'_>, line: &dyn Fn(usize) -> usize) -> Value {
     }
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for WrittenValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Argument(text) | Self::Other(text) => f.write_str(text),
@@ -128,7 +131,7 @@ impl fmt::Display for Value {
             Self::Float(number) => number.fmt(f),
             Self::Boolean(truth) => truth.fmt(f),
             Self::List(items) => {
-                let items: Vec<_> = items.iter().map(Value::to_string).collect();
+                let items: Vec<_> = items.iter().map(WrittenValue::to_string).collect();
                 write!(f, "[{}]", items.join(", "))
             }
             Self::Table(_) => f.write_str("{…}"),
@@ -143,7 +146,7 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ValueSource {
     Default,
     /// The line in the file.
     File(usize),
@@ -153,7 +156,7 @@ pub(super) enum Place {
     Flag(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -165,14 +168,14 @@ impl fmt::Display for Place {
 }
 
 /// What a value means, or what is wrong with it and how to mend it.
-pub(super) type Meaning<T> = fn(&Value) -> Result<T, String>;
+pub(super) type Meaning<T> = fn(&WrittenValue) -> Result<T, String>;
 
 /// All layers above the defaults.
 pub(super) struct Layers<'a> {
     args: &'a ServeArgs,
     file: String,
     root: &'a Node,
-    pub places: BTreeMap<String, Place>,
+    pub places: BTreeMap<String, ValueSource>,
     pub problems: Vec<String>,
 }
 
@@ -217,7 +220,9 @@ impl<'a> Layers<'a> {
             let meant = self.judge(key, &place, &value, meaning)?;
             Some((place, meant))
         });
-        let (place, value) = argued.or(in_file).unwrap_or((Place::Default, default));
+        let (place, value) = argued
+            .or(in_file)
+            .unwrap_or((ValueSource::Default, default));
         self.places.insert(key.to_owned(), place);
         value
     }
@@ -227,30 +232,38 @@ impl<'a> Layers<'a> {
         self.list_setting(key, &[], meaning, default)
     }
 
-    fn in_file<T>(&mut self, key: &str, meaning: Meaning<T>) -> Option<(Place, T)> {
+    fn in_file<T>(&mut self, key: &str, meaning: Meaning<T>) -> Option<(ValueSource, T)> {
         let node = self.node(key)?;
-        let place = Place::File(node.line);
+        let place = ValueSource::File(node.line);
         let meant = self.judge(key, &place, &node.value, meaning)?;
         Some((place, meant))
     }
 
     /// The value of the flag for `key` or of its variable. An empty variable counts as unset: that is how shells and unit
     /// files clear one.
-    fn argued(&self, key: &str, given: &[String]) -> Option<(Place, Value)> {
+    fn argued(&self, key: &str, given: &[String]) -> Option<(ValueSource, WrittenValue)> {
         let field = argument(key);
         let from_environment = self.args.from_environment.contains(&field);
         let place = match from_environment {
-            true => Place::Environment(format!("WALCAST_{}", field.to_uppercase())),
-            false if field == "db" && self.args.file.is_some() => Place::Flag("FILE".to_owned()),
-            false => Place::Flag(format!("--{}", field.replace('_', "-"))),
+            true => ValueSource::Environment(format!("WALCAST_{}", field.to_uppercase())),
+            false if field == "db" && self.args.file.is_some() => {
+                ValueSource::Flag("FILE".to_owned())
+            }
+            false => ValueSource::Flag(format!("--{}", field.replace('_', "-"))),
         };
         match given {
             [] => None,
             [only] if only.is_empty() && from_environment => None,
-            [only] => Some((place, Value::Argument(only.clone()))),
+            [only] => Some((place, WrittenValue::Argument(only.clone()))),
             several => Some((
                 place,
-                Value::List(several.iter().cloned().map(Value::Argument).collect()),
+                WrittenValue::List(
+                    several
+                        .iter()
+                        .cloned()
+                        .map(WrittenValue::Argument)
+                        .collect(),
+                ),
             )),
         }
     }
@@ -258,8 +271,8 @@ impl<'a> Layers<'a> {
     fn judge<T>(
         &mut self,
         key: &str,
-        place: &Place,
-        value: &Value,
+        place: &ValueSource,
+        value: &WrittenValue,
         meaning: Meaning<T>,
     ) -> Option<T> {
         meaning(value)
@@ -268,37 +281,37 @@ impl<'a> Layers<'a> {
     }
 
     /// Notes why the value that was written for `key` at `place` is refused.
-    pub(super) fn refuse(&mut self, key: &str, place: &Place, value: &str, problem: &str) {
+    pub(super) fn refuse(&mut self, key: &str, place: &ValueSource, value: &str, problem: &str) {
         let problem = match place {
-            Place::Flag(flag) => format!("{flag} {value}: {problem}"),
-            Place::Environment(variable) => format!("{variable}={value}: {problem}"),
-            Place::File(_) | Place::Default => format!("{key} = {value}: {problem}"),
+            ValueSource::Flag(flag) => format!("{flag} {value}: {problem}"),
+            ValueSource::Environment(variable) => format!("{variable}={value}: {problem}"),
+            ValueSource::File(_) | ValueSource::Default => format!("{key} = {value}: {problem}"),
         };
         self.problem(place, &problem);
     }
 
     /// Notes a problem at `place`.
-    pub(super) fn problem(&mut self, place: &Place, problem: &str) {
+    pub(super) fn problem(&mut self, place: &ValueSource, problem: &str) {
         self.problems.push(match place {
-            Place::File(line) => format!("{}:{line}: {problem}", self.file),
+            ValueSource::File(line) => format!("{}:{line}: {problem}", self.file),
             _ => problem.to_owned(),
         });
     }
 
     /// Where `key` was set, or else where the nearest table around it stands.
-    pub(super) fn place(&self, key: &str) -> Place {
+    pub(super) fn place(&self, key: &str) -> ValueSource {
         match self.places.get(key) {
-            Some(place) if *place != Place::Default => return place.clone(),
+            Some(place) if *place != ValueSource::Default => return place.clone(),
             _ => {}
         }
         let mut around = key;
         while let Some((outer, _)) = around.rsplit_once('.') {
             if let Some(node) = self.node(outer) {
-                return Place::File(node.line);
+                return ValueSource::File(node.line);
             }
             around = outer;
         }
-        Place::Default
+        ValueSource::Default
     }
 
     /// Notes every key of the table at `key` that is not in `known`, or that it is no table. `key` is empty for the whole file.
@@ -310,12 +323,12 @@ impl<'a> Layers<'a> {
         }) else {
             return;
         };
-        if !matches!(node.value, Value::Table(_)) {
+        if !matches!(node.value, WrittenValue::Table(_)) {
             let problem = format!(
                 "{key} = {}: is not a table; write [{key}] with one key a line",
                 node.value
             );
-            return self.problem(&Place::File(node.line), &problem);
+            return self.problem(&ValueSource::File(node.line), &problem);
         }
         for (name, child) in node
             .entries()
@@ -329,7 +342,7 @@ impl<'a> Layers<'a> {
             };
             let hint = hint(name, known, elsewhere);
             self.problem(
-                &Place::File(child.line),
+                &ValueSource::File(child.line),
                 &format!("unknown key {full:?}; {hint}"),
             );
         }

@@ -22,7 +22,7 @@ use crate::text::harmless::harmless;
 pub use access::{AccessRules, TrustedProxy};
 pub use auth::{AnonymousPart, AuthRules, FeedScope};
 pub use feeds::LONGEST_NAME;
-use layers::{Layers, Node, Place};
+use layers::{Layers, Node, ValueSource};
 pub use reload::Reload;
 
 /// Everything the daemon needs to know, resolved and validated. Read-only from here on.
@@ -262,7 +262,7 @@ type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 struct Resolved {
     config: Config,
     file: Option<String>,
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<String, ValueSource>,
 }
 
 impl Config {
@@ -465,7 +465,7 @@ fn state_dir(
     if systemd.is_some() {
         layers.places.insert(
             KEY.to_owned(),
-            Place::Environment("STATE_DIRECTORY".to_owned()),
+            ValueSource::Environment("STATE_DIRECTORY".to_owned()),
         );
         return systemd;
     }

@@ -4,55 +4,55 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::layers::Value;
+use super::layers::WrittenValue;
 use super::{JournalMode, Listen, LogFormat};
 
 /// The longest duration a setting may have. Nobody waits longer, and sums with a clock's time stay far from overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(super) fn text(value: &Value) -> Result<String, String> {
+pub(super) fn text(value: &WrittenValue) -> Result<String, String> {
     match value {
-        Value::Text(text) | Value::Argument(text) if text.is_empty() => {
+        WrittenValue::Text(text) | WrittenValue::Argument(text) if text.is_empty() => {
             Err("is empty; give a value or leave it out".to_owned())
         }
-        Value::Text(text) | Value::Argument(text) if text.contains('\0') => {
+        WrittenValue::Text(text) | WrittenValue::Argument(text) if text.contains('\0') => {
             Err("holds a NUL character; remove it".to_owned())
         }
-        Value::Text(text) | Value::Argument(text) => Ok(text.clone()),
+        WrittenValue::Text(text) | WrittenValue::Argument(text) => Ok(text.clone()),
         _ => Err("is not text; put it in quotes".to_owned()),
     }
 }
 
-pub(super) fn path(value: &Value) -> Result<PathBuf, String> {
+pub(super) fn path(value: &WrittenValue) -> Result<PathBuf, String> {
     text(value).map(PathBuf::from)
 }
 
 /// One text or a list of them.
-pub(super) fn texts(value: &Value) -> Result<Vec<String>, String> {
+pub(super) fn texts(value: &WrittenValue) -> Result<Vec<String>, String> {
     match value {
-        Value::List(items) => items
+        WrittenValue::List(items) => items
             .iter()
             .map(|item| text(item).map_err(|problem| format!("{item} {problem}")))
             .collect(),
-        Value::Text(_) | Value::Argument(_) => Ok(vec![text(value)?]),
+        WrittenValue::Text(_) | WrittenValue::Argument(_) => Ok(vec![text(value)?]),
         _ => Err("is neither text nor a list of texts; write [\"…\", \"…\"]".to_owned()),
     }
 }
 
-pub(super) fn boolean(value: &Value) -> Result<bool, String> {
+pub(super) fn boolean(value: &WrittenValue) -> Result<bool, String> {
     match value {
-        Value::Boolean(truth) => Ok(*truth),
-        Value::Argument(text) if text == "true" || text == "1" => Ok(true),
-        Value::Argument(text) if text == "false" || text == "0" => Ok(false),
+        WrittenValue::Boolean(truth) => Ok(*truth),
+        WrittenValue::Argument(text) if text == "true" || text == "1" => Ok(true),
+        WrittenValue::Argument(text) if text == "false" || text == "0" => Ok(false),
         _ => Err("is not a truth value; write true or false, without quotes".to_owned()),
     }
 }
 
 /// A whole number above zero.
-pub(super) fn count(value: &Value) -> Result<usize, String> {
+pub(super) fn count(value: &WrittenValue) -> Result<usize, String> {
     let number = match value {
-        Value::Integer(number) => Some(*number),
-        Value::Argument(text) => text.parse().ok(),
+        WrittenValue::Integer(number) => Some(*number),
+        WrittenValue::Argument(text) => text.parse().ok(),
         _ => None,
     };
     match number.map(usize::try_from) {
@@ -65,7 +65,7 @@ pub(super) fn count(value: &Value) -> Result<usize, String> {
 }
 
 /// A time above zero.
-pub(super) fn duration(value: &Value) -> Result<Duration, String> {
+pub(super) fn duration(value: &WrittenValue) -> Result<Duration, String> {
     match duration_or_zero(value)? {
         Duration::ZERO => Err("must be 1ms or more".to_owned()),
         duration => Ok(duration),
@@ -73,11 +73,11 @@ pub(super) fn duration(value: &Value) -> Result<Duration, String> {
 }
 
 /// A time: `250ms`, `30s`, `1m`, `1h`, or a number of seconds. Kept in whole milliseconds.
-pub(super) fn duration_or_zero(value: &Value) -> Result<Duration, String> {
+pub(super) fn duration_or_zero(value: &WrittenValue) -> Result<Duration, String> {
     let seconds = match value {
-        Value::Integer(seconds) => Some(*seconds as f64),
-        Value::Float(seconds) => Some(*seconds),
-        Value::Text(text) | Value::Argument(text) => seconds(text.trim()),
+        WrittenValue::Integer(seconds) => Some(*seconds as f64),
+        WrittenValue::Float(seconds) => Some(*seconds),
+        WrittenValue::Text(text) | WrittenValue::Argument(text) => seconds(text.trim()),
         _ => None,
     };
     let time =
@@ -114,19 +114,23 @@ pub(super) fn written(time: Duration) -> String {
     }
 }
 
-pub(super) fn journal_mode(value: &Value) -> Result<JournalMode, String> {
+pub(super) fn journal_mode(value: &WrittenValue) -> Result<JournalMode, String> {
     match value {
-        Value::Text(text) | Value::Argument(text) if text == "wal" => Ok(JournalMode::Wal),
-        Value::Text(text) | Value::Argument(text) if text == "keep" => Ok(JournalMode::Keep),
+        WrittenValue::Text(text) | WrittenValue::Argument(text) if text == "wal" => {
+            Ok(JournalMode::Wal)
+        }
+        WrittenValue::Text(text) | WrittenValue::Argument(text) if text == "keep" => {
+            Ok(JournalMode::Keep)
+        }
         _ => Err(
             "is not a journal mode; write \"wal\" (switch the file to WAL) or \"keep\"".to_owned(),
         ),
     }
 }
 
-pub(super) fn log_format(value: &Value) -> Result<LogFormat, String> {
+pub(super) fn log_format(value: &WrittenValue) -> Result<LogFormat, String> {
     match value {
-        Value::Text(text) | Value::Argument(text) => match text.as_str() {
+        WrittenValue::Text(text) | WrittenValue::Argument(text) => match text.as_str() {
             "auto" => Some(LogFormat::Auto),
             "text" => Some(LogFormat::Text),
             "json" => Some(LogFormat::Json),
@@ -139,7 +143,7 @@ pub(super) fn log_format(value: &Value) -> Result<LogFormat, String> {
 
 /// Filter directives. A lone word must be a level: as a target, which the filter's own grammar allows, a mistyped level would
 /// silence the log.
-pub(super) fn log_level(value: &Value) -> Result<String, String> {
+pub(super) fn log_level(value: &WrittenValue) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let levels = texts(value)?.join(",");
     for directive in levels.split(',') {
@@ -158,7 +162,7 @@ pub(super) fn log_level(value: &Value) -> Result<String, String> {
     Ok(levels)
 }
 
-pub(super) fn listen(value: &Value) -> Result<Vec<Listen>, String> {
+pub(super) fn listen(value: &WrittenValue) -> Result<Vec<Listen>, String> {
     let mut places = Vec::new();
     for address in texts(value)? {
         let place = listen_place(&address).map_err(|problem| format!("{address} {problem}"))?;
@@ -208,7 +212,7 @@ pub(super) fn is_loopback(address: IpAddr) -> bool {
 }
 
 /// One URL path at least.
-pub(super) fn url_paths(value: &Value) -> Result<Vec<String>, String> {
+pub(super) fn url_paths(value: &WrittenValue) -> Result<Vec<String>, String> {
     match alias_paths(value)? {
         paths if paths.is_empty() => {
             Err("names no path; write e.g. \"/ws/orders\" or leave it out".to_owned())
@@ -218,7 +222,7 @@ pub(super) fn url_paths(value: &Value) -> Result<Vec<String>, String> {
 }
 
 /// URL paths, perhaps none.
-pub(super) fn alias_paths(value: &Value) -> Result<Vec<String>, String> {
+pub(super) fn alias_paths(value: &WrittenValue) -> Result<Vec<String>, String> {
     let paths = texts(value)?;
     for path in &paths {
         url_path(path).map_err(|problem| format!("{path} {problem}"))?;
@@ -247,7 +251,7 @@ fn url_path(path: &str) -> Result<(), String> {
 }
 
 /// Names of columns, one at least.
-pub(super) fn columns(value: &Value) -> Result<Vec<String>, String> {
+pub(super) fn columns(value: &WrittenValue) -> Result<Vec<String>, String> {
     match texts(value)? {
         columns if columns.is_empty() => {
             Err("names no column; leave it out to expose all of them".to_owned())
@@ -257,7 +261,7 @@ pub(super) fn columns(value: &Value) -> Result<Vec<String>, String> {
 }
 
 /// The key that holds the row. `type` and `truncated` stand beside it in the same object.
-pub(super) fn message_body(value: &Value) -> Result<String, String> {
+pub(super) fn message_body(value: &WrittenValue) -> Result<String, String> {
     match text(value)?.as_str() {
         taken @ ("type" | "truncated") => Err(format!(
             "the message has a key `{taken}` already; choose another name, e.g. \"event\""
@@ -267,8 +271,8 @@ pub(super) fn message_body(value: &Value) -> Result<String, String> {
 }
 
 /// Columns and the number of code points their text is cut to.
-pub(super) fn truncate(value: &Value) -> Result<Vec<(String, usize)>, String> {
-    let Value::Table(entries) = value else {
+pub(super) fn truncate(value: &WrittenValue) -> Result<Vec<(String, usize)>, String> {
+    let WrittenValue::Table(entries) = value else {
         return Err(
             "is not a table; write { column = characters }, e.g. { details = 500 }".to_owned(),
         );

@@ -7,11 +7,11 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::signals::{Control, Stop};
+use super::signals::{Signals, Stop};
 use super::systemd::tell;
 use crate::config::Config;
-use crate::http::{Access, App};
-use crate::net::connection_limits::{Bounds, raise_descriptor_limit};
+use crate::http::{App, HostAndOrigin};
+use crate::net::connection_limits::{ConnectionLimits, raise_descriptor_limit};
 use crate::telemetry::logging::LogLevel;
 
 pub(super) fn shown(duration: Duration) -> String {
@@ -22,7 +22,7 @@ pub(super) fn shown(duration: Duration) -> String {
 pub(super) async fn serve_until_stopped(
     app: &Arc<App>,
     config: &Config,
-    mut control: Control,
+    mut control: Signals,
     log: &LogLevel,
     drain: &watch::Sender<bool>,
 ) -> Duration {
@@ -70,7 +70,7 @@ pub(super) async fn serve_until_stopped(
 fn reload(app: &App, running: &Config, new: &Config, log: &LogLevel) -> Config {
     let reload = running.reloaded_from(new);
     let config = reload.config;
-    *app.access.lock() = Arc::new(Access::new(&config.access));
+    *app.access.lock() = Arc::new(HostAndOrigin::new(&config.access));
     *app.write_timeout.lock() = config.limits.write_timeout;
     app.connections.set_bounds(bounds(&config));
     if let Err(e) = log.set(&config.log_level) {
@@ -89,7 +89,7 @@ fn reload(app: &App, running: &Config, new: &Config, log: &LogLevel) -> Config {
     config
 }
 
-pub(super) fn bounds(config: &Config) -> Bounds {
+pub(super) fn bounds(config: &Config) -> ConnectionLimits {
     let allowed = raise_descriptor_limit();
     let wanted = config.limits.max_connections.unwrap_or(allowed);
     if wanted > allowed {
@@ -97,7 +97,7 @@ pub(super) fn bounds(config: &Config) -> Bounds {
             "max_connections = {wanted}: the descriptor limit leaves room for {allowed}; raise it (LimitNOFILE=, ulimit -n)"
         );
     }
-    Bounds {
+    ConnectionLimits {
         total: wanted.min(allowed),
         per_ip: config.limits.max_connections_per_ip,
     }

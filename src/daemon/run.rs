@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::lifecycle::{bounds, serve_until_stopped, shown};
-use super::signals::Control;
+use super::signals::Signals;
 use super::systemd::tell;
 use super::{announce, state_dir, status_text, systemd};
 use crate::access::Gate;
@@ -18,7 +18,7 @@ use crate::catchup::reader_pool::ReadPool;
 use crate::config::Config;
 use crate::fanout::Fanout;
 use crate::http::server;
-use crate::http::{Access, App, Ingest, Moves};
+use crate::http::{App, HostAndOrigin, Ingest, Moves};
 use crate::hub::Hub;
 use crate::model::wakeup::{Waiter, Wake, Wakes};
 use crate::net::connection_limits::Connections;
@@ -26,7 +26,7 @@ use crate::net::listener::Listener;
 use crate::os::thread::or_abort;
 use crate::source::follower::FeedLoop;
 use crate::sqlite::discovery::MAX_FEEDS;
-use crate::sqlite::open_connections::Openings;
+use crate::sqlite::open_connections::OpenConnections;
 use crate::sqlite::writer::Writer;
 use crate::telemetry::logging::LogLevel;
 use crate::telemetry::metrics::Metrics;
@@ -39,7 +39,7 @@ const MAX_SHARDS: usize = 4;
 pub async fn run(
     config: Config,
     listeners: Vec<Listener>,
-    control: Control,
+    control: Signals,
     log: &LogLevel,
 ) -> anyhow::Result<()> {
     let config = Arc::new(state_dir::usable(config));
@@ -52,19 +52,26 @@ pub async fn run(
         &config.limits,
         Arc::clone(&wake),
     ));
-    let openings = Arc::new(Openings::default());
+    let open_connections = Arc::new(OpenConnections::default());
     let feed_loop = FeedLoop::new(
         Arc::clone(&config),
         Arc::clone(&hub),
         waiter,
         Arc::clone(&metrics),
-        Arc::clone(&openings),
+        Arc::clone(&open_connections),
         systemd::watchdog(),
     );
     let feed_loop = started(feed_loop).await?;
     let (drain, draining) = watch::channel(false);
     let gate = Arc::new(gate(&config)?);
-    let app = assemble(&config, &hub, metrics, &gate, (&wake, &openings), draining)?;
+    let app = assemble(
+        &config,
+        &hub,
+        metrics,
+        &gate,
+        (&wake, &open_connections),
+        draining,
+    )?;
     let feed_thread = std::thread::Builder::new()
         .name("walcast-feed".into())
         .spawn(move || or_abort(|| feed_loop.run()))?;
@@ -136,14 +143,14 @@ fn assemble(
     hub: &Arc<Hub>,
     metrics: Arc<Metrics>,
     gate: &Arc<Gate>,
-    (wake, openings): (&Arc<Wake>, &Arc<Openings>),
+    (wake, open_connections): (&Arc<Wake>, &Arc<OpenConnections>),
     draining: watch::Receiver<bool>,
 ) -> anyhow::Result<Arc<App>> {
     let catchup = CatchUp::new(
         ReadPool::new(
             config.database.clone(),
             config.limits.replays,
-            Arc::clone(openings),
+            Arc::clone(open_connections),
             metrics.reads_waiting.clone(),
         ),
         Arc::clone(&metrics),
@@ -171,13 +178,13 @@ fn assemble(
             Writer::new(
                 config.database.clone(),
                 Arc::clone(wake),
-                Arc::clone(openings),
+                Arc::clone(open_connections),
             ),
-            openings,
+            open_connections,
         ),
         connections: Connections::new(bounds(config)),
         moves,
-        access: Access::new(&config.access),
+        access: HostAndOrigin::new(&config.access),
         gate: Arc::clone(gate),
         write_timeout,
         draining,

@@ -18,14 +18,14 @@ pub enum Stop {
 }
 
 /// What the outside wants of a running daemon.
-pub struct Control {
+pub struct Signals {
     pub stop: watch::Receiver<Stop>,
     /// Configurations read again, or why they could not be.
     pub reload: mpsc::Receiver<Result<Config, ConfigError>>,
 }
 
 /// SIGTERM and SIGINT drain, a second one ends at once; SIGHUP reads the configuration again.
-pub fn signals(args: ServeArgs) -> std::io::Result<Control> {
+pub fn signals(args: ServeArgs) -> std::io::Result<Signals> {
     let (stop, stop_receiver) = watch::channel(Stop::No);
     let (reload, reload_receiver) = mpsc::channel(1);
     let mut terminate = signal(SignalKind::terminate())?;
@@ -56,7 +56,7 @@ pub fn signals(args: ServeArgs) -> std::io::Result<Control> {
             });
         }
     });
-    Ok(Control {
+    Ok(Signals {
         stop: stop_receiver,
         reload: reload_receiver,
     })

@@ -21,58 +21,58 @@ use std::sync::Arc;
 
 /// A connected socket, TCP or Unix.
 #[derive(Debug)]
-pub enum Stream {
+pub enum Socket {
     Tcp(mio::net::TcpStream),
     Unix(mio::net::UnixStream),
 }
 
-impl Stream {
+impl Socket {
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self {
-            Stream::Tcp(stream) => stream.register(registry, token, interest),
-            Stream::Unix(stream) => stream.register(registry, token, interest),
+            Socket::Tcp(stream) => stream.register(registry, token, interest),
+            Socket::Unix(stream) => stream.register(registry, token, interest),
         }
     }
 
     /// Bytes in the kernel's send buffer that the peer has not taken.
     fn unsent(&self) -> usize {
         unsent(match self {
-            Stream::Tcp(stream) => stream.as_raw_fd(),
-            Stream::Unix(stream) => stream.as_raw_fd(),
+            Socket::Tcp(stream) => stream.as_raw_fd(),
+            Socket::Unix(stream) => stream.as_raw_fd(),
         })
     }
 
     pub fn shutdown(&self) {
         // A peer that is gone already can't be told anything.
         let _ = match self {
-            Stream::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
-            Stream::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
+            Socket::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
+            Socket::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
         };
     }
 }
 
-impl Read for Stream {
+impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.read(buffer),
-            Stream::Unix(stream) => stream.read(buffer),
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
         }
     }
 }
 
-impl Write for Stream {
+impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.write(bytes),
-            Stream::Unix(stream) => stream.write(bytes),
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
         }
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.write_vectored(slices),
-            Stream::Unix(stream) => stream.write_vectored(slices),
+            Socket::Tcp(stream) => stream.write_vectored(slices),
+            Socket::Unix(stream) => stream.write_vectored(slices),
         }
     }
 
@@ -98,8 +98,8 @@ struct Owed {
 
 /// Where a connection stands in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// Has everything there is; `at` is its place in its cohort's list.
+pub(super) enum ConnState {
+    /// Has everything there is; `at` is its place in its live group's list.
     CaughtUp { at: usize },
     /// Takes what it can; waits for its socket when something is pending.
     Behind,
@@ -114,9 +114,9 @@ pub(super) enum Place {
 }
 
 pub(super) struct Conn {
-    pub stream: Stream,
+    pub stream: Socket,
     pub session: Session,
-    pub place: Place,
+    pub place: ConnState,
     /// Told from others that had the same slot before.
     pub serial: u64,
     /// The rest of a frame cut in two by a full socket.
@@ -172,7 +172,7 @@ pub(super) struct Sent {
 
 impl Conn {
     pub(super) fn new(
-        stream: Stream,
+        stream: Socket,
         session: Session,
         serial: u64,
         (guard, span): (Guard, Span),
@@ -181,7 +181,7 @@ impl Conn {
         Conn {
             stream,
             session,
-            place: Place::Behind,
+            place: ConnState::Behind,
             serial,
             cut: Bytes::new(),
             pending: Vec::new(),
@@ -288,7 +288,7 @@ impl Conn {
         let Some(mut owed) = self.owed.take() else {
             return;
         };
-        if self.place == Place::Closing {
+        if self.place == ConnState::Closing {
             return;
         }
         if let Some(payload) = owed.pong.take() {

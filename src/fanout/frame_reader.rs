@@ -96,7 +96,7 @@ struct Unfinished {
     frame: Option<Frame>,
     /// The payload of a control frame.
     control: Vec<u8>,
-    message: Option<Message>,
+    message: Option<PartialMessage>,
 }
 
 /// A frame whose header is known, and whose payload is coming in.
@@ -112,7 +112,7 @@ struct Frame {
 
 /// A message whose end has not come.
 #[derive(Debug)]
-struct Message {
+struct PartialMessage {
     is_text: bool,
     bytes: Vec<u8>,
     /// So many bytes are whole characters.
@@ -199,7 +199,7 @@ impl Unfinished {
             }
             (OpCode::Control(_), _) => return Ok(frame),
             (OpCode::Data(Data::Text | Data::Binary), None) => {
-                self.message = Some(Message {
+                self.message = Some(PartialMessage {
                     is_text: header.opcode == OpCode::Data(Data::Text),
                     bytes: Vec::new(),
                     checked: 0,
@@ -259,7 +259,7 @@ impl Unfinished {
     }
 }
 
-impl Message {
+impl PartialMessage {
     /// Refuses text that can't become UTF-8 any more, whatever follows.
     fn check(&mut self) -> Result<(), CloseCode> {
         if !self.is_text {

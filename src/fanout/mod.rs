@@ -18,13 +18,13 @@ use parking_lot::Mutex;
 use tracing::Span;
 
 use crate::catchup::{CatchUp, PageResult};
-use crate::hub::{Hub, Listener};
+use crate::hub::{Hub, OnPublish};
 use crate::os::thread::or_abort;
 use crate::session::Session;
-use crate::session::table_bounds::Bounds;
+use crate::session::table_bounds::TableBounds;
 use crate::sqlite::open::Unavailable;
 use crate::telemetry::metrics::Metrics;
-pub use conn::{Guard, Stream};
+pub use conn::{Guard, Socket};
 use shard::Shard;
 
 /// Handles that all shards share.
@@ -38,14 +38,14 @@ pub struct Context {
 
 /// All shards; connections are handed over here.
 pub struct Fanout {
-    lanes: Vec<Lane>,
+    handles: Vec<ShardHandle>,
     context: Arc<Context>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// A shard as other threads see it: its mailbox, and the shard itself behind a lock.
 #[derive(Clone)]
-struct Lane {
+struct ShardHandle {
     mailbox: Arc<Mailbox>,
     shard: Arc<Mutex<Shard>>,
 }
@@ -60,7 +60,7 @@ impl Fanout {
     /// Starts `shards` threads, each with an epoll of its own. Fails where the system has no descriptor or thread left.
     pub fn start(context: Context, shards: usize) -> io::Result<Fanout> {
         let context = Arc::new(context);
-        let (mut lanes, mut threads) = (Vec::new(), Vec::new());
+        let (mut handles, mut threads) = (Vec::new(), Vec::new());
         for number in 0..shards {
             let poll = Poll::new()?;
             let mailbox = Arc::new(Mailbox::new(&poll, context.hub.feeds.most())?);
@@ -68,7 +68,7 @@ impl Fanout {
             let tidies = number == 0;
             let shard = Shard::new(registry, Arc::clone(&mailbox), Arc::clone(&context), tidies);
             let shard = Arc::new(Mutex::new(shard));
-            lanes.push(Lane {
+            handles.push(ShardHandle {
                 mailbox,
                 shard: Arc::clone(&shard),
             });
@@ -80,20 +80,22 @@ impl Fanout {
             );
         }
         Ok(Fanout {
-            lanes,
+            handles,
             context,
             threads: Mutex::new(threads),
         })
     }
 
     /// Serves or wakes the shards when a feed's log moved.
-    pub fn listener(&self) -> Listener {
-        let (lanes, context) = (self.lanes.clone(), Arc::clone(&self.context));
+    pub fn listener(&self) -> OnPublish {
+        let (handles, context) = (self.handles.clone(), Arc::clone(&self.context));
         Box::new(move |feed| {
-            let loads = lanes.iter().map(|lane| lane.mailbox.subscribers(feed));
-            let mut busy: Vec<(&Lane, usize)> = lanes.iter().zip(loads).collect();
-            for (lane, _) in &busy {
-                lane.mailbox.moved[feed].store(true, Ordering::Release);
+            let loads = handles
+                .iter()
+                .map(|handle| handle.mailbox.subscribers(feed));
+            let mut busy: Vec<(&ShardHandle, usize)> = handles.iter().zip(loads).collect();
+            for (handle, _) in &busy {
+                handle.mailbox.moved[feed].store(true, Ordering::Release);
             }
             // Nobody there to be told; who comes later takes the log as it is then.
             busy.retain(|(_, load)| *load > 0);
@@ -110,10 +112,10 @@ impl Fanout {
                 busy.len().saturating_sub(1)
             };
             let (woken, served) = busy.split_at(own);
-            woken.iter().for_each(|(lane, _)| lane.mailbox.wake());
+            woken.iter().for_each(|(handle, _)| handle.mailbox.wake());
             served
                 .iter()
-                .for_each(|(lane, load)| lane.serve(feed, *load));
+                .for_each(|(handle, load)| handle.serve(feed, *load));
         })
     }
 
@@ -121,42 +123,42 @@ impl Fanout {
     pub fn attach(&self, arrival: Arrival) {
         let feed = arrival.session.feed().index;
         // Each feed's subscribers are spread evenly, for a row is work for them alone.
-        let emptiest = self.lanes.iter().min_by_key(|lane| {
-            let mailbox = &lane.mailbox;
+        let emptiest = self.handles.iter().min_by_key(|handle| {
+            let mailbox = &handle.mailbox;
             (mailbox.subscribers(feed), mailbox.connections())
         });
-        if let Some(lane) = emptiest {
-            lane.mailbox.subscribers[feed].fetch_add(1, Ordering::AcqRel);
-            lane.mailbox.send(Command::Attach(Box::new(arrival)));
+        if let Some(handle) = emptiest {
+            handle.mailbox.subscribers[feed].fetch_add(1, Ordering::AcqRel);
+            handle.mailbox.send(ShardMessage::Attach(Box::new(arrival)));
         }
     }
 
     /// Ends the connections whose grants have ended.
     pub fn grants_ended(&self) {
-        for lane in &self.lanes {
-            lane.mailbox.send(Command::GrantsEnded);
+        for handle in &self.handles {
+            handle.mailbox.send(ShardMessage::GrantsEnded);
         }
     }
 
     /// Says goodbye to everyone; `total` clients of all kinds come back then.
     pub fn drain(&self, total: usize) {
-        for lane in &self.lanes {
-            lane.mailbox.send(Command::Drain { total });
+        for handle in &self.handles {
+            handle.mailbox.send(ShardMessage::Drain { total });
         }
     }
 
     /// Returns the number of connections of all shards.
     pub fn connections(&self) -> usize {
-        self.lanes
+        self.handles
             .iter()
-            .map(|lane| lane.mailbox.connections())
+            .map(|handle| handle.mailbox.connections())
             .sum()
     }
 
     /// Drops what is left and ends the threads. Blocks until they have ended.
     pub fn stop(&self) {
-        for lane in &self.lanes {
-            lane.mailbox.send(Command::Stop);
+        for handle in &self.handles {
+            handle.mailbox.send(ShardMessage::Stop);
         }
         for thread in self.threads.lock().drain(..) {
             // A shard that panicked has logged it; there is nothing left to stop.
@@ -165,7 +167,7 @@ impl Fanout {
     }
 }
 
-impl Lane {
+impl ShardHandle {
     /// Serves the shard's subscribers from this thread where there are few and its own is not at work; else wakes it.
     fn serve(&self, feed: usize, load: usize) {
         if load <= SERVED_AT_ONCE
@@ -180,7 +182,7 @@ impl Lane {
 
 /// A connection on its way to a shard.
 pub struct Arrival {
-    pub stream: Stream,
+    pub stream: Socket,
     /// What was read of it already.
     pub early: Vec<u8>,
     pub session: Session,
@@ -197,10 +199,10 @@ pub struct ConnId {
 }
 
 /// A message from another thread to a shard.
-pub enum Command {
+pub enum ShardMessage {
     Attach(Box<Arrival>),
     Page(ConnId, PageResult),
-    Bounds(ConnId, Result<Bounds, Unavailable>),
+    TableBounds(ConnId, Result<TableBounds, Unavailable>),
     /// Some grants have ended; whose connections those are has to be found out.
     GrantsEnded,
     Drain {
@@ -211,7 +213,7 @@ pub enum Command {
 
 /// What other threads have for a shard, and the means to wake it.
 pub struct Mailbox {
-    commands: Mutex<Vec<Command>>,
+    commands: Mutex<Vec<ShardMessage>>,
     /// For each feed: its log moved since the shard looked.
     moved: Vec<AtomicBool>,
     waker: Waker,
@@ -232,7 +234,7 @@ impl Mailbox {
         })
     }
 
-    pub fn send(&self, command: Command) {
+    pub fn send(&self, command: ShardMessage) {
         self.commands.lock().push(command);
         self.wake();
     }
@@ -261,7 +263,7 @@ impl Mailbox {
     }
 
     /// Takes what was sent; called by the shard before it looks at anything.
-    fn take(&self) -> Vec<Command> {
+    fn take(&self) -> Vec<ShardMessage> {
         // A swap, not a store: what was set before the waker was used must be seen after it.
         self.woken.swap(false, Ordering::AcqRel);
         std::mem::take(&mut *self.commands.lock())

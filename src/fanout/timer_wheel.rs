@@ -8,16 +8,16 @@ use crate::fanout::ConnId;
 /// More seconds than any timer here is set ahead.
 const SLOTS: u64 = 128;
 
-pub(super) struct Wheel {
+pub(super) struct TimerWheel {
     slots: Vec<Vec<ConnId>>,
     start: Instant,
     /// The next second that has not come up.
     next: u64,
 }
 
-impl Wheel {
-    pub(super) fn new(start: Instant) -> Wheel {
-        Wheel {
+impl TimerWheel {
+    pub(super) fn new(start: Instant) -> TimerWheel {
+        TimerWheel {
             slots: vec![Vec::new(); SLOTS as usize],
             start,
             next: 0,
@@ -52,7 +52,7 @@ mod tests {
     fn a_timer_comes_up_once_when_its_second_has_come() {
         let start = Instant::now();
         let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
-        let mut wheel = Wheel::new(start);
+        let mut wheel = TimerWheel::new(start);
         let id = |slot| ConnId { slot, serial: 0 };
         wheel.set(id(1), at(2.5));
         wheel.set(id(2), at(60.0));

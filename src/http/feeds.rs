@@ -12,15 +12,15 @@ use crate::http::error::json_response;
 use crate::http::{App, Peer};
 use crate::hub::{Feed, Presence};
 use crate::model::position::Cursor;
-use crate::model::read_owner::Asker;
+use crate::model::read_owner::ReadOwner;
 
 pub(super) async fn list(peer: Peer, app: Arc<App>) -> Response {
-    let asker = Asker::new(peer.client);
+    let read_owner = ReadOwner::new(peer.client);
     app.hub.caught_up().await;
     let mut feeds = Vec::with_capacity(app.hub.feeds.len());
     for feed in app.hub.feeds.listed() {
         if let Some(FeedGrant::Rows(scope)) = peer.grant.feed(&feed.config.name) {
-            let mut described = describe(&app, &asker, feed).await;
+            let mut described = describe(&app, &read_owner, feed).await;
             if !scope.is_everything() {
                 // How many others there are is none of theirs.
                 described
@@ -33,7 +33,7 @@ pub(super) async fn list(peer: Peer, app: Arc<App>) -> Response {
     json_response(StatusCode::OK, json!({ "feeds": feeds }).to_string())
 }
 
-async fn describe(app: &App, asker: &Asker, feed: &Arc<Feed>) -> Value {
+async fn describe(app: &App, read_owner: &ReadOwner, feed: &Arc<Feed>) -> Value {
     let standing = feed.standing();
     let schema = feed.schema();
     let (status, reason) = match standing.presence {
@@ -60,7 +60,7 @@ async fn describe(app: &App, asker: &Asker, feed: &Arc<Feed>) -> Value {
         "columns": columns,
         "epoch": standing.epoch,
         "head": standing.head,
-        "earliest": earliest(app, asker, feed).await,
+        "earliest": earliest(app, read_owner, feed).await,
         "subscribers": feed.subscribers(),
         "status": status,
         "reason": reason.as_deref(),
@@ -74,7 +74,7 @@ async fn describe(app: &App, asker: &Asker, feed: &Arc<Feed>) -> Value {
 }
 
 /// The lowest id there is; null for none, and where it can't be read (the status says so).
-async fn earliest(app: &App, asker: &Asker, feed: &Arc<Feed>) -> Option<Cursor> {
+async fn earliest(app: &App, read_owner: &ReadOwner, feed: &Arc<Feed>) -> Option<Cursor> {
     let of = Arc::clone(feed);
     let step = move |reader: &mut PooledReader| {
         reader.with_feed(&of, |open| match open {
@@ -82,6 +82,6 @@ async fn earliest(app: &App, asker: &Asker, feed: &Arc<Feed>) -> Option<Cursor> 
             None => Ok(Some(None)),
         })
     };
-    let read = app.catchup.pool.run(asker, Work::Quick, step);
+    let read = app.catchup.pool.run(read_owner, Work::Quick, step);
     read.await.ok().flatten().map(Cursor)
 }

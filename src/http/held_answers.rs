@@ -70,7 +70,7 @@ impl Held {
 
     /// The answer, which is held until its last byte was handed to the kernel.
     pub(super) fn of(self, answer: Vec<u8>) -> Bytes {
-        Bytes::from_owner(Answer {
+        Bytes::from_owner(HeldBytes {
             answer,
             _held: self,
         })
@@ -83,12 +83,12 @@ impl Drop for Held {
     }
 }
 
-struct Answer {
+struct HeldBytes {
     answer: Vec<u8>,
     _held: Held,
 }
 
-impl AsRef<[u8]> for Answer {
+impl AsRef<[u8]> for HeldBytes {
     fn as_ref(&self) -> &[u8] {
         &self.answer
     }

@@ -20,7 +20,7 @@ use crate::http::history_limits::Full;
 use crate::http::{App, Peer, params, scope_of};
 use crate::hub::Feed;
 use crate::model::position::{Cursor, Epoch};
-use crate::model::read_owner::Asker;
+use crate::model::read_owner::ReadOwner;
 use crate::sqlite::open::Unavailable;
 use crate::sqlite::reader::{
     HistoryPage, HistoryQuery, HistoryRead, Progress, TOTAL_CAP, index_for,
@@ -55,7 +55,7 @@ async fn answer(feed: &Arc<Feed>, raw: &str, peer: &Peer, app: &App) -> Result<B
     query.filter = query.filter.within(scope_of(app, feed, &peer.grant)?);
     let refused = |reason| app.metrics.histories_refused.with_label_values(&[reason]);
     let work = work_of(feed, &query);
-    let _place = app.histories.enter(peer.client, work).map_err(|full| {
+    let _place = app.history_queue.enter(peer.client, work).map_err(|full| {
         refused("waiting").inc();
         HttpError::at_capacity(match full {
             Full::All => "as many requests for history wait as may wait (`history.waiting`)",
@@ -68,25 +68,25 @@ async fn answer(feed: &Arc<Feed>, raw: &str, peer: &Peer, app: &App) -> Result<B
     app.hub.caught_up().await;
     let standing = feed.standing();
     // Goes with this future, which hyper drops when the client leaves.
-    let asker = Asker::new(peer.client);
-    let read = read_page(feed, (query, work), &asker, app);
+    let read_owner = ReadOwner::new(peer.client);
+    let read = read_page(feed, (query, work), &read_owner, app);
     let (found, held) = tokio::select! {
         read = read => read?,
-        () = peer.clock.client_is_gone() => return Err(HttpError::unavailable("the client is gone")),
+        () = peer.timeouts.client_is_gone() => return Err(HttpError::unavailable("the client is gone")),
     };
     let page = match found {
-        Found::Page(page) => page,
-        Found::FilterGone => {
+        HistoryOutcome::Page(page) => page,
+        HistoryOutcome::FilterGone => {
             return Err(HttpError::bad_parameter("a column of the filter is gone"));
         }
-        Found::NoRoom => {
+        HistoryOutcome::NoRoom => {
             refused("answers").inc();
             return Err(HttpError::at_capacity(
                 "answers that other clients have not taken yet leave no room for this one (`history.answers`); \
                  ask again later, or for fewer rows",
             ));
         }
-        Found::Nothing { advice } => {
+        HistoryOutcome::Nothing { advice } => {
             refused("time").inc();
             return Err(HttpError::search_too_long(advice));
         }
@@ -101,7 +101,7 @@ async fn answer(feed: &Arc<Feed>, raw: &str, peer: &Peer, app: &App) -> Result<B
 }
 
 /// What a request for history ended with.
-enum Found {
+enum HistoryOutcome {
     Page(HistoryPage),
     FilterGone,
     NoRoom,
@@ -123,12 +123,12 @@ fn work_of(feed: &Feed, query: &HistoryQuery) -> Work {
 async fn read_page(
     feed: &Arc<Feed>,
     (query, work): (HistoryQuery, Work),
-    asker: &Asker,
+    read_owner: &ReadOwner,
     app: &App,
-) -> Result<(Found, Held), HttpError> {
+) -> Result<(HistoryOutcome, Held), HttpError> {
     let begun = Arc::new(AtomicBool::new(false));
     let begins = Arc::clone(&begun);
-    let mut reading = Reading {
+    let mut reading = RunningHistory {
         feed: Arc::clone(feed),
         time: app.history_time,
         began: None,
@@ -136,7 +136,7 @@ async fn read_page(
         read: HistoryRead::new(query),
         held: Some(app.answers.begin()),
     };
-    let read = app.catchup.pool.run(asker, work, move |reader| {
+    let read = app.catchup.pool.run(read_owner, work, move |reader| {
         begins.store(true, Ordering::Relaxed);
         reading.step(reader)
     });
@@ -157,7 +157,7 @@ async fn read_page(
 }
 
 /// A request for history that is being read, step by step.
-struct Reading {
+struct RunningHistory {
     feed: Arc<Feed>,
     /// How long it may take.
     time: Duration,
@@ -169,10 +169,13 @@ struct Reading {
     held: Option<Held>,
 }
 
-impl Reading {
+impl RunningHistory {
     /// `None`: another step is needed.
-    fn step(&mut self, reader: &mut PooledReader) -> Result<Option<(Found, Held)>, Unavailable> {
-        let Reading {
+    fn step(
+        &mut self,
+        reader: &mut PooledReader,
+    ) -> Result<Option<(HistoryOutcome, Held)>, Unavailable> {
+        let RunningHistory {
             feed,
             time,
             began,
@@ -186,7 +189,7 @@ impl Reading {
         let late = began.get_or_insert_with(Instant::now).elapsed() >= *time;
         let found = reader.with_feed(feed, |open| {
             let Some((connection, rows)) = open else {
-                return Ok(Some(Found::Page(HistoryPage::default())));
+                return Ok(Some(HistoryOutcome::Page(HistoryPage::default())));
             };
             if late {
                 let table = &rows.schema.table.name;
@@ -196,7 +199,7 @@ impl Reading {
                     false => "the operator makes one that begins with the columns of the scope"
                         .to_owned(),
                 };
-                return Ok(Some(Found::Nothing { advice }));
+                return Ok(Some(HistoryOutcome::Nothing { advice }));
             }
             if schema.replace(rows.schema.version) != Some(rows.schema.version) {
                 // What was read under another schema is not of the same shape.
@@ -206,9 +209,9 @@ impl Reading {
             let progress = read.step(connection, rows, &mut |bytes| room.grow(bytes))?;
             Ok(match progress {
                 Progress::More => None,
-                Progress::Done => Some(Found::Page(read.take())),
-                Progress::NoRoom => Some(Found::NoRoom),
-                Progress::FilterGone => Some(Found::FilterGone),
+                Progress::Done => Some(HistoryOutcome::Page(read.take())),
+                Progress::NoRoom => Some(HistoryOutcome::NoRoom),
+                Progress::FilterGone => Some(HistoryOutcome::FilterGone),
             })
         })?;
         Ok(found.and_then(|found| Some((found, held.take()?))))

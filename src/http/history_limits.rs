@@ -11,15 +11,15 @@ use crate::model::read_owner::Client;
 
 /// Requests for history that wait for their rows, bounded in all and for each client.
 #[derive(Debug)]
-pub(super) struct Histories {
+pub(super) struct HistoryQueue {
     limit: usize,
     limit_of_client: usize,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<HistoryCounts>,
     gauge: IntGauge,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct HistoryCounts {
     all: usize,
     searches: usize,
     by_client: HashMap<Client, usize>,
@@ -36,15 +36,15 @@ pub(super) enum Full {
 
 /// A request that waits; dropping it makes room for another.
 #[derive(Debug)]
-pub(super) struct Place {
-    histories: Arc<Histories>,
+pub(super) struct WaitingHistory {
+    history_queue: Arc<HistoryQueue>,
     client: Client,
     work: Work,
 }
 
-impl Histories {
-    pub(super) fn new(limit: usize, limit_of_client: usize, gauge: IntGauge) -> Arc<Histories> {
-        Arc::new(Histories {
+impl HistoryQueue {
+    pub(super) fn new(limit: usize, limit_of_client: usize, gauge: IntGauge) -> Arc<HistoryQueue> {
+        Arc::new(HistoryQueue {
             limit,
             limit_of_client,
             waiting: Mutex::default(),
@@ -57,7 +57,11 @@ impl Histories {
     ///
     /// # Errors
     /// There is none, for this client or for any.
-    pub(super) fn enter(self: &Arc<Self>, client: Client, work: Work) -> Result<Place, Full> {
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        client: Client,
+        work: Work,
+    ) -> Result<WaitingHistory, Full> {
         let mut waiting = self.waiting.lock();
         let of_client = waiting.by_client.get(&client).copied().unwrap_or_default();
         if of_client >= self.limit_of_client {
@@ -72,20 +76,20 @@ impl Histories {
         waiting.searches += usize::from(is_search);
         waiting.by_client.insert(client, of_client + 1);
         self.gauge.set(waiting.all as i64);
-        Ok(Place {
-            histories: Arc::clone(self),
+        Ok(WaitingHistory {
+            history_queue: Arc::clone(self),
             client,
             work,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for WaitingHistory {
     fn drop(&mut self) {
-        let mut waiting = self.histories.waiting.lock();
+        let mut waiting = self.history_queue.waiting.lock();
         waiting.all -= 1;
         waiting.searches -= usize::from(self.work == Work::Search);
-        self.histories.gauge.set(waiting.all as i64);
+        self.history_queue.gauge.set(waiting.all as i64);
         if let Some(of_client) = waiting.by_client.get_mut(&self.client) {
             *of_client -= 1;
             if *of_client == 0 {
@@ -102,8 +106,8 @@ mod tests {
     #[test]
     fn places_are_bounded_in_all_and_by_client_and_given_back() {
         let gauge = IntGauge::new("waiting", "waiting").unwrap();
-        let histories = Histories::new(3, 2, gauge.clone());
-        let enter = |client| histories.enter(Client::Connection(client), Work::Quick);
+        let history_queue = HistoryQueue::new(3, 2, gauge.clone());
+        let enter = |client| history_queue.enter(Client::Connection(client), Work::Quick);
         let (first, second) = (enter(1), enter(1));
         assert_eq!(enter(1).err(), Some(Full::Client));
         let third = enter(2);
@@ -113,14 +117,14 @@ mod tests {
         assert!(enter(3).is_ok());
         drop((second, third));
         assert_eq!(gauge.get(), 0);
-        assert!(histories.waiting.lock().by_client.is_empty());
+        assert!(history_queue.waiting.lock().by_client.is_empty());
     }
 
     #[test]
     fn searches_leave_places_for_pages_that_are_found_at_once() {
         let gauge = IntGauge::new("waiting", "waiting").unwrap();
-        let histories = Histories::new(4, 4, gauge);
-        let enter = |client, work| histories.enter(Client::Connection(client), work);
+        let history_queue = HistoryQueue::new(4, 4, gauge);
+        let enter = |client, work| history_queue.enter(Client::Connection(client), work);
         let searches = [1, 2, 3].map(|client| enter(client, Work::Search).unwrap());
         assert_eq!(enter(4, Work::Search).err(), Some(Full::All));
         assert!(enter(4, Work::Quick).is_ok());

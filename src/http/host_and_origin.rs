@@ -16,7 +16,7 @@ const SHOWN: usize = 100;
 
 /// The rules in force; a reload makes them anew.
 #[derive(Debug)]
-pub struct Access {
+pub struct HostAndOrigin {
     rules: AccessRules,
     /// The dashboard's `frame-ancestors`, as a Content-Security-Policy has them.
     pub frame_ancestors: String,
@@ -46,14 +46,14 @@ impl From<HttpError> for Denied {
     }
 }
 
-impl Access {
-    pub fn new(rules: &AccessRules) -> Access {
+impl HostAndOrigin {
+    pub fn new(rules: &AccessRules) -> HostAndOrigin {
         let framing: Vec<String> = rules
             .frame_ancestors
             .iter()
             .map(|a| a.to_string())
             .collect();
-        Access {
+        HostAndOrigin {
             rules: rules.clone(),
             frame_ancestors: match &*framing {
                 [] => "'none'".to_owned(),

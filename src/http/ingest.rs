@@ -18,7 +18,7 @@ use crate::model::filter::Scope;
 use crate::model::position::Cursor;
 use crate::sqlite::ingest_rows::{BadRows, MAX_ROWS, NewRow, parse_rows};
 use crate::sqlite::open::Unavailable;
-use crate::sqlite::open_connections::Openings;
+use crate::sqlite::open_connections::OpenConnections;
 use crate::sqlite::table::Schema;
 use crate::sqlite::writer::{IngestError, Writer};
 
@@ -47,11 +47,11 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Closes the connection when `openings` says so.
-    pub fn new(writer: Writer, openings: &Openings) -> Ingest {
+    /// Closes the connection when `open_connections` says so.
+    pub fn new(writer: Writer, open_connections: &OpenConnections) -> Ingest {
         let writer = Arc::new(Mutex::new(writer));
         let idle = Arc::downgrade(&writer);
-        openings.on_close(Box::new(move || {
+        open_connections.on_close(Box::new(move || {
             // Who is writing closes it afterwards.
             if let Some(writer) = idle.upgrade()
                 && let Some(mut writer) = writer.try_lock()
@@ -73,7 +73,11 @@ impl Ingest {
         self.writer.lock().close();
     }
 
-    async fn take_in(&self, batch: Arc<Batch>, body: Body) -> Result<Vec<i64>, HttpError> {
+    async fn take_in(
+        &self,
+        batch: Arc<InsertRequest>,
+        body: HeldBody,
+    ) -> Result<Vec<i64>, HttpError> {
         let deadline = Instant::now() + PATIENCE;
         let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned() else {
             return Err(HttpError::unavailable(
@@ -152,12 +156,12 @@ impl Pace {
 }
 
 /// What the rows of a request have to fit.
-struct Batch {
+struct InsertRequest {
     schema: Arc<Schema>,
     scope: Scope,
 }
 
-async fn parsed(batch: &Arc<Batch>, body: Body) -> Result<Vec<NewRow>, HttpError> {
+async fn parsed(batch: &Arc<InsertRequest>, body: HeldBody) -> Result<Vec<NewRow>, HttpError> {
     let rows = if body.bytes.len() <= PARSED_AT_ONCE {
         parse_rows(&batch.schema, &batch.scope, &body.bytes)
     } else {
@@ -230,7 +234,7 @@ async fn ingest(
     let schema = feed
         .schema()
         .ok_or_else(|| HttpError::unavailable(why_closed(&feed)))?;
-    let batch = Batch { schema, scope };
+    let batch = InsertRequest { schema, scope };
     app.ingest.take_in(Arc::new(batch), body).await
 }
 
@@ -260,7 +264,7 @@ fn why_closed(feed: &Feed) -> String {
 }
 
 /// A body, counted for as long as it is held.
-struct Body {
+struct HeldBody {
     bytes: Vec<u8>,
     _counted: Option<OwnedSemaphorePermit>,
 }
@@ -268,7 +272,7 @@ struct Body {
 async fn collect(
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
     held: &Arc<Semaphore>,
-) -> Result<Body, HttpError> {
+) -> Result<HeldBody, HttpError> {
     let mut bytes = Vec::new();
     let mut counted: Option<OwnedSemaphorePermit> = None;
     let mut body = std::pin::pin!(body);
@@ -295,7 +299,7 @@ async fn collect(
             chunk.advance(taken);
         }
     }
-    Ok(Body {
+    Ok(HeldBody {
         bytes,
         _counted: counted,
     })

@@ -32,7 +32,7 @@ use crate::access::{AuthFailure, FeedGrant, Gate, Grant};
 use crate::catchup::CatchUp;
 use crate::config::HistoryLimits;
 use crate::fanout::Fanout;
-use crate::hub::{Absence, Cause, Feed, Hub, Listener, Presence, TooManyValues};
+use crate::hub::{Absence, Cause, Feed, Hub, OnPublish, Presence, TooManyValues};
 use crate::model::filter::{FilterColumn, Scope};
 use crate::model::position::Cursor;
 use crate::model::read_owner::Client;
@@ -42,8 +42,8 @@ use crate::telemetry::metrics::Metrics;
 use crate::text::nearest::did_you_mean;
 use error::HttpError;
 use held_answers::Answers;
-use history_limits::Histories;
-use timeouts::Clock;
+use history_limits::HistoryQueue;
+use timeouts::Timeouts;
 
 /// Looks at where a table ends that run at once. Each opens a connection.
 const CONCURRENT_GLIMPSES: usize = 2;
@@ -58,7 +58,7 @@ pub struct App {
     pub connections: Arc<Connections>,
     pub moves: Arc<Moves>,
     /// Which pages may come in, and under which names.
-    pub access: Mutex<Arc<Access>>,
+    pub access: Mutex<Arc<HostAndOrigin>>,
     /// Who may come in.
     pub gate: Arc<Gate>,
     pub write_timeout: Arc<Mutex<Duration>>,
@@ -67,7 +67,7 @@ pub struct App {
     /// Answers that are held.
     answers: Arc<Answers>,
     /// Requests for history that wait.
-    histories: Arc<Histories>,
+    history_queue: Arc<HistoryQueue>,
     /// How long such a request may wait for its turn, and then look for its rows.
     history_wait: Duration,
     history_time: Duration,
@@ -87,7 +87,7 @@ pub struct Parts {
     pub ingest: Ingest,
     pub connections: Arc<Connections>,
     pub moves: Arc<Moves>,
-    pub access: Access,
+    pub access: HostAndOrigin,
     pub gate: Arc<Gate>,
     pub write_timeout: Arc<Mutex<Duration>>,
     pub draining: watch::Receiver<bool>,
@@ -95,7 +95,7 @@ pub struct Parts {
     pub history: HistoryLimits,
 }
 
-pub use host_and_origin::Access;
+pub use host_and_origin::HostAndOrigin;
 pub use ingest::Ingest;
 pub use router::routes;
 
@@ -104,7 +104,7 @@ impl App {
         let paths = Paths::of(&parts.hub);
         let (limits, metrics) = (&parts.history, &parts.metrics);
         let answers = Answers::new(limits.answers, metrics.answers_held.clone());
-        let histories = Histories::new(
+        let history_queue = HistoryQueue::new(
             limits.waiting,
             limits.waiting_per_client,
             metrics.histories_waiting.clone(),
@@ -122,7 +122,7 @@ impl App {
             write_timeout: parts.write_timeout,
             draining: parts.draining,
             answers,
-            histories,
+            history_queue,
             history_wait: parts.history.wait,
             history_time: parts.history.time,
             glimpses: Semaphore::new(CONCURRENT_GLIMPSES),
@@ -282,7 +282,7 @@ impl Moves {
         Arc::new(Moves((0..feeds).map(|_| watch::Sender::new(())).collect()))
     }
 
-    pub fn listener(self: &Arc<Self>) -> Listener {
+    pub fn listener(self: &Arc<Self>) -> OnPublish {
         let moves = Arc::clone(self);
         Box::new(move |feed| {
             moves.0[feed].send_replace(());
@@ -304,6 +304,6 @@ pub struct Peer {
     /// Its address for the log, as far as known: that of a proxy's client where the proxy is trusted; `None` on a Unix
     /// socket.
     address: Option<IpAddr>,
-    clock: Arc<Clock>,
+    timeouts: Arc<Timeouts>,
     grant: Arc<Grant>,
 }

@@ -73,15 +73,15 @@ where
     let mut read = BytesMut::with_capacity(1024);
     let asked = tokio::select! {
         asked = timeout(patience.request, request_line(&mut stream, &mut read)) => match asked {
-            Ok(Ok(true)) => Asked::Health,
-            Ok(Ok(false)) => Asked::Otherwise,
-            Ok(Err(_)) | Err(_) => Asked::Nothing,
+            Ok(Ok(true)) => FirstRequest::Health,
+            Ok(Ok(false)) => FirstRequest::Otherwise,
+            Ok(Err(_)) | Err(_) => FirstRequest::Nothing,
         },
-        () = evicted(refusal, made) => Asked::Nothing,
+        () = evicted(refusal, made) => FirstRequest::Nothing,
     };
     match asked {
-        Asked::Health => return Some(Rewound { read, stream }),
-        Asked::Otherwise => {
+        FirstRequest::Health => return Some(Rewound { read, stream }),
+        FirstRequest::Otherwise => {
             tell(&mut stream, refusal.limit).await;
             tokio::select! {
                 biased;
@@ -89,7 +89,7 @@ where
                 () = refusal.evicted.notified() => {}
             }
         }
-        Asked::Nothing => {
+        FirstRequest::Nothing => {
             tell(&mut stream, refusal.limit).await;
             linger(&mut stream, Duration::ZERO).await;
         }
@@ -98,7 +98,7 @@ where
 }
 
 /// What the first request line of a connection was.
-enum Asked {
+enum FirstRequest {
     Health,
     Otherwise,
     /// It did not come in time.

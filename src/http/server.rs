@@ -22,13 +22,13 @@ use warp::http::request::Parts;
 use warp::http::{HeaderMap, Method, Request};
 use warp::reply::{Reply, Response};
 
-use crate::access::{Asked, AuthFailure, Grant};
+use crate::access::{AuthFailure, Grant, Presenter};
 use crate::config::TrustedProxy;
 use crate::http::error::HttpError;
 use crate::http::forwarded::{self, Said};
 use crate::http::host_and_origin::{Admitted, Denied};
 use crate::http::refused::Patience;
-use crate::http::timeouts::{Answering, Clock, Lapse, Watched};
+use crate::http::timeouts::{Answering, Lapse, Timeouts, WatchedSocket};
 use crate::http::{App, Peer, refused, request_line, router, ws};
 use crate::model::read_owner::Client;
 use crate::net::connection_limits::{Admission, Refusal, Ticket};
@@ -164,7 +164,7 @@ struct Connection {
     client: Client,
     /// Why it is only told so.
     over: Option<&'static str>,
-    clock: Arc<Clock>,
+    timeouts: Arc<Timeouts>,
     /// No request has come yet.
     fresh: AtomicBool,
 }
@@ -184,7 +184,7 @@ impl Connection {
             ticket,
             client: Client::of_connection(),
             over: None,
-            clock: Clock::start(stream, Arc::clone(&app.write_timeout)),
+            timeouts: Timeouts::start(stream, Arc::clone(&app.write_timeout)),
             fresh: AtomicBool::new(true),
         }
     }
@@ -194,7 +194,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = Watched::new(stream, Arc::clone(&self.clock));
+        let stream = WatchedSocket::new(stream, Arc::clone(&self.timeouts));
         self.run(stream).await;
     }
 
@@ -205,7 +205,7 @@ impl Connection {
     {
         self.over = Some(refusal.limit);
         let app = Arc::clone(&self.app);
-        let stream = Watched::new(stream, Arc::clone(&self.clock));
+        let stream = WatchedSocket::new(stream, Arc::clone(&self.timeouts));
         let asked = tokio::select! {
             asked = refused::first_request(stream, &refusal, patience) => asked,
             () = self.may_end() => return,
@@ -221,7 +221,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (app, clock) = (Arc::clone(&self.app), Arc::clone(&self.clock));
+        let (app, timeouts) = (Arc::clone(&self.app), Arc::clone(&self.timeouts));
         let this = Arc::new(self);
         let connection = Arc::clone(&this);
         let service = service_fn(move |request| Arc::clone(&this).answer(request));
@@ -232,14 +232,14 @@ impl Connection {
             .with_upgrades();
         let mut serving = std::pin::pin!(serving);
         let lapse = tokio::select! {
-            lapse = clock.run(serving.as_mut()) => Some(lapse),
+            lapse = timeouts.run(serving.as_mut()) => Some(lapse),
             () = connection.may_end() => None,
         };
         let lapse = match lapse {
             Some(lapse) => lapse,
             None => {
                 serving.as_mut().graceful_shutdown();
-                clock.run(serving).await
+                timeouts.run(serving).await
             }
         };
         // However else it ended, it has ended; clients that vanish are no news.
@@ -260,9 +260,9 @@ impl Connection {
     async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-    ) -> Result<warp::http::Response<Answer>, Infallible> {
+    ) -> Result<warp::http::Response<TimedBody>, Infallible> {
         self.fresh.store(false, Ordering::Relaxed);
-        let answering = self.clock.answering();
+        let answering = self.timeouts.answering();
         let mut response = self.respond(request).await?;
         let kind = response.headers().get(warp::http::header::CONTENT_TYPE);
         if kind.is_some_and(|kind| kind == "text/event-stream") {
@@ -271,7 +271,7 @@ impl Connection {
         if self.over.is_some() {
             response = refused::closing(response);
         }
-        Ok(response.map(|body| Answer {
+        Ok(response.map(|body| TimedBody {
             body,
             _answering: answering,
         }))
@@ -345,7 +345,7 @@ impl Connection {
             ticket,
             client,
             address: from.address(),
-            clock: Arc::clone(&self.clock),
+            timeouts: Arc::clone(&self.timeouts),
             grant,
         };
         request.extensions_mut().insert(peer);
@@ -363,7 +363,7 @@ impl Connection {
         if !gate.asks() || request.method() == Method::OPTIONS || router::is_public(path) {
             return Ok(gate.public());
         }
-        gate.grant(Asked {
+        gate.grant(Presenter {
             headers: request.headers(),
             query: request.uri().query().unwrap_or_default(),
             address: from.address(),
@@ -457,12 +457,12 @@ impl<B> IntoBody for warp::http::Response<B> {
 }
 
 /// The body of an answer, which is being given until hyper has taken all of it.
-struct Answer {
+struct TimedBody {
     body: Body,
     _answering: Answering,
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for TimedBody {
     type Data = bytes::Bytes;
     type Error = warp::Error;
 

@@ -17,12 +17,12 @@ use warp::reply::{Reply, Response};
 
 use crate::catchup::PageError;
 use crate::http::error::HttpError;
-use crate::http::timeouts::Clock;
+use crate::http::timeouts::Timeouts;
 use crate::http::{App, Peer, committed_before, params, refuse_unfit, scope_of, too_many_values};
 use crate::hub::READ_PATIENCE;
 use crate::model::position::{Cursor, Epoch};
 use crate::net::connection_limits::Ticket;
-use crate::session::table_bounds::Bounds;
+use crate::session::table_bounds::TableBounds;
 use crate::session::{Batch, BatchLimits, Session, Step};
 use crate::sqlite::open::Unavailable;
 use crate::telemetry::connection_span::connection_span;
@@ -87,7 +87,7 @@ async fn open(
         .under(grant);
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     let counted = (Counted::in_gauge(&app.metrics.sse_connections), peer.ticket);
-    let clock = peer.clock;
+    let timeouts = peer.timeouts;
     let path = format!("/sse/{name}");
     let span = connection_span(&feed.config.name, &path, peer.address);
     let stream = SseStream {
@@ -103,7 +103,7 @@ async fn open(
         caught_up: false,
         span,
         app,
-        clock,
+        timeouts,
         _counted: counted,
     };
     tokio::spawn(stream.run());
@@ -132,7 +132,7 @@ async fn open(
 
 /// Why a stream ends.
 #[derive(Debug, Clone, Copy)]
-enum Ended {
+enum StreamEnd {
     /// The client is gone, or took nothing for the write timeout.
     ClientGone,
     /// The daemon drains.
@@ -148,15 +148,17 @@ enum Ended {
 }
 
 /// In words, for the log.
-impl fmt::Display for Ended {
+impl fmt::Display for StreamEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Ended::ClientGone => "the client is gone, or took nothing for the write timeout",
-            Ended::Drain => "the daemon drains",
-            Ended::StartsOver => "the history or the table's columns changed, or rows were deleted",
-            Ended::ReadsFail => "rows can't be read",
-            Ended::FeedGone => "the feed's table was dropped",
-            Ended::Unauthorised => "its token has expired, was revoked or changed",
+            StreamEnd::ClientGone => "the client is gone, or took nothing for the write timeout",
+            StreamEnd::Drain => "the daemon drains",
+            StreamEnd::StartsOver => {
+                "the history or the table's columns changed, or rows were deleted"
+            }
+            StreamEnd::ReadsFail => "rows can't be read",
+            StreamEnd::FeedGone => "the feed's table was dropped",
+            StreamEnd::Unauthorised => "its token has expired, was revoked or changed",
         })
     }
 }
@@ -183,7 +185,7 @@ struct SseStream {
     span: Span,
     app: Arc<App>,
     /// Of the connection, whose end hyper does not see behind a further request.
-    clock: Arc<Clock>,
+    timeouts: Arc<Timeouts>,
     _counted: (Counted, Arc<Ticket>),
 }
 
@@ -231,12 +233,15 @@ impl SseStream {
         format!("id: {}:{}\n", self.epoch, self.session.position())
     }
 
-    async fn step(&mut self) -> Result<(), Ended> {
+    async fn step(&mut self) -> Result<(), StreamEnd> {
         // Room comes first: rows are gathered only when they can go out at once. A client that takes nothing for the
         // write timeout loses its connection, and with it goes the receiver.
-        self.sender.reserve().await.map_err(|_| Ended::ClientGone)?;
+        self.sender
+            .reserve()
+            .await
+            .map_err(|_| StreamEnd::ClientGone)?;
         if *self.draining.borrow() {
-            return self.goodbye(Ended::Drain).await;
+            return self.goodbye(StreamEnd::Drain).await;
         }
         if self.quiet_since.elapsed() >= QUIET {
             return self.send_comment().await;
@@ -257,8 +262,8 @@ impl SseStream {
             Step::ReadPage => self.send_page().await,
             Step::AskBounds => self.open_session().await,
             Step::Wait | Step::WaitForTable | Step::WaitForHead => self.wait().await,
-            Step::Close(CloseCode::FeedGone) => self.goodbye(Ended::FeedGone).await,
-            Step::Close(_) => Err(Ended::StartsOver),
+            Step::Close(CloseCode::FeedGone) => self.goodbye(StreamEnd::FeedGone).await,
+            Step::Close(_) => Err(StreamEnd::StartsOver),
         }
     }
 
@@ -319,7 +324,7 @@ impl SseStream {
         }
     }
 
-    async fn send_rows(&mut self, chunk: Chunk) -> Result<(), Ended> {
+    async fn send_rows(&mut self, chunk: Chunk) -> Result<(), StreamEnd> {
         for piece in chunk.pieces {
             self.send(piece).await?;
         }
@@ -332,7 +337,7 @@ impl SseStream {
 
     /// Sends the beginning of the page that follows the position. What does not fit is found again: among the pages
     /// kept for others, or in the table.
-    async fn send_page(&mut self) -> Result<(), Ended> {
+    async fn send_page(&mut self) -> Result<(), StreamEnd> {
         let page = match self.app.catchup.kept(&self.session) {
             Some(page) => page,
             None => match self.read_page().await? {
@@ -346,7 +351,7 @@ impl SseStream {
     }
 
     /// Reads the page that follows the position; `None` where the session has to look again.
-    async fn read_page(&mut self) -> Result<Option<Arc<Block>>, Ended> {
+    async fn read_page(&mut self) -> Result<Option<Arc<Block>>, StreamEnd> {
         let (sender, receiver) = oneshot::channel();
         self.app.catchup.page(&self.session, move |page| {
             let _ = sender.send(page);
@@ -356,7 +361,7 @@ impl SseStream {
                 self.failing_since = None;
                 Ok(Some(page).filter(|page| self.session.accepts(page, generation)))
             }
-            Ok(Err(PageError::Pruned | PageError::FilterGone)) => Err(Ended::StartsOver),
+            Ok(Err(PageError::Pruned | PageError::FilterGone)) => Err(StreamEnd::StartsOver),
             Ok(Err(PageError::Unavailable(reason))) => {
                 self.try_later(Some(&reason)).await.map(|()| None)
             }
@@ -364,8 +369,8 @@ impl SseStream {
         }
     }
 
-    async fn open_session(&mut self) -> Result<(), Ended> {
-        let (sender, receiver) = oneshot::channel::<Result<Bounds, _>>();
+    async fn open_session(&mut self) -> Result<(), StreamEnd> {
+        let (sender, receiver) = oneshot::channel::<Result<TableBounds, _>>();
         self.app.catchup.bounds(&self.session, move |bounds| {
             let _ = sender.send(bounds);
         });
@@ -379,38 +384,38 @@ impl SseStream {
         }
     }
 
-    async fn wait(&mut self) -> Result<(), Ended> {
+    async fn wait(&mut self) -> Result<(), StreamEnd> {
         tokio::select! {
-            moved = self.moved.changed() => moved.map_err(|_| Ended::Drain),
+            moved = self.moved.changed() => moved.map_err(|_| StreamEnd::Drain),
             _ = self.draining.changed() => Ok(()),
             _ = self.grants.changed() => Ok(()),
             () = expiry(self.session.expires()) => Ok(()),
-            () = self.sender.closed() => Err(Ended::ClientGone),
+            () = self.sender.closed() => Err(StreamEnd::ClientGone),
             () = sleep_until(self.quiet_since + QUIET) => self.send_comment().await,
         }
     }
 
     /// Waits before a read is tried again. Where reads have failed for long, and not for a lock, the stream ends: the
     /// client comes back, and is refused where that says more.
-    async fn try_later(&mut self, reason: Option<&Unavailable>) -> Result<(), Ended> {
+    async fn try_later(&mut self, reason: Option<&Unavailable>) -> Result<(), StreamEnd> {
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         let passes = matches!(reason, None | Some(Unavailable::Busy(_)));
         if !passes && since.elapsed() >= READ_PATIENCE {
-            return Err(Ended::ReadsFail);
+            return Err(StreamEnd::ReadsFail);
         }
         self.beside_comments(tokio::time::sleep(RETRY)).await
     }
 
     /// Waits for `work` for as long as the client is there, and lets it know that we are.
-    async fn beside_comments<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
+    async fn beside_comments<T>(&mut self, work: impl Future<Output = T>) -> Result<T, StreamEnd> {
         let mut work = std::pin::pin!(work);
-        let clock = Arc::clone(&self.clock);
-        let mut gone = std::pin::pin!(clock.client_is_gone());
+        let timeouts = Arc::clone(&self.timeouts);
+        let mut gone = std::pin::pin!(timeouts.client_is_gone());
         loop {
             tokio::select! {
                 done = work.as_mut() => return Ok(done),
-                () = self.sender.closed() => return Err(Ended::ClientGone),
-                () = gone.as_mut() => return Err(Ended::ClientGone),
+                () = self.sender.closed() => return Err(StreamEnd::ClientGone),
+                () = gone.as_mut() => return Err(StreamEnd::ClientGone),
                 () = sleep_until(self.quiet_since + QUIET) => {}
             }
             self.send_comment().await?;
@@ -419,7 +424,7 @@ impl SseStream {
 
     /// Ends the stream with a word. EventSource knows nothing of goodbyes, but heeds `retry`: so plain streams come back
     /// spread over time as well.
-    async fn goodbye(&mut self, why: Ended) -> Result<(), Ended> {
+    async fn goodbye(&mut self, why: StreamEnd) -> Result<(), StreamEnd> {
         let clients = self.app.connections.open();
         let reconnect_after_ms = reconnect_after(self.serial, clients);
         let retry = format!("retry: {reconnect_after_ms}\n");
@@ -432,16 +437,16 @@ impl SseStream {
     }
 
     /// Ends the stream for want of a grant, and says so to every client: EventSource can't see why it is refused later.
-    async fn end(&mut self, code: CloseCode) -> Result<(), Ended> {
+    async fn end(&mut self, code: CloseCode) -> Result<(), StreamEnd> {
         let code = code.code();
         self.send(format!(
             "event: goodbye\ndata: {{\"type\":\"goodbye\",\"code\":{code}}}\n\n"
         ))
         .await?;
-        Err(Ended::Unauthorised)
+        Err(StreamEnd::Unauthorised)
     }
 
-    async fn say(&mut self, control: &Control) -> Result<(), Ended> {
+    async fn say(&mut self, control: &Control) -> Result<(), StreamEnd> {
         let id = match control {
             Control::Hello { .. } | Control::Live { .. } | Control::Reset { .. } => self.id_line(),
             Control::Heartbeat { .. } | Control::Goodbye { .. } | Control::Waiting { .. } => {
@@ -453,16 +458,16 @@ impl SseStream {
         self.send(event(control, &id)).await
     }
 
-    async fn send_comment(&mut self) -> Result<(), Ended> {
+    async fn send_comment(&mut self) -> Result<(), StreamEnd> {
         self.send(COMMENT.to_owned()).await
     }
 
     /// Hands text to the connection; waits until there is room.
-    async fn send(&mut self, text: impl Into<Bytes>) -> Result<(), Ended> {
+    async fn send(&mut self, text: impl Into<Bytes>) -> Result<(), StreamEnd> {
         self.sender
             .send(text.into())
             .await
-            .map_err(|_| Ended::ClientGone)?;
+            .map_err(|_| StreamEnd::ClientGone)?;
         self.quiet_since = Instant::now();
         Ok(())
     }

@@ -41,15 +41,15 @@ pub(super) enum Lapse {
 
 /// What one connection is waiting for, and until when.
 #[derive(Debug)]
-pub(super) struct Clock {
-    state: Mutex<State>,
+pub(super) struct Timeouts {
+    state: Mutex<TimeoutState>,
     write_timeout: Arc<Mutex<Duration>>,
     /// Asked only while hyper holds the socket.
     socket: RawFd,
 }
 
 #[derive(Debug)]
-struct State {
+struct TimeoutState {
     answering: bool,
     /// What is being answered is a stream without an end, of which only the next piece is held.
     streaming: bool,
@@ -78,10 +78,13 @@ struct Stall {
     held: usize,
 }
 
-impl Clock {
+impl Timeouts {
     /// A connection was made on `socket`. `write_timeout` is how long its client may take nothing.
-    pub(super) fn start(socket: &impl AsRawFd, write_timeout: Arc<Mutex<Duration>>) -> Arc<Clock> {
-        let state = State {
+    pub(super) fn start(
+        socket: &impl AsRawFd,
+        write_timeout: Arc<Mutex<Duration>>,
+    ) -> Arc<Timeouts> {
+        let state = TimeoutState {
             answering: false,
             streaming: false,
             idle_until: Instant::now() + HEAD_PATIENCE,
@@ -89,7 +92,7 @@ impl Clock {
             drain: None,
             written: 0,
         };
-        Arc::new(Clock {
+        Arc::new(Timeouts {
             state: Mutex::new(state),
             write_timeout,
             socket: socket.as_raw_fd(),
@@ -185,7 +188,7 @@ impl Clock {
         }
     }
 
-    fn drain(&self, state: &State, held: usize) -> Drain {
+    fn drain(&self, state: &TimeoutState, held: usize) -> Drain {
         let since = Instant::now();
         Drain {
             since,
@@ -224,7 +227,7 @@ impl Clock {
 
 /// While this lives a request is being answered.
 #[derive(Debug)]
-pub(super) struct Answering(Arc<Clock>);
+pub(super) struct Answering(Arc<Timeouts>);
 
 impl Answering {
     /// The answer is a stream without an end.
@@ -243,9 +246,9 @@ impl Drop for Answering {
 
 /// A socket whose clock hears of every write.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
+pub(super) struct WatchedSocket<S> {
     socket: S,
-    clock: Arc<Clock>,
+    timeouts: Arc<Timeouts>,
     /// Something was read.
     begun: bool,
 }
@@ -253,11 +256,11 @@ pub(super) struct Watched<S> {
 /// How a client begins that speaks HTTP/2 without having asked.
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0";
 
-impl<S> Watched<S> {
-    pub(super) fn new(socket: S, clock: Arc<Clock>) -> Watched<S> {
-        Watched {
+impl<S> WatchedSocket<S> {
+    pub(super) fn new(socket: S, timeouts: Arc<Timeouts>) -> WatchedSocket<S> {
+        WatchedSocket {
             socket,
-            clock,
+            timeouts,
             begun: false,
         }
     }
@@ -268,14 +271,14 @@ impl<S> Watched<S> {
 
     fn heard(&self, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &write {
-            Poll::Ready(written) => self.clock.wrote(*written.as_ref().unwrap_or(&0)),
-            Poll::Pending => self.clock.blocked(),
+            Poll::Ready(written) => self.timeouts.wrote(*written.as_ref().unwrap_or(&0)),
+            Poll::Pending => self.timeouts.blocked(),
         }
         write
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedSocket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -294,7 +297,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedSocket<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -319,7 +322,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper asks for this when it has nothing left to write.
-        self.clock.wrote_all();
+        self.timeouts.wrote_all();
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 

@@ -17,9 +17,9 @@ use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
-use crate::fanout::{Arrival, Stream};
+use crate::fanout::{Arrival, Socket};
 use crate::http::error::HttpError;
-use crate::http::timeouts::Watched;
+use crate::http::timeouts::WatchedSocket;
 use crate::http::{App, Peer, committed_before, params, refuse_unfit, scope_of, too_many_values};
 use crate::hub::Feed;
 use crate::session::Session;
@@ -240,9 +240,9 @@ fn switching_protocols(key: &HeaderValue, asked: &HeaderMap) -> Response {
 
 /// Takes the bare socket out of hyper and gives it to a shard.
 fn hand_over(upgraded: Upgraded, session: Session, peer: Peer, span: Span, app: &App) {
-    let taken = match upgraded.downcast::<TokioIo<Watched<TcpStream>>>() {
+    let taken = match upgraded.downcast::<TokioIo<WatchedSocket<TcpStream>>>() {
         Ok(parts) => tcp(parts.io.into_inner()).map(|stream| (stream, parts.read_buf)),
-        Err(upgraded) => match upgraded.downcast::<TokioIo<Watched<UnixStream>>>() {
+        Err(upgraded) => match upgraded.downcast::<TokioIo<WatchedSocket<UnixStream>>>() {
             Ok(parts) => unix(parts.io.into_inner()).map(|stream| (stream, parts.read_buf)),
             Err(_) => Err(std::io::Error::other("neither TCP nor Unix")),
         },
@@ -263,12 +263,12 @@ fn hand_over(upgraded: Upgraded, session: Session, peer: Peer, span: Span, app: 
     }
 }
 
-fn tcp(stream: Watched<TcpStream>) -> std::io::Result<Stream> {
+fn tcp(stream: WatchedSocket<TcpStream>) -> std::io::Result<Socket> {
     let stream = stream.into_inner().into_std()?;
-    Ok(Stream::Tcp(mio::net::TcpStream::from_std(stream)))
+    Ok(Socket::Tcp(mio::net::TcpStream::from_std(stream)))
 }
 
-fn unix(stream: Watched<UnixStream>) -> std::io::Result<Stream> {
+fn unix(stream: WatchedSocket<UnixStream>) -> std::io::Result<Socket> {
     let stream = stream.into_inner().into_std()?;
-    Ok(Stream::Unix(mio::net::UnixStream::from_std(stream)))
+    Ok(Socket::Unix(mio::net::UnixStream::from_std(stream)))
 }

@@ -26,14 +26,14 @@ pub use view::{Refreshed, View};
 const SYNC_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Called with a feed's index when its log moved. Must not block.
-pub type Listener = Box<dyn Fn(usize) + Send + Sync>;
+pub type OnPublish = Box<dyn Fn(usize) + Send + Sync>;
 
 /// All feeds of the daemon.
 pub struct Hub {
     pub feeds: Feeds,
     limits: Limits,
     wake: Arc<Wake>,
-    listeners: OnceLock<Vec<Listener>>,
+    listeners: OnceLock<Vec<OnPublish>>,
     sync: Mutex<Vec<oneshot::Sender<bool>>>,
     health: Mutex<Health>,
     /// For the opening line and `/api/feeds`; empty while no file is open.
@@ -87,7 +87,7 @@ impl Hub {
     }
 
     /// Sets who hears of moves; once, before the feed loop starts.
-    pub fn set_listeners(&self, listeners: Vec<Listener>) {
+    pub fn set_listeners(&self, listeners: Vec<OnPublish>) {
         // Set by the one caller that wires the daemon; a second call would change nothing.
         let _ = self.listeners.set(listeners);
     }

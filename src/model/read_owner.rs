@@ -26,25 +26,25 @@ impl Client {
     pub fn claim(self) -> Claim {
         Claim {
             client: self,
-            asker: None,
+            read_owner: None,
         }
     }
 }
 
 /// A client that wants to know something. Dropping it withdraws everything that was asked for on its behalf.
 #[derive(Debug)]
-pub struct Asker(Arc<Client>);
+pub struct ReadOwner(Arc<Client>);
 
-impl Asker {
-    pub fn new(client: Client) -> Asker {
-        Asker(Arc::new(client))
+impl ReadOwner {
+    pub fn new(client: Client) -> ReadOwner {
+        ReadOwner(Arc::new(client))
     }
 
     /// To be kept with what is asked for.
     pub fn claim(&self) -> Claim {
         Claim {
             client: *self.0,
-            asker: Some(Arc::downgrade(&self.0)),
+            read_owner: Some(Arc::downgrade(&self.0)),
         }
     }
 }
@@ -53,14 +53,14 @@ impl Asker {
 #[derive(Debug, Clone)]
 pub struct Claim {
     pub client: Client,
-    asker: Option<Weak<Client>>,
+    read_owner: Option<Weak<Client>>,
 }
 
 impl Claim {
     /// Returns whether nobody waits for it any more.
     pub fn is_void(&self) -> bool {
-        let asker = self.asker.as_ref();
-        asker.is_some_and(|asker| asker.strong_count() == 0)
+        let read_owner = self.read_owner.as_ref();
+        read_owner.is_some_and(|read_owner| read_owner.strong_count() == 0)
     }
 }
 
@@ -70,10 +70,10 @@ mod tests {
 
     #[test]
     fn a_claim_is_void_once_its_asker_is_gone() {
-        let asker = Asker::new(Client::of_connection());
-        let claim = asker.claim();
+        let read_owner = ReadOwner::new(Client::of_connection());
+        let claim = read_owner.claim();
         assert!(!claim.is_void());
-        drop(asker);
+        drop(read_owner);
         assert!(claim.is_void());
     }
 }

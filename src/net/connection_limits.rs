@@ -23,7 +23,7 @@ const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 
 /// The bounds in force; a reload may change them.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct ConnectionLimits {
     pub total: usize,
     pub per_ip: usize,
 }
@@ -31,7 +31,7 @@ pub struct Bounds {
 /// Counts connections, in all and by client, and says which are over a limit.
 #[derive(Debug)]
 pub struct Connections {
-    bounds: Mutex<Bounds>,
+    bounds: Mutex<ConnectionLimits>,
     total: AtomicUsize,
     /// By [`client_network`].
     by_client: Mutex<HashMap<IpAddr, usize>>,
@@ -84,7 +84,7 @@ const NO_ROOM_FOR_CLIENT: &str = "this address has as many connections as it may
     it is a proxy's, name it in `trusted_proxies`)";
 
 impl Connections {
-    pub fn new(bounds: Bounds) -> Arc<Connections> {
+    pub fn new(bounds: ConnectionLimits) -> Arc<Connections> {
         Arc::new(Connections {
             bounds: Mutex::new(bounds),
             total: AtomicUsize::new(0),
@@ -95,7 +95,7 @@ impl Connections {
         })
     }
 
-    pub fn set_bounds(&self, bounds: Bounds) {
+    pub fn set_bounds(&self, bounds: ConnectionLimits) {
         *self.bounds.lock() = bounds;
     }
 
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn limits_count_and_uncount() {
-        let connections = Connections::new(Bounds {
+        let connections = Connections::new(ConnectionLimits {
             total: 3,
             per_ip: 1,
         });
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_slash_64_is_one_client() {
-        let bounds = Bounds {
+        let bounds = ConnectionLimits {
             total: 100,
             per_ip: 1,
         };
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn clients_of_one_proxy_are_counted_apart() {
-        let bounds = Bounds {
+        let bounds = ConnectionLimits {
             total: 100,
             per_ip: 2,
         };

@@ -11,8 +11,8 @@ use crate::access::Grant;
 use crate::hub::{Absence, Cause, Feed, Presence, Standing, Subscription, TooManyValues, View};
 use crate::model::filter::{Filter, FilterId};
 use crate::model::position::Cursor;
-use crate::model::read_owner::{Asker, Client};
-use crate::session::table_bounds::Bounds;
+use crate::model::read_owner::{Client, ReadOwner};
+use crate::session::table_bounds::TableBounds;
 use crate::wire::block::Block;
 use crate::wire::control::{CloseCode, Control};
 pub use batch::{Batch, BatchLimits, Run};
@@ -70,7 +70,7 @@ enum Phase {
 pub struct Session {
     subscription: Subscription,
     /// Everything read for this subscriber is read for it.
-    asker: Asker,
+    read_owner: ReadOwner,
     /// What it may read, and for how long; `None` where nobody is asked.
     grant: Option<Arc<Grant>>,
     /// Boxed: most subscribers are plain and idle, and there may be many.
@@ -112,7 +112,7 @@ impl Session {
         };
         Ok(Session {
             subscription,
-            asker: Asker::new(Client::of_connection()),
+            read_owner: ReadOwner::new(Client::of_connection()),
             grant: None,
             since: request.since.map(Box::new),
             generation,
@@ -138,7 +138,7 @@ impl Session {
     /// Reads for it are taken in turn with others of this client. Without a word it is a client of its own.
     pub fn on_behalf_of(self, client: Client) -> Session {
         Session {
-            asker: Asker::new(client),
+            read_owner: ReadOwner::new(client),
             ..self
         }
     }
@@ -159,8 +159,8 @@ impl Session {
         self.grant.as_ref()?.expires()
     }
 
-    pub fn asker(&self) -> &Asker {
-        &self.asker
+    pub fn read_owner(&self) -> &ReadOwner {
+        &self.read_owner
     }
 
     /// Returns whether no frame may go out yet: neither hello nor word that there is nothing to read.
@@ -316,7 +316,7 @@ impl Session {
 
     /// The answer to [`Step::AskBounds`]: fixes where the stream begins and words the hello or reset.
     /// `None` where the answer is about a history that is gone again.
-    pub fn opened(&mut self, bounds: &Bounds) -> Option<Control> {
+    pub fn opened(&mut self, bounds: &TableBounds) -> Option<Control> {
         if self.phase != Phase::Opening || bounds.generation != self.generation {
             return None;
         }
@@ -328,7 +328,7 @@ impl Session {
         self.phase = Phase::CatchUp;
         self.started = bounds.read_at;
         self.replayed_to = bounds.head;
-        let Bounds {
+        let TableBounds {
             epoch,
             head,
             earliest,
@@ -356,7 +356,7 @@ impl Session {
     }
 
     /// The position the stream begins from, and whether that is where the client wanted to be.
-    fn start(&self, bounds: &Bounds) -> (Cursor, bool) {
+    fn start(&self, bounds: &TableBounds) -> (Cursor, bool) {
         let from_earliest = bounds.earliest.map_or(bounds.head, Cursor::before);
         let honoured = |id: Cursor| match id <= bounds.head && id >= from_earliest {
             true => (id, true),
@@ -396,7 +396,7 @@ impl Session {
 }
 
 /// A position below every row is shown as the one below the first, or as 0.
-fn lowest_shown(bounds: &Bounds) -> Cursor {
+fn lowest_shown(bounds: &TableBounds) -> Cursor {
     bounds.earliest.map_or(Cursor::MIN, |earliest| {
         Cursor::before(earliest).min(Cursor(0))
     })

@@ -10,7 +10,7 @@ use crate::sqlite::reader::RowReader;
 
 /// What a subscriber that opens needs to know of the table.
 #[derive(Debug, Clone)]
-pub struct Bounds {
+pub struct TableBounds {
     pub epoch: Epoch,
     pub generation: u64,
     /// Name of the cursor column.
@@ -23,10 +23,10 @@ pub struct Bounds {
     pub read_at: Instant,
 }
 
-impl Bounds {
+impl TableBounds {
     /// Returns the bounds as far as they are known without reading the table: epoch, head and key.
-    pub fn of(feed: &Feed, standing: Standing) -> Bounds {
-        Bounds {
+    pub fn of(feed: &Feed, standing: Standing) -> TableBounds {
+        TableBounds {
             epoch: standing.epoch,
             generation: standing.generation,
             key: feed.config.key.clone().unwrap_or_else(|| "id".to_owned()),

@@ -7,8 +7,8 @@ fn feed() -> Arc<Feed> {
     feed
 }
 
-fn bounds(earliest: Option<i64>) -> Bounds {
-    Bounds {
+fn bounds(earliest: Option<i64>) -> TableBounds {
+    TableBounds {
         epoch: Epoch::new("e1"),
         generation: 0,
         key: "id".into(),
@@ -148,7 +148,7 @@ fn after_a_table_was_away_the_stream_goes_on_from_its_position() {
         feed.opened(schema());
         assert_eq!(told(session.next(&feed.view())), "the table");
         let head = Cursor(110);
-        let bounds = Bounds {
+        let bounds = TableBounds {
             head,
             ..bounds(Some(earliest))
         };
@@ -186,7 +186,7 @@ fn another_history_while_waiting_is_told_by_a_reset_only_where_one_was_known() {
         feed.replace(Epoch::new("e2"), Cursor(5));
         feed.opened(schema());
         assert_eq!(told(session.next(&feed.view())), "the table");
-        let new = Bounds {
+        let new = TableBounds {
             generation: 1,
             head: Cursor(5),
             epoch: Epoch::new("e2"),
@@ -218,7 +218,7 @@ fn a_replaced_history_closes_plain_subscribers_and_resets_resumable_ones() {
         resumable.opened(&bounds(Some(1))).is_none(),
         "bounds of the old history"
     );
-    let new = Bounds {
+    let new = TableBounds {
         generation: 1,
         head: Cursor(5),
         epoch: Epoch::new("e2"),

@@ -55,7 +55,7 @@ const AT_ONCE: Duration = Duration::from_micros(100);
 
 /// Looking again after a write, until it has been quiet for a while.
 #[derive(Debug, Default)]
-pub(crate) struct Chase {
+pub(crate) struct CommitSchedule {
     /// The last write or commit, or what else may have to do with one.
     since: Option<Instant>,
     /// The last write.
@@ -88,7 +88,7 @@ impl Pause {
     }
 }
 
-impl Chase {
+impl CommitSchedule {
     /// Notes that the file was written to.
     pub(crate) fn wrote(&mut self, now: Instant) {
         self.since = Some(now);
@@ -203,28 +203,28 @@ mod tests {
     const US: Duration = Duration::from_micros(1);
     const MS: Duration = Duration::from_millis(1);
 
-    /// Looks as `chase` says from `now` on, until a look at or after `visible`. Gives when, and how many looks it took.
-    fn follow(chase: &mut Chase, mut now: Instant, visible: Instant) -> (Instant, u32) {
+    /// Looks as `schedule` says from `now` on, until a look at or after `visible`. Gives when, and how many looks it took.
+    fn follow(schedule: &mut CommitSchedule, mut now: Instant, visible: Instant) -> (Instant, u32) {
         let mut looks = 0;
         loop {
-            if !chase.is_early(now) {
+            if !schedule.is_early(now) {
                 looks += 1;
                 if now >= visible {
-                    chase.moved(now, false);
+                    schedule.moved(now, false);
                     return (now, looks);
                 }
-                chase.looked();
+                schedule.looked();
             }
-            now = chase.next(now, true).expect("gave up too early").look_at;
+            now = schedule.next(now, true).expect("gave up too early").look_at;
         }
     }
 
     #[test]
     fn a_commit_is_seen_at_most_an_eighth_late() {
         for took in [10 * US, 100 * US, MS, 20 * MS, 300 * MS] {
-            let (mut chase, start) = (Chase::default(), Instant::now());
-            chase.wrote(start);
-            let (seen, _) = follow(&mut chase, start, start + took);
+            let (mut schedule, start) = (CommitSchedule::default(), Instant::now());
+            schedule.wrote(start);
+            let (seen, _) = follow(&mut schedule, start, start + took);
             let late = seen - (start + took);
             assert!(late <= (took / 7).max(FINEST), "{took:?}: {late:?} late");
         }
@@ -232,21 +232,21 @@ mod tests {
 
     #[test]
     fn usually_slow_commits_are_looked_for_later_and_less_often() {
-        let (mut chase, mut now) = (Chase::default(), Instant::now());
+        let (mut schedule, mut now) = (CommitSchedule::default(), Instant::now());
         let commit = 300 * US;
-        let looks = |chase: &mut Chase, now: &mut Instant| {
+        let looks = |schedule: &mut CommitSchedule, now: &mut Instant| {
             *now += MS;
-            chase.wrote(*now);
-            let (seen, looks) = follow(chase, *now, *now + commit);
+            schedule.wrote(*now);
+            let (seen, looks) = follow(schedule, *now, *now + commit);
             assert!(seen - *now < commit * 3 / 2);
             *now = seen;
             looks
         };
-        let at_first = looks(&mut chase, &mut now);
+        let at_first = looks(&mut schedule, &mut now);
         for _ in 0..100 {
-            looks(&mut chase, &mut now);
+            looks(&mut schedule, &mut now);
         }
-        let later: Vec<u32> = (0..100).map(|_| looks(&mut chase, &mut now)).collect();
+        let later: Vec<u32> = (0..100).map(|_| looks(&mut schedule, &mut now)).collect();
         let too_soon = later.iter().filter(|looks| **looks > 1).count();
         assert!((1..=35).contains(&too_soon), "{later:?}");
         let later: u32 = later.iter().sum();
@@ -258,75 +258,75 @@ mod tests {
 
     #[test]
     fn a_quick_commit_among_slow_ones_is_late_by_a_moment() {
-        let (mut chase, mut now) = (Chase::default(), Instant::now());
+        let (mut schedule, mut now) = (CommitSchedule::default(), Instant::now());
         for _ in 0..200 {
             now += 100 * MS;
-            chase.wrote(now);
-            (now, _) = follow(&mut chase, now, now + 20 * MS);
+            schedule.wrote(now);
+            (now, _) = follow(&mut schedule, now, now + 20 * MS);
         }
         now += 100 * MS;
-        chase.wrote(now);
-        let (seen, _) = follow(&mut chase, now, now);
+        schedule.wrote(now);
+        let (seen, _) = follow(&mut schedule, now, now);
         assert!(seen - now <= LONGEST_USUAL);
     }
 
     #[test]
     fn quick_commits_are_looked_for_at_once_again_after_slow_ones() {
-        let (mut chase, mut now) = (Chase::default(), Instant::now());
+        let (mut schedule, mut now) = (CommitSchedule::default(), Instant::now());
         for took in std::iter::repeat_n(MS, 100).chain(std::iter::repeat_n(FINEST, 100)) {
             now += 100 * MS;
-            chase.wrote(now);
-            (now, _) = follow(&mut chase, now, now + took);
+            schedule.wrote(now);
+            (now, _) = follow(&mut schedule, now, now + took);
         }
-        chase.wrote(now);
-        assert!(!chase.is_early(now + FINEST));
+        schedule.wrote(now);
+        assert!(!schedule.is_early(now + FINEST));
     }
 
     #[test]
     fn the_writes_of_one_commit_wake_nobody_and_those_of_the_next_do() {
-        let (mut chase, now) = (Chase::default(), Instant::now());
-        chase.wrote(now);
-        chase.looked();
-        let pause = chase.next(now, true).unwrap();
+        let (mut schedule, now) = (CommitSchedule::default(), Instant::now());
+        schedule.wrote(now);
+        schedule.looked();
+        let pause = schedule.next(now, true).unwrap();
         assert_eq!(pause.deaf_until, pause.look_at);
-        chase.moved(now, false);
-        assert_eq!(chase.next(now, true).unwrap().deaf_until, now);
+        schedule.moved(now, false);
+        assert_eq!(schedule.next(now, true).unwrap().deaf_until, now);
     }
 
     #[test]
     fn a_write_that_was_rolled_back_does_not_make_deaf() {
-        let (mut chase, start) = (Chase::default(), Instant::now());
-        chase.wrote(start);
-        chase.looked();
+        let (mut schedule, start) = (CommitSchedule::default(), Instant::now());
+        schedule.wrote(start);
+        schedule.looked();
         let now = start + 200 * MS;
-        let pause = chase.next(now, true).unwrap();
+        let pause = schedule.next(now, true).unwrap();
         assert!(pause.deaf_until - now < 4 * MS && pause.look_at - now == COARSEST);
     }
 
     #[test]
     fn a_write_of_long_ago_that_was_rolled_back_says_nothing_about_the_next() {
-        let (mut chase, start) = (Chase::default(), Instant::now());
-        chase.wrote(start);
-        chase.looked();
+        let (mut schedule, start) = (CommitSchedule::default(), Instant::now());
+        schedule.wrote(start);
+        schedule.looked();
         // A checkpoint, say, every now and then: looking after that write has an end all the same.
         let now = start + UNANSWERED_FOR;
-        chase.look_around(now);
-        assert_eq!(chase.next(now + FOR, true), None);
+        schedule.look_around(now);
+        assert_eq!(schedule.next(now + FOR, true), None);
         let now = now + 2 * FOR;
-        chase.wrote(now);
-        chase.looked();
-        assert_eq!(chase.next(now, true).unwrap().look_at - now, FINEST);
+        schedule.wrote(now);
+        schedule.looked();
+        assert_eq!(schedule.next(now, true).unwrap().look_at - now, FINEST);
     }
 
     #[test]
     fn a_transaction_that_goes_on_writing_is_looked_at_less_and_less() {
-        let (mut chase, start) = (Chase::default(), Instant::now());
+        let (mut schedule, start) = (CommitSchedule::default(), Instant::now());
         let (mut now, mut looks) = (start, 0);
         while now < start + 2000 * MS {
-            chase.wrote(now);
-            chase.looked();
+            schedule.wrote(now);
+            schedule.looked();
             looks += 1;
-            now = chase.next(now, true).unwrap().deaf_until;
+            now = schedule.next(now, true).unwrap().deaf_until;
         }
         assert!(looks < 700, "{looks} looks");
     }
@@ -334,27 +334,27 @@ mod tests {
     #[test]
     fn a_commit_that_syncs_for_long_is_looked_for_even_if_its_writes_may_have_been_those_of_the_last()
      {
-        let (mut chase, now) = (Chase::default(), Instant::now());
-        chase.wrote(now);
-        chase.moved(now, true);
-        let pause = chase.next(now + DOUBTED_FOR / 2, true).unwrap();
+        let (mut schedule, now) = (CommitSchedule::default(), Instant::now());
+        schedule.wrote(now);
+        schedule.moved(now, true);
+        let pause = schedule.next(now + DOUBTED_FOR / 2, true).unwrap();
         assert!(pause.look_at <= now + DOUBTED_FOR / 2 + UNANSWERED_EVERY);
-        assert_eq!(chase.next(now + DOUBTED_FOR, true), None);
+        assert_eq!(schedule.next(now + DOUBTED_FOR, true), None);
         let now = now + UNANSWERED_FOR;
-        chase.look_soon(now);
-        assert!(chase.next(now + DOUBTED_FOR / 2, true).is_some());
-        assert_eq!(chase.next(now + DOUBTED_FOR, true), None);
+        schedule.look_soon(now);
+        assert!(schedule.next(now + DOUBTED_FOR / 2, true).is_some());
+        assert_eq!(schedule.next(now + DOUBTED_FOR, true), None);
     }
 
     #[test]
     fn it_ends_after_a_quiet_second_and_an_unanswered_write_after_a_minute() {
-        let (mut chase, now) = (Chase::default(), Instant::now());
-        chase.wrote(now);
-        chase.looked();
-        assert!(chase.next(now + FOR, true).is_some());
-        assert_eq!(chase.next(now + UNANSWERED_FOR, true), None);
-        chase.moved(now, false);
-        assert!(chase.next(now + FOR / 2, true).is_some());
-        assert_eq!(chase.next(now + FOR, true), None);
+        let (mut schedule, now) = (CommitSchedule::default(), Instant::now());
+        schedule.wrote(now);
+        schedule.looked();
+        assert!(schedule.next(now + FOR, true).is_some());
+        assert_eq!(schedule.next(now + UNANSWERED_FOR, true), None);
+        schedule.moved(now, false);
+        assert!(schedule.next(now + FOR / 2, true).is_some());
+        assert_eq!(schedule.next(now + FOR, true), None);
     }
 }

@@ -21,7 +21,7 @@ const END_FINDS: u32 = 45;
 
 /// Decides by how densely commits come whether to hear of writes or to ask for commits.
 #[derive(Debug, Default)]
-pub(crate) struct Moderation {
+pub(crate) struct DenseCommits {
     finds: u32,
     /// How long they were waited for, while not asking.
     waited: Duration,
@@ -31,7 +31,7 @@ pub(crate) struct Moderation {
     asking: bool,
 }
 
-impl Moderation {
+impl DenseCommits {
     /// Returns whether commits are to be asked for [`EVERY`] so often, and no writes to be heard.
     pub(crate) fn is_asking(&self) -> bool {
         self.asking
@@ -58,10 +58,10 @@ impl Moderation {
 
     /// Asks from now on or does not, and counts anew.
     fn judge(&mut self, asking: bool) {
-        *self = Moderation {
+        *self = DenseCommits {
             last_look: self.last_look,
             asking,
-            ..Moderation::default()
+            ..DenseCommits::default()
         };
     }
 
@@ -79,50 +79,50 @@ mod tests {
 
     /// Looks `apart` from one another, each of which takes a millisecond, until asking begins or stops. Every
     /// `share`th finds commits.
-    fn follow(moderation: &mut Moderation, apart: Duration, share: u32) -> Option<u32> {
+    fn follow(dense_commits: &mut DenseCommits, apart: Duration, share: u32) -> Option<u32> {
         let mut now = Instant::now();
         (1..=50 * BEGIN_FINDS).find(|look| {
             let began = now + apart;
             now = began + 1_000 * US;
-            moderation.looked(look % share == 0, began, now)
+            dense_commits.looked(look % share == 0, began, now)
         })
     }
 
     #[test]
     fn dense_commits_are_asked_for_however_long_reading_them_takes() {
         for apart in [20 * US, BEGIN_WITHIN / BEGIN_FINDS] {
-            let mut moderation = Moderation::default();
-            assert_eq!(follow(&mut moderation, apart, 1), Some(BEGIN_FINDS));
-            assert!(moderation.is_asking());
+            let mut dense_commits = DenseCommits::default();
+            assert_eq!(follow(&mut dense_commits, apart, 1), Some(BEGIN_FINDS));
+            assert!(dense_commits.is_asking());
         }
     }
 
     #[test]
     fn commits_far_apart_are_told_of_however_many_looks_each_takes() {
         for (apart, share) in [(600 * US, 1), (20 * US, 30), (Duration::from_secs(1), 1)] {
-            assert_eq!(follow(&mut Moderation::default(), apart, share), None);
+            assert_eq!(follow(&mut DenseCommits::default(), apart, share), None);
         }
     }
 
     #[test]
     fn a_pause_before_dense_commits_only_delays() {
-        let (mut moderation, start) = (Moderation::default(), Instant::now());
+        let (mut dense_commits, start) = (DenseCommits::default(), Instant::now());
         let late = start + Duration::from_secs(60);
-        moderation.looked(true, start, start);
-        moderation.looked(true, late, late);
-        let begun = follow(&mut moderation, 20 * US, 1);
+        dense_commits.looked(true, start, start);
+        dense_commits.looked(true, late, late);
+        let begun = follow(&mut dense_commits, 20 * US, 1);
         assert!(begun.is_some_and(|looks| looks <= 2 * BEGIN_FINDS));
     }
 
     #[test]
     fn asking_outlasts_a_checkpoint_and_ends_when_commits_come_rarely() {
-        let (mut moderation, now) = (Moderation::default(), Instant::now());
-        follow(&mut moderation, 20 * US, 1);
+        let (mut dense_commits, now) = (DenseCommits::default(), Instant::now());
+        follow(&mut dense_commits, 20 * US, 1);
         for look in 0..20 * END_LOOKS {
             // A checkpoint of 20 ms in every 40 ms.
-            assert!(!moderation.looked(look % END_LOOKS >= END_LOOKS / 2, now, now));
+            assert!(!dense_commits.looked(look % END_LOOKS >= END_LOOKS / 2, now, now));
         }
-        assert_eq!(follow(&mut moderation, EVERY, 15), Some(END_LOOKS));
-        assert!(!moderation.is_asking());
+        assert_eq!(follow(&mut dense_commits, EVERY, 15), Some(END_LOOKS));
+        assert!(!dense_commits.is_asking());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-use crate::source::table_follower::Tracked;
+use crate::source::table_follower::TableFollower;
 use crate::sqlite::table::Table;
 
 /// `sqlite_sequence` is one page as long as few tables are in it; the scan stops paying where it holds many more rows
@@ -13,7 +13,7 @@ const STRANGERS: i64 = 8;
 
 /// The question that tells which of many feeds moved, prepared for one schema.
 #[derive(Debug, Default)]
-pub(crate) struct Probe {
+pub(crate) struct MaxIds {
     /// Feeds whose highest id SQLite writes down with every insert, by their tables' names.
     sequences: HashMap<String, Vec<usize>>,
     /// One statement with the highest id of each of these feeds, about 1 µs each.
@@ -21,14 +21,17 @@ pub(crate) struct Probe {
     highest: String,
 }
 
-impl Probe {
+impl MaxIds {
     /// For the feeds as they are now; one without a table is never said to move.
-    pub(crate) fn new(connection: &Connection, feeds: &[Tracked]) -> rusqlite::Result<Probe> {
-        let tables: Vec<Option<&Table>> = feeds.iter().map(Tracked::table).collect();
-        Probe::of(connection, &tables)
+    pub(crate) fn new(
+        connection: &Connection,
+        feeds: &[TableFollower],
+    ) -> rusqlite::Result<MaxIds> {
+        let tables: Vec<Option<&Table>> = feeds.iter().map(TableFollower::table).collect();
+        MaxIds::of(connection, &tables)
     }
 
-    fn of(connection: &Connection, tables: &[Option<&Table>]) -> rusqlite::Result<Probe> {
+    fn of(connection: &Connection, tables: &[Option<&Table>]) -> rusqlite::Result<MaxIds> {
         let sequences = tables.iter().flatten().any(|table| table.autoincrement);
         let rows: i64 = match sequences {
             true => connection
@@ -36,20 +39,20 @@ impl Probe {
             false => 0,
         };
         let few = rows <= tables.len() as i64 * STRANGERS;
-        let mut probe = Probe::default();
+        let mut max_ids = MaxIds::default();
         let mut queries = Vec::new();
         for (feed, table) in tables.iter().enumerate() {
             let Some(table) = table else { continue };
             if table.autoincrement && few {
-                let feeds = probe.sequences.entry(table.name.clone()).or_default();
+                let feeds = max_ids.sequences.entry(table.name.clone()).or_default();
                 feeds.push(feed);
             } else {
                 queries.push(format!("({})", table.extreme_query("max")));
-                probe.others.push(feed);
+                max_ids.others.push(feed);
             }
         }
-        probe.highest = format!("SELECT {}", queries.join(", "));
-        Ok(probe)
+        max_ids.highest = format!("SELECT {}", queries.join(", "));
+        Ok(max_ids)
     }
 
     /// The highest id of each of `feeds` feeds as it is now; of an AUTOINCREMENT table the highest ever given.
@@ -101,8 +104,8 @@ mod tests {
     fn tops(db: &Connection) -> Vec<Option<i64>> {
         let table = |name| Table::introspect(db, name, None).unwrap();
         let (a, b, c) = (table("a"), table("b"), table("c"));
-        let probe = Probe::of(db, &[Some(&a), None, Some(&b), Some(&c)]).unwrap();
-        probe.tops(db, 4).unwrap()
+        let max_ids = MaxIds::of(db, &[Some(&a), None, Some(&b), Some(&c)]).unwrap();
+        max_ids.tops(db, 4).unwrap()
     }
 
     #[test]

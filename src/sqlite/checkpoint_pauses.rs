@@ -24,13 +24,13 @@ const MOST_PATIENCE: u32 = 2;
 const LONG: u64 = 1500;
 
 /// When the readers of one database pause.
-pub struct Pauses {
+pub struct CheckpointPauses {
     database: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<PauseState>,
     changed: Condvar,
 }
 
-struct State {
+struct PauseState {
     /// Reads under way.
     reading: usize,
     /// No further read begins.
@@ -42,12 +42,12 @@ struct State {
     written: Option<SystemTime>,
 }
 
-impl Pauses {
+impl CheckpointPauses {
     /// For the readers of the database at this path.
-    pub fn of(database: &Path) -> Pauses {
-        Pauses {
+    pub fn of(database: &Path) -> CheckpointPauses {
+        CheckpointPauses {
             database: database.to_owned(),
-            state: Mutex::new(State {
+            state: Mutex::new(PauseState {
                 reading: 0,
                 pausing: false,
                 next_look: Instant::now(),
@@ -65,7 +65,7 @@ impl Pauses {
     }
 
     /// Begins a read, after the pause that may be due. No read transaction may be open outside of such reads.
-    pub fn read(&self) -> Reading<'_> {
+    pub fn read(&self) -> ReadGuard<'_> {
         let mut state = self.state.lock();
         while state.pausing {
             self.changed.wait(&mut state);
@@ -89,11 +89,11 @@ impl Pauses {
             state.next_look = Instant::now() + LOOK_EVERY * state.patience;
         }
         state.reading += 1;
-        Reading(self)
+        ReadGuard(self)
     }
 
     /// Returns whether somebody writes to a WAL that is long already.
-    fn is_due(&self, state: &mut State) -> bool {
+    fn is_due(&self, state: &mut PauseState) -> bool {
         let written = std::fs::metadata(self.wal()).and_then(|meta| meta.modified());
         let written = written.ok();
         let is_written = written != state.written;
@@ -136,9 +136,9 @@ impl Pauses {
 }
 
 /// While this lives a read is under way.
-pub struct Reading<'p>(&'p Pauses);
+pub struct ReadGuard<'p>(&'p CheckpointPauses);
 
-impl Drop for Reading<'_> {
+impl Drop for ReadGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.reading -= 1;
@@ -157,7 +157,7 @@ mod tests {
     fn a_wal_is_long_until_it_starts_over() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("t.db");
-        let pauses = Pauses::of(&path);
+        let pauses = CheckpointPauses::of(&path);
         assert!(!pauses.is_long(), "there is none");
         let writer = Connection::open(&path).unwrap();
         writer

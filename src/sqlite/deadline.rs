@@ -14,19 +14,19 @@ const NONE: u64 = u64::MAX;
 
 /// The time limit of one connection's statements, none at first. A cheap handle.
 #[derive(Debug, Clone, Default)]
-pub struct Deadline(Arc<State>);
+pub struct Deadline(Arc<LimitState>);
 
 #[derive(Debug)]
-struct State {
+struct LimitState {
     /// Nanoseconds by [`now`].
     until: AtomicU64,
     /// Statements that are late are left to their end all the same.
     patient: AtomicBool,
 }
 
-impl Default for State {
-    fn default() -> State {
-        State {
+impl Default for LimitState {
+    fn default() -> LimitState {
+        LimitState {
             until: AtomicU64::new(NONE),
             patient: AtomicBool::new(false),
         }
@@ -64,7 +64,7 @@ impl Deadline {
     }
 }
 
-impl State {
+impl LimitState {
     fn is_over(&self) -> bool {
         let until = self.until.load(Ordering::Relaxed);
         until != NONE && now() >= until

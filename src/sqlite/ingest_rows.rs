@@ -58,7 +58,7 @@ pub fn parse_rows(schema: &Schema, scope: &Scope, body: &[u8]) -> Result<Vec<New
     let broken =
         |e: &dyn fmt::Display| BadRows::Invalid(format!("the body is not valid JSON: {e}"));
     let text = std::str::from_utf8(body).map_err(|e| broken(&e))?;
-    let target = Target::new(schema, scope);
+    let target = InsertTarget::new(schema, scope);
     match text.trim_start().as_bytes().first() {
         Some(b'{') => {
             let row = serde_json::from_str(text).map_err(|e| broken(&e))?;
@@ -93,7 +93,7 @@ pub fn parse_rows(schema: &Schema, scope: &Scope, body: &[u8]) -> Result<Vec<New
 
 /// An array of rows, each taken in before the next is looked at: a large body makes no large tree.
 struct Rows<'t, 's> {
-    target: &'t Target<'s>,
+    target: &'t InsertTarget<'s>,
     /// What is wrong with a row, apart from JSON.
     refusal: Option<BadRows>,
 }
@@ -136,7 +136,7 @@ impl<'de> Visitor<'de> for &mut Rows<'_, '_> {
 }
 
 /// A table, as it takes rows.
-struct Target<'s> {
+struct InsertTarget<'s> {
     schema: &'s Schema,
     /// Of each of the table's columns, whether it holds JSON; `None` where it can't be given.
     columns: Vec<Option<bool>>,
@@ -146,8 +146,8 @@ struct Target<'s> {
     filled: Vec<(usize, Value)>,
 }
 
-impl<'s> Target<'s> {
-    fn new(schema: &'s Schema, scope: &Scope) -> Target<'s> {
+impl<'s> InsertTarget<'s> {
+    fn new(schema: &'s Schema, scope: &Scope) -> InsertTarget<'s> {
         let table = &schema.table;
         let places = table.columns.iter().enumerate().map(|(index, column)| {
             let place = schema.place(&column.name)?;
@@ -166,7 +166,7 @@ impl<'s> Target<'s> {
                 let value = scope.sole_value(&column.name).filter(|_| writable)?;
                 Some((index, value))
             });
-        Target {
+        InsertTarget {
             schema,
             filled: filled.collect(),
             columns: places.collect(),

@@ -30,7 +30,7 @@ pub fn public_message(kind: &str) -> Option<&'static str> {
 
 /// Why others may know the database by another name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OtherName {
+pub enum SharedFile {
     /// The file itself, not its directory, is mounted here.
     MountPoint,
     /// It is mounted there, too.
@@ -41,39 +41,41 @@ pub enum OtherName {
     Companion(&'static str),
 }
 
-impl OtherName {
+impl SharedFile {
     /// Of the file behind `path`, through symbolic links; `None` where it has but one name, as far as can be seen from
     /// here: not what other mount namespaces, containers among them, call it.
-    pub fn of(path: &Path) -> Option<OtherName> {
-        OtherName::of_file(path).or_else(|| {
+    pub fn of(path: &Path) -> Option<SharedFile> {
+        SharedFile::of_file(path).or_else(|| {
             let real = real_path(path);
             let mut companions = ["-wal", "-shm"].into_iter();
             companions
                 .find(|suffix| is_mount_point(&companion(&real, suffix)))
-                .map(OtherName::Companion)
-                .or_else(|| mounted_at(&real).map(OtherName::MountedAt))
+                .map(SharedFile::Companion)
+                .or_else(|| mounted_at(&real).map(SharedFile::MountedAt))
         })
     }
 
     /// The same, as far as one system call tells.
-    pub fn of_file(path: &Path) -> Option<OtherName> {
-        let names = Names::of(path)?;
+    pub fn of_file(path: &Path) -> Option<SharedFile> {
+        let names = LinkCount::of(path)?;
         match names.links {
-            _ if names.mount_point => Some(OtherName::MountPoint),
-            links if links > 1 => Some(OtherName::Links(links)),
+            _ if names.mount_point => Some(SharedFile::MountPoint),
+            links if links > 1 => Some(SharedFile::Links(links)),
             _ => None,
         }
     }
 
     /// Returns whether [`of_file`](Self::of_file) tells of it.
     pub fn is_of_file(&self) -> bool {
-        matches!(self, OtherName::MountPoint | OtherName::Links(_))
+        matches!(self, SharedFile::MountPoint | SharedFile::Links(_))
     }
 
     fn kind(&self) -> &'static str {
         match self {
-            OtherName::MountPoint | OtherName::MountedAt(_) | OtherName::Companion(_) => MOUNTED.0,
-            OtherName::Links(_) => LINKED.0,
+            SharedFile::MountPoint | SharedFile::MountedAt(_) | SharedFile::Companion(_) => {
+                MOUNTED.0
+            }
+            SharedFile::Links(_) => LINKED.0,
         }
     }
 
@@ -105,7 +107,7 @@ impl OtherName {
     /// Returns what an operator has to do so that the file has one name.
     pub fn remedy(&self, path: &Path) -> String {
         match self {
-            OtherName::MountPoint | OtherName::MountedAt(_) | OtherName::Companion(_) => {
+            SharedFile::MountPoint | SharedFile::MountedAt(_) | SharedFile::Companion(_) => {
                 let directory = real_path(path);
                 let directory = directory.parent().unwrap_or(Path::new("/"));
                 format!(
@@ -113,7 +115,7 @@ impl OtherName {
                     directory.display()
                 )
             }
-            OtherName::Links(_) => format!(
+            SharedFile::Links(_) => format!(
                 "remove the other names (find / -xdev -samefile {}), or keep a copy in their place",
                 path.display()
             ),
@@ -121,13 +123,13 @@ impl OtherName {
     }
 }
 
-impl fmt::Display for OtherName {
+impl fmt::Display for SharedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            OtherName::MountPoint => f.write_str("is a mount point of its own"),
-            OtherName::MountedAt(place) => write!(f, "is mounted at {}, too", place.display()),
-            OtherName::Links(links) => write!(f, "has {links} names (hard links)"),
-            OtherName::Companion(suffix) => {
+            SharedFile::MountPoint => f.write_str("is a mount point of its own"),
+            SharedFile::MountedAt(place) => write!(f, "is mounted at {}, too", place.display()),
+            SharedFile::Links(links) => write!(f, "has {links} names (hard links)"),
+            SharedFile::Companion(suffix) => {
                 write!(f, "has a {suffix} that is a mount point of its own")
             }
         }
@@ -158,18 +160,18 @@ impl Mounts {
     }
 }
 
-struct Names {
+struct LinkCount {
     mount_point: bool,
     links: u64,
 }
 
-impl Names {
+impl LinkCount {
     /// `None` where there is no file.
     #[cfg(target_os = "linux")]
-    fn of(path: &Path) -> Option<Names> {
+    fn of(path: &Path) -> Option<LinkCount> {
         use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
         let told = statx(CWD, path, AtFlags::empty(), StatxFlags::NLINK).ok()?;
-        Some(Names {
+        Some(LinkCount {
             // Never set by a kernel that does not know it (before 5.8).
             mount_point: told.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
             links: told.stx_nlink.into(),
@@ -177,10 +179,10 @@ impl Names {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn of(path: &Path) -> Option<Names> {
+    fn of(path: &Path) -> Option<LinkCount> {
         use std::os::unix::fs::MetadataExt as _;
         let links = std::fs::metadata(path).ok()?.nlink();
-        Some(Names {
+        Some(LinkCount {
             mount_point: false,
             links,
         })
@@ -188,7 +190,7 @@ impl Names {
 }
 
 fn is_mount_point(path: &Path) -> bool {
-    Names::of(path).is_some_and(|names| names.mount_point)
+    LinkCount::of(path).is_some_and(|names| names.mount_point)
 }
 
 /// Where else in this mount namespace the file is mounted on its own.
@@ -239,12 +241,12 @@ mod tests {
         );
         std::fs::write(&a, "").unwrap();
         std::os::unix::fs::symlink(&a, &link).unwrap();
-        assert_eq!(OtherName::of(&link), None);
+        assert_eq!(SharedFile::of(&link), None);
         std::fs::hard_link(&a, &b).unwrap();
-        assert_eq!(OtherName::of(&link), Some(OtherName::Links(2)));
+        assert_eq!(SharedFile::of(&link), Some(SharedFile::Links(2)));
         std::fs::remove_file(&b).unwrap();
-        assert_eq!(OtherName::of(&a), None);
-        assert_eq!(OtherName::of(&b), None, "no file at all");
+        assert_eq!(SharedFile::of(&a), None);
+        assert_eq!(SharedFile::of(&b), None, "no file at all");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::sqlite::mounts_and_links::{self, OtherName};
+use crate::sqlite::mounts_and_links::{self, SharedFile};
 use crate::sqlite::wal_permissions;
 
 /// Which file a path names at the moment.
@@ -224,7 +224,7 @@ pub fn open_reading(path: &Path, busy: Duration) -> Result<Connection, Unavailab
         Err(_) => return Err(missing(path)),
     }
     wal_permissions::check_opening(path)?;
-    let access = match OtherName::of(path) {
+    let access = match SharedFile::of(path) {
         None => OpenFlags::SQLITE_OPEN_READ_WRITE,
         Some(other) if wal_permissions::is_wal(path) => return Err(other.unreadable(path)),
         // Nothing is rolled back either: the journal of this name may not be the one that belongs to the file.
@@ -279,7 +279,7 @@ pub fn open_writing(path: &Path, busy: Duration, create: bool) -> Result<Connect
     if create {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
-    if let Some(other) = OtherName::of(path) {
+    if let Some(other) = SharedFile::of(path) {
         return Err(other.unwritable(path));
     }
     wal_permissions::check_opening(path)?;

@@ -14,7 +14,7 @@ pub type CloseIdle = Box<dyn Fn() + Send + Sync>;
 
 /// Counts this process's connections to the file, beside the feed loop's, and has them closed.
 #[derive(Default)]
-pub struct Openings {
+pub struct OpenConnections {
     /// Grows with each [`close_all`](Self::close_all).
     generation: AtomicU64,
     counts: Mutex<Counts>,
@@ -30,14 +30,14 @@ struct Counts {
     stale: usize,
 }
 
-impl Openings {
+impl OpenConnections {
     /// Counts a connection that is about to be opened.
-    pub fn enter(self: &Arc<Self>) -> Opening {
+    pub fn enter(self: &Arc<Self>) -> OpenConnection {
         let mut counts = self.counts.lock();
         counts.current += 1;
-        Opening {
+        OpenConnection {
             generation: self.generation.load(Ordering::Acquire),
-            openings: Arc::clone(self),
+            open_connections: Arc::clone(self),
         }
     }
 
@@ -62,26 +62,26 @@ impl Openings {
 }
 
 /// An open connection. Drop it after the connection.
-pub struct Opening {
-    openings: Arc<Openings>,
+pub struct OpenConnection {
+    open_connections: Arc<OpenConnections>,
     generation: u64,
 }
 
-impl Opening {
+impl OpenConnection {
     /// Returns whether the connection may go on being used; if not it is to be closed.
     pub fn is_current(&self) -> bool {
-        self.generation == self.openings.generation.load(Ordering::Acquire)
+        self.generation == self.open_connections.generation.load(Ordering::Acquire)
     }
 }
 
-impl Drop for Opening {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
-        let mut counts = self.openings.counts.lock();
+        let mut counts = self.open_connections.counts.lock();
         if self.is_current() {
             counts.current -= 1;
         } else {
             counts.stale -= 1;
-            self.openings.closed.notify_all();
+            self.open_connections.closed.notify_all();
         }
     }
 }
@@ -94,26 +94,29 @@ mod tests {
 
     #[test]
     fn all_that_are_open_are_told_and_waited_for() {
-        let openings = Arc::new(Openings::default());
-        let (first, second) = (openings.enter(), openings.enter());
+        let open_connections = Arc::new(OpenConnections::default());
+        let (first, second) = (open_connections.enter(), open_connections.enter());
         assert!(first.is_current());
-        assert!(!openings.close_all(Duration::ZERO));
+        assert!(!open_connections.close_all(Duration::ZERO));
         assert!(!first.is_current() && !second.is_current());
-        let third = openings.enter();
+        let third = open_connections.enter();
         drop((first, third));
-        assert!(!openings.close_all(Duration::ZERO), "one is still open");
+        assert!(
+            !open_connections.close_all(Duration::ZERO),
+            "one is still open"
+        );
         let closing = std::thread::spawn(move || drop(second));
-        assert!(openings.close_all(LONG));
+        assert!(open_connections.close_all(LONG));
         closing.join().unwrap();
     }
 
     #[test]
     fn idle_ones_are_closed_by_their_owner() {
-        let openings = Arc::new(Openings::default());
-        let idle = Arc::new(Mutex::new(Some(openings.enter())));
+        let open_connections = Arc::new(OpenConnections::default());
+        let idle = Arc::new(Mutex::new(Some(open_connections.enter())));
         let kept = Arc::clone(&idle);
-        openings.on_close(Box::new(move || drop(kept.lock().take())));
-        assert!(openings.close_all(LONG));
+        open_connections.on_close(Box::new(move || drop(kept.lock().take())));
+        assert!(open_connections.close_all(LONG));
         assert!(idle.lock().is_none());
     }
 }

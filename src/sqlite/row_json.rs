@@ -14,7 +14,7 @@ const MARKER: &str = ",\"truncated\":";
 /// Words one feed's rows. Holds the bytes that are the same for every row. What a row takes of memory is bounded by the
 /// limit on its size, not by the values in it.
 #[derive(Debug)]
-pub struct Encoder {
+pub struct RowEncoder {
     /// `{"type":"remediation_event","event":`
     prefix: Vec<u8>,
     columns: Vec<ColumnEncoder>,
@@ -32,8 +32,8 @@ struct ColumnEncoder {
     truncate: Option<usize>,
 }
 
-impl Encoder {
-    pub fn new(feed: &FeedConfig, schema: &Schema, max_row_bytes: usize) -> Encoder {
+impl RowEncoder {
+    pub fn new(feed: &FeedConfig, schema: &Schema, max_row_bytes: usize) -> RowEncoder {
         let mut prefix = b"{\"type\":".to_vec();
         push_string(&mut prefix, &feed.message_type);
         prefix.push(b',');
@@ -50,7 +50,7 @@ impl Encoder {
         for (n, column) in embedded.enumerate() {
             column.jsonb = Some(schema.exposed.len() + n);
         }
-        Encoder {
+        RowEncoder {
             prefix,
             columns,
             max_row_bytes,
@@ -374,8 +374,8 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    fn encoder(columns: Vec<ColumnEncoder>, max_row_bytes: usize) -> Encoder {
-        Encoder {
+    fn encoder(columns: Vec<ColumnEncoder>, max_row_bytes: usize) -> RowEncoder {
+        RowEncoder {
             prefix: b"{\"type\":\"t\",\"event\":".to_vec(),
             columns,
             max_row_bytes,
@@ -483,7 +483,7 @@ mod tests {
     }
 
     fn item(
-        encoder: &Encoder,
+        encoder: &RowEncoder,
         values: &[ValueRef<'_>],
         limit: usize,
     ) -> (serde_json::Value, Vec<String>, usize) {

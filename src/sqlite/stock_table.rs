@@ -15,7 +15,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::sqlite::companions::real_path;
 use crate::sqlite::lease;
-use crate::sqlite::mounts_and_links::OtherName;
+use crate::sqlite::mounts_and_links::SharedFile;
 use crate::sqlite::open::{FileId, Unavailable, companion, open_reading, open_writing};
 
 /// The SQL that makes the stock table.
@@ -34,7 +34,7 @@ const LISTED: usize = 20;
 
 /// The stock table that is still to be made.
 #[derive(Debug)]
-pub struct Creation {
+pub struct StockTable {
     database: PathBuf,
     /// Whether a file made anew is to be in WAL mode.
     wal: bool,
@@ -58,10 +58,10 @@ pub enum Attempt {
     Failed(Unavailable),
 }
 
-impl Creation {
+impl StockTable {
     /// To be made in the file as it is now.
-    pub fn new(database: &Path, wal: bool) -> Creation {
-        Creation {
+    pub fn new(database: &Path, wal: bool) -> StockTable {
+        StockTable {
             database: database.to_owned(),
             wal,
             found: FileId::of(database),
@@ -75,7 +75,7 @@ impl Creation {
         let length = fs::metadata(path).map(|meta| meta.len());
         let result = match length {
             _ if FileId::of(path) != self.found => return Attempt::NotOurs,
-            Ok(_) if OtherName::of(path).is_some() => self.look(),
+            Ok(_) if SharedFile::of(path).is_some() => self.look(),
             Ok(length) if (length == 0) != self.empty => return Attempt::NotOurs,
             Ok(0) if !is_nobodys(path) => return Attempt::Later,
             Ok(_) => self.add_table(),
@@ -301,7 +301,7 @@ mod tests {
         for wal in [true, false] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("db");
-            let creation = Creation::new(&path, wal);
+            let creation = StockTable::new(&path, wal);
             assert!(matches!(creation.attempt(), Attempt::Made(_)));
             assert_eq!(names(dir.path()), ["db"]);
             let connection = Connection::open(&path).unwrap();
@@ -318,7 +318,7 @@ mod tests {
     fn a_file_that_a_writer_made_first_is_left_to_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");
-        let creation = Creation::new(&path, true);
+        let creation = StockTable::new(&path, true);
         fs::write(&path, "").unwrap();
         assert!(matches!(creation.attempt(), Attempt::NotOurs));
         let new = dir.path().join("new");
@@ -333,7 +333,7 @@ mod tests {
         let path = dir.path().join("db");
         let writer = Connection::open(&path).unwrap();
         writer.execute_batch("PRAGMA page_size = 8192").unwrap();
-        let creation = Creation::new(&path, true);
+        let creation = StockTable::new(&path, true);
         assert!(matches!(creation.attempt(), Attempt::Later));
         assert_eq!(fs::metadata(&path).unwrap().len(), 0);
         drop(writer);
@@ -348,7 +348,7 @@ mod tests {
         writer
             .execute_batch("CREATE TABLE b(x INTEGER PRIMARY KEY AUTOINCREMENT); CREATE TABLE a(x)")
             .unwrap();
-        let attempt = Creation::new(&path, true).attempt();
+        let attempt = StockTable::new(&path, true).attempt();
         assert!(matches!(attempt, Attempt::OthersTables), "{attempt:?}");
         assert_eq!(tables(&writer).unwrap(), ["a", "b"]);
     }
@@ -373,7 +373,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::write(companion(&path, "-wal"), wal).unwrap();
         assert!(matches!(
-            Creation::new(&path, true).attempt(),
+            StockTable::new(&path, true).attempt(),
             Attempt::Made(_)
         ));
         let connection = Connection::open(&path).unwrap();
@@ -386,7 +386,7 @@ mod tests {
         let path = dir.path().join("link");
         std::os::unix::fs::symlink("db", &path).unwrap();
         assert!(matches!(
-            Creation::new(&path, true).attempt(),
+            StockTable::new(&path, true).attempt(),
             Attempt::Made(_)
         ));
         assert!(fs::symlink_metadata(&path).unwrap().is_symlink());

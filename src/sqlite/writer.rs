@@ -14,7 +14,7 @@ use crate::model::filter::{Scope, quote_identifier};
 use crate::model::wakeup::{Wake, Wakes};
 use crate::sqlite::ingest_rows::NewRow;
 use crate::sqlite::open::{FileId, Unavailable, leave_on_close, open_writing};
-use crate::sqlite::open_connections::{Opening, Openings};
+use crate::sqlite::open_connections::{OpenConnection, OpenConnections};
 use crate::sqlite::table::Schema;
 
 /// How long opening the file and making its table waits for other writers.
@@ -35,7 +35,7 @@ pub enum IngestError {
 pub struct Writer {
     path: PathBuf,
     wake: Arc<Wake>,
-    openings: Arc<Openings>,
+    open_connections: Arc<OpenConnections>,
     open: Option<OpenWriter>,
     /// Set by the `update_hook`, taken after the commit.
     changed: Arc<AtomicBool>,
@@ -46,15 +46,15 @@ struct OpenWriter {
     file: FileId,
     connection: Connection,
     /// Dropped after the connection.
-    opening: Opening,
+    open_connection: OpenConnection,
 }
 
 impl Writer {
-    pub fn new(path: PathBuf, wake: Arc<Wake>, openings: Arc<Openings>) -> Writer {
+    pub fn new(path: PathBuf, wake: Arc<Wake>, open_connections: Arc<OpenConnections>) -> Writer {
         Writer {
             path,
             wake,
-            openings,
+            open_connections,
             open: None,
             changed: Arc::default(),
             held: Duration::ZERO,
@@ -68,7 +68,7 @@ impl Writer {
 
     /// Closes the connection if it is to be closed.
     pub fn close_stale(&mut self) {
-        self.open.take_if(|open| !open.opening.is_current());
+        self.open.take_if(|open| !open.open_connection.is_current());
     }
 
     /// How long the last insert held the database's lock, whatever became of it.
@@ -158,7 +158,7 @@ impl Writer {
         match &mut self.open {
             Some(open) => Ok(&mut open.connection),
             open => {
-                let opening = self.openings.enter();
+                let open_connection = self.open_connections.enter();
                 let mut connection = open_writing(&self.path, BUSY, false)?;
                 // The feed loop outlives it, and tidies up.
                 leave_on_close(&connection, true)?;
@@ -169,7 +169,7 @@ impl Writer {
                 let open = open.insert(OpenWriter {
                     file,
                     connection,
-                    opening,
+                    open_connection,
                 });
                 Ok(&mut open.connection)
             }

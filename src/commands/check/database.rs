@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::Place;
+use super::DatabasePlace;
 use super::feeds;
 use super::report::{Report, quoted, size};
 use crate::config::{Config, JournalMode};
 use crate::os::users::{Owned, User};
-use crate::sqlite::mounts_and_links::OtherName;
+use crate::sqlite::mounts_and_links::SharedFile;
 use crate::sqlite::open::{FileId, Unavailable, names_are_names, open_reading, tidy_on_close};
 use crate::sqlite::rollback_journal;
 use crate::sqlite::wal_permissions;
@@ -34,12 +34,12 @@ struct Opened {
 }
 
 /// Reports what the file is and what the feeds find in it. `Some(true)`: it is in WAL mode.
-pub(super) fn look(config: &Config, place: &Place, report: &mut Report) -> Option<bool> {
+pub(super) fn look(config: &Config, place: &DatabasePlace, report: &mut Report) -> Option<bool> {
     if !place.exists {
         feeds::expect(config, report);
         return None;
     }
-    let other_name = OtherName::of(&place.real);
+    let other_name = SharedFile::of(&place.real);
     if let Some(other) = other_name
         .as_ref()
         .filter(|_| wal_permissions::is_wal(&place.real))
@@ -75,11 +75,12 @@ pub fn look_into<T>(
     path: &Path,
     ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> Result<T, Unavailable> {
-    let place = Place::of(path);
+    let place = DatabasePlace::of(path);
     if !place.exists {
         return Err(Unavailable::NoFile(path.to_owned()));
     }
-    if let Some(other) = OtherName::of(&place.real).filter(|_| wal_permissions::is_wal(&place.real))
+    if let Some(other) =
+        SharedFile::of(&place.real).filter(|_| wal_permissions::is_wal(&place.real))
     {
         return Err(other.unreadable(path));
     }
@@ -99,7 +100,7 @@ pub fn look_into<T>(
 
 /// A writer that was the last to close, just before it was joined here, took its sidecars along; SQLite made new ones
 /// for this process then, which could lock that writer out. A connection that may write removes them when it is the last.
-fn tidy(place: &Place, before: Option<FileId>) {
+fn tidy(place: &DatabasePlace, before: Option<FileId>) {
     let wal = place.companion("-wal");
     let mine =
         std::fs::metadata(&wal).is_ok_and(|meta| Owned::of(&meta).uid == User::current().uid);
@@ -126,7 +127,7 @@ impl Unopened {
         }
     }
 
-    fn report(&self, place: &Place, report: &mut Report) {
+    fn report(&self, place: &DatabasePlace, report: &mut Report) {
         const LABEL: &str = "contents";
         match self {
             Unopened::HalfDone => report.note(
@@ -148,7 +149,7 @@ impl Unopened {
 
 /// Opens the file so that nothing is left behind. A connection that may only read creates `-wal` and `-shm` all the
 /// same where they are missing, and can't remove them; so a WAL file that nobody has open is read as an immutable one.
-fn open(place: &Place) -> Result<Opened, Unopened> {
+fn open(place: &DatabasePlace) -> Result<Opened, Unopened> {
     let path = &place.real;
     let refused = |e| Unopened::from(e, path);
     let in_use = place.companion("-wal").exists() && place.companion("-shm").exists();
@@ -213,7 +214,7 @@ fn uri_path(path: &Path) -> String {
 }
 
 /// What it means for a file with a rollback journal that it goes by two names.
-fn names(other: &OtherName, place: &Place, report: &mut Report) {
+fn names(other: &SharedFile, place: &DatabasePlace, report: &mut Report) {
     let text = format!(
         "the database {other}: it is served as long as it has a rollback journal; nothing is written to it, and it is never \
          switched to WAL"
@@ -221,7 +222,7 @@ fn names(other: &OtherName, place: &Place, report: &mut Report) {
     report.warn("names", text, &[other.remedy(&place.given)]);
 }
 
-fn journal_mode(config: &Config, place: &Place, wal: bool, report: &mut Report) {
+fn journal_mode(config: &Config, place: &DatabasePlace, wal: bool, report: &mut Report) {
     const LABEL: &str = "journal mode";
     match (wal, config.journal_mode) {
         (true, _) => report.ok(LABEL, "wal"),
@@ -252,7 +253,7 @@ fn journal_mode(config: &Config, place: &Place, wal: bool, report: &mut Report) 
     }
 }
 
-fn pages(place: &Place, opened: &Opened, before: Option<Version>, report: &mut Report) {
+fn pages(place: &DatabasePlace, opened: &Opened, before: Option<Version>, report: &mut Report) {
     let number = |pragma: &str| {
         opened
             .connection
@@ -288,7 +289,7 @@ fn pages(place: &Place, opened: &Opened, before: Option<Version>, report: &mut R
 }
 
 fn probe(
-    place: &Place,
+    place: &DatabasePlace,
     opened: &Opened,
     before: Option<Version>,
     text: String,
@@ -346,7 +347,7 @@ mod tests {
             writer
                 .execute_batch(&format!("PRAGMA journal_mode = {mode}; CREATE TABLE t(a)"))
                 .unwrap();
-            let place = Place::of(&path);
+            let place = DatabasePlace::of(&path);
             let while_open = open(&place).unwrap();
             assert_eq!(
                 (while_open.wal, while_open.frozen),

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::report::Report;
-use super::{Place, indexes};
+use super::{DatabasePlace, indexes};
 use crate::config::{Config, FeedConfig};
 use crate::model::filter::quote_identifier;
 use crate::model::position::Cursor;
@@ -24,7 +24,12 @@ pub(super) fn expect(config: &Config, report: &mut Report) {
 }
 
 /// Reports the feeds of an open file.
-pub(super) fn look(config: &Config, place: &Place, connection: &Connection, report: &mut Report) {
+pub(super) fn look(
+    config: &Config,
+    place: &DatabasePlace,
+    connection: &Connection,
+    report: &mut Report,
+) {
     for feed in &config.feeds {
         let label = label(feed);
         match Schema::of_feed(connection, feed) {

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::sqlite::discovery::discover;
 use crate::text::harmless::harmless_lines;
 pub use database::look_into;
-use place::Place;
+use place::DatabasePlace;
 use report::Report;
 
 /// Bad configuration, as everywhere in walcast.
@@ -54,7 +54,7 @@ fn look(config: &mut Config, args: &ServeArgs, report: &mut Report) {
             "no file is read: flags, WALCAST_* variables and defaults",
         ),
     }
-    let place = Place::of(&config.database);
+    let place = DatabasePlace::of(&config.database);
     let named = args
         .file
         .as_ref()

@@ -8,7 +8,7 @@ use crate::sqlite::open::companion;
 use crate::sqlite::watcher::directory_of;
 
 /// Where the database is, or will be.
-pub(super) struct Place {
+pub(super) struct DatabasePlace {
     /// As it was configured.
     pub given: PathBuf,
     /// Behind all symbolic links, as far as there is something.
@@ -17,8 +17,8 @@ pub(super) struct Place {
     pub exists: bool,
 }
 
-impl Place {
-    pub(super) fn of(database: &Path) -> Place {
+impl DatabasePlace {
+    pub(super) fn of(database: &Path) -> DatabasePlace {
         // A link to a file that is not there yet still says where the file will be.
         let target = match std::fs::read_link(database) {
             Ok(target) => directory_of(database).join(target),
@@ -29,7 +29,7 @@ impl Place {
             std::fs::canonicalize(directory_of(&target)).map(|directory| directory.join(name))
         });
         let real = real.unwrap_or(target);
-        Place {
+        DatabasePlace {
             given: database.to_owned(),
             directory: directory_of(&real),
             exists: real.exists(),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::Access;
 
-use super::Place;
+use super::DatabasePlace;
 use super::report::{Mark, Report, quoted};
 use crate::config::{Config, JournalMode};
 use crate::os::users::{Owned, User, group_name, may};
@@ -16,7 +16,7 @@ use crate::os::users::{Owned, User, group_name, may};
 const LABEL: &str = "rights";
 
 /// Reports the rights on file, directory and sidecars. `wal`: the file is in WAL mode, where that is known.
-pub(super) fn look(config: &Config, place: &Place, wal: Option<bool>, report: &mut Report) {
+pub(super) fn look(config: &Config, place: &DatabasePlace, wal: Option<bool>, report: &mut Report) {
     let me = User::current();
     let Ok(directory) = std::fs::metadata(&place.directory).map(|meta| Owned::of(&meta)) else {
         return;
@@ -63,7 +63,7 @@ pub(super) fn look(config: &Config, place: &Place, wal: Option<bool>, report: &m
 }
 
 fn shown(
-    place: &Place,
+    place: &DatabasePlace,
     me: &User,
     directory: Owned,
     file: Option<Owned>,
@@ -85,7 +85,7 @@ fn shown(
 }
 
 /// What this user may not do itself, as the system answers it.
-fn own_rights(place: &Place, needs_all: bool, creates: bool) -> Vec<(Mark, String)> {
+fn own_rights(place: &DatabasePlace, needs_all: bool, creates: bool) -> Vec<(Mark, String)> {
     let mut findings = Vec::new();
     let grave = if needs_all {
         Mark::Problem
@@ -236,7 +236,12 @@ impl Scene<'_> {
 }
 
 /// The layout that works whoever comes first: a shared group, a setgid directory, a file the group may write.
-fn mending(place: &Place, me: &User, directory: Owned, writer: Option<&User>) -> Vec<String> {
+fn mending(
+    place: &DatabasePlace,
+    me: &User,
+    directory: Owned,
+    writer: Option<&User>,
+) -> Vec<String> {
     let (group, made) = match directory.gid {
         0 => ("walcast".to_owned(), false),
         gid => (group_name(gid), true),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustix::fs::Access;
 
-use super::Place;
+use super::DatabasePlace;
 use super::report::{Report, quoted};
 use crate::config::Config;
 use crate::net::connection_limits::raise_descriptor_limit;
@@ -12,7 +12,7 @@ use crate::os::users::may;
 use crate::sqlite::watcher::events_arrive;
 
 /// Reports whether writes to the directory are told, and by which file system.
-pub(super) fn file_events(place: &Place, report: &mut Report) {
+pub(super) fn file_events(place: &DatabasePlace, report: &mut Report) {
     const LABEL: &str = "file events";
     let directory = &place.directory;
     let system = file_system(directory);

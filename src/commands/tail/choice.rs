@@ -3,7 +3,7 @@
 use anyhow::bail;
 use serde_json::Value;
 
-use super::url::Target;
+use super::url::FeedUrl;
 use crate::cli::TailArgs;
 use crate::commands::BadUsage;
 use crate::commands::daemon_feeds::feeds_of;
@@ -13,7 +13,7 @@ use crate::text::nearest::did_you_mean;
 ///
 /// # Errors
 /// The daemon can't be asked, or it has not just one feed that was meant; then those it has are named.
-pub(super) fn path_of(target: &Target, args: &TailArgs) -> anyhow::Result<String> {
+pub(super) fn path_of(target: &FeedUrl, args: &TailArgs) -> anyhow::Result<String> {
     if !target.path.is_empty() {
         if args.feed.is_some() {
             bail!(BadUsage(format!(
@@ -48,7 +48,7 @@ impl Listed<'_> {
 
 fn choose<'a>(
     feeds: &[Listed<'a>],
-    target: &Target,
+    target: &FeedUrl,
     wanted: Option<&str>,
 ) -> anyhow::Result<&'a str> {
     let place = target.shown();
@@ -89,7 +89,7 @@ mod tests {
         let feed = |name, table, path| Listed { name, table, path };
         let orders = || feed("orders", "Orders", "/ws/orders");
         let notes = || feed("notes", "notes", "/live/notes");
-        let mut target = Target::default();
+        let mut target = FeedUrl::default();
         target.authority = "h:1".into();
         let chosen = |feeds: &[Listed<'static>], wanted| choose(feeds, &target, wanted);
         assert_eq!(chosen(&[orders()], None).unwrap(), "/ws/orders");

@@ -13,7 +13,7 @@ use tungstenite::http::{HeaderValue, Response, header};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error, WebSocket};
 
-use super::url::{Start, Target};
+use super::url::{FeedUrl, Start};
 use crate::cli::ClientToken;
 
 /// How long one address may take to accept a connection, and the daemon to answer the handshake.
@@ -37,7 +37,7 @@ pub(super) enum ConnectError {
 
 /// Connects and subscribes.
 pub(super) fn connect(
-    target: &Target,
+    target: &FeedUrl,
     start: &Start,
     token: &ClientToken,
 ) -> Result<WebSocket<TcpStream>, ConnectError> {
@@ -82,7 +82,7 @@ pub(super) fn connect(
 }
 
 /// The handshake, with the token as it is now: a file may hold a fresh one since the last connection.
-fn request(target: &Target, start: &Start, token: &ClientToken) -> anyhow::Result<Request> {
+fn request(target: &FeedUrl, start: &Start, token: &ClientToken) -> anyhow::Result<Request> {
     let mut request = target.url(start).into_client_request()?;
     if let Some(token) = token.read()? {
         let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))?;
@@ -104,7 +104,7 @@ fn connect_tcp(address: &str) -> io::Result<TcpStream> {
 }
 
 /// What an answer other than an upgrade means.
-fn refusal(target: &Target, response: &Response<Option<Vec<u8>>>) -> ConnectError {
+fn refusal(target: &FeedUrl, response: &Response<Option<Vec<u8>>>) -> ConnectError {
     let status = response.status();
     let body = response.body().as_deref().unwrap_or_default();
     let said = error_message(body)

@@ -12,7 +12,7 @@ use super::message::Message;
 use super::output::Output;
 use super::{beginning, none_up_to, notice};
 use crate::catchup::PAGE;
-use crate::cli::{Since as Asked, TailArgs};
+use crate::cli::{TailArgs, TailSince as Asked};
 use crate::commands::BadUsage;
 use crate::commands::named_file::existing;
 use crate::config::{AccessRules, AuthRules, Config, FeedConfig, JournalMode, Limits, LogFormat};
@@ -21,13 +21,13 @@ use crate::model::filter::Filter;
 use crate::model::position::Cursor;
 use crate::model::wakeup::{Waiter, Wakes};
 use crate::os::interrupt::on_interrupt;
-use crate::session::table_bounds::Bounds;
+use crate::session::table_bounds::TableBounds;
 use crate::session::{Batch, BatchLimits, Request, Session, Since, Step};
 use crate::source::follower::FeedLoop;
 use crate::sqlite::deadline::Deadline;
 use crate::sqlite::discovery::discover;
 use crate::sqlite::open::{FileId, Unavailable, open_reading};
-use crate::sqlite::open_connections::{Opening, Openings};
+use crate::sqlite::open_connections::{OpenConnection, OpenConnections};
 use crate::sqlite::reader::{LastRows, RowReader};
 use crate::telemetry::metrics::Metrics;
 use crate::text::nearest::nearest;
@@ -74,13 +74,13 @@ pub(super) fn follow(
     let moved = Arc::clone(waiter.wake());
     hub.set_listeners(vec![Box::new(move |_| moved.signal(Wakes::FILE))]);
     let metrics = Metrics::new()?;
-    let openings = Arc::new(Openings::default());
+    let open_connections = Arc::new(OpenConnections::default());
     let mut feed_loop = FeedLoop::new(
         Arc::clone(&config),
         Arc::clone(&hub),
         loop_waiter,
         metrics,
-        Arc::clone(&openings),
+        Arc::clone(&open_connections),
         Box::new(|| {}),
     );
     feed_loop.start();
@@ -88,7 +88,7 @@ pub(super) fn follow(
         bail!("{reason}");
     }
     let feed = &hub.feeds[0];
-    let mut tail = Tail::new(path, feed, openings, request(args, unasked), output)?;
+    let mut tail = Tail::new(path, feed, open_connections, request(args, unasked), output)?;
     tail.refuse_unknown_columns()?;
     tail.tell_plain_beginning();
 
@@ -203,7 +203,7 @@ fn request(args: &TailArgs, unasked: Option<u32>) -> Request {
 struct Tail<'a> {
     path: &'a Path,
     feed: &'a Arc<Feed>,
-    openings: Arc<Openings>,
+    open_connections: Arc<OpenConnections>,
     filter: Filter,
     session: Session,
     view: View,
@@ -220,14 +220,14 @@ struct Reader {
     connection: Connection,
     rows: RowReader,
     /// Dropped after the connection.
-    opening: Opening,
+    open_connection: OpenConnection,
 }
 
 impl<'a> Tail<'a> {
     fn new(
         path: &'a Path,
         feed: &'a Arc<Feed>,
-        openings: Arc<Openings>,
+        open_connections: Arc<OpenConnections>,
         request: Request,
         output: Output,
     ) -> Result<Tail<'a>, TooManyValues> {
@@ -236,7 +236,7 @@ impl<'a> Tail<'a> {
         Ok(Tail {
             path,
             feed,
-            openings,
+            open_connections,
             filter,
             session,
             view: feed.view(),
@@ -432,10 +432,10 @@ impl<'a> Tail<'a> {
     }
 
     /// Where the table begins; `None` where it can't be read right now.
-    fn bounds(&mut self) -> Option<Bounds> {
+    fn bounds(&mut self) -> Option<TableBounds> {
         let standing = self.feed.standing();
         let (filter, last) = (Arc::clone(self.session.filter()), self.session.last());
-        let mut bounds = Bounds::of(self.feed, standing);
+        let mut bounds = TableBounds::of(self.feed, standing);
         self.with_reader(|reader| {
             let Reader {
                 connection, rows, ..
@@ -456,14 +456,15 @@ impl<'a> Tail<'a> {
         &mut self,
         read: impl FnOnce(&mut Reader) -> rusqlite::Result<T>,
     ) -> Option<T> {
-        self.reader.take_if(|reader| !reader.opening.is_current());
+        self.reader
+            .take_if(|reader| !reader.open_connection.is_current());
         let schema = self.feed.schema()?;
         let file = FileId::of(self.path)?;
         let fits =
             |reader: &Reader| reader.file == file && Arc::ptr_eq(&reader.rows.schema, &schema);
         if !self.reader.as_ref().is_some_and(fits) {
             self.reader = None;
-            let opening = self.openings.enter();
+            let open_connection = self.open_connections.enter();
             let mut connection = open_reading(self.path, BUSY).ok()?;
             let deadline = Deadline::default();
             deadline.install(&mut connection).ok()?;
@@ -473,7 +474,7 @@ impl<'a> Tail<'a> {
                 file,
                 connection,
                 rows,
-                opening,
+                open_connection,
             });
         }
         let reader = self.reader.as_mut()?;

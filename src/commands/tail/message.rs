@@ -14,13 +14,13 @@ pub(super) enum Message<'a> {
         /// Columns that were cut because the row was too large.
         truncated: Vec<String>,
     },
-    Control(Control),
+    ControlFrame(ControlFrame),
 }
 
 /// What is said beside the rows.
 #[derive(Debug, Deserialize, PartialEq)]
 #[serde(tag = "type", rename_all = "lowercase")]
-pub(super) enum Control {
+pub(super) enum ControlFrame {
     Hello {
         feed: String,
         key: String,
@@ -83,7 +83,7 @@ impl<'a> Message<'a> {
                 row: row.get(),
                 truncated: truncated(&members),
             },
-            None => Message::Control(serde_json::from_str(text)?),
+            None => Message::ControlFrame(serde_json::from_str(text)?),
         })
     }
 }
@@ -127,13 +127,13 @@ mod tests {
     #[test]
     fn control_messages_are_read_as_they_are_sent() {
         let control = |text| match Message::parse(text) {
-            Ok(Message::Control(control)) => control,
+            Ok(Message::ControlFrame(control)) => control,
             other => panic!("{other:?}"),
         };
         let hello = r#"{"type":"hello","feed":"f","key":"id","epoch":"e","head":5,"earliest":1,"since":4,"recovered":true}"#;
         assert!(matches!(
             control(hello),
-            Control::Hello {
+            ControlFrame::Hello {
                 since: Id(4),
                 recovered: true,
                 ..
@@ -141,15 +141,18 @@ mod tests {
         ));
         assert_eq!(
             control(r#"{"type":"live","id":"9007199254740993"}"#),
-            Control::Live {
+            ControlFrame::Live {
                 id: Id(9_007_199_254_740_993)
             }
         );
         assert!(matches!(
             control(r#"{"type":"reset","epoch":"e2","reason":"r","head":0,"earliest":null}"#),
-            Control::Reset { earliest: None, .. }
+            ControlFrame::Reset { earliest: None, .. }
         ));
-        assert_eq!(control(r#"{"type":"news","since":3}"#), Control::Unknown);
+        assert_eq!(
+            control(r#"{"type":"news","since":3}"#),
+            ControlFrame::Unknown
+        );
     }
 
     #[test]

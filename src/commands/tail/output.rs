@@ -24,7 +24,7 @@ const USUAL_WIDTH: usize = 80;
 pub(super) struct Output {
     out: BufWriter<Stdout>,
     /// `None`: JSON lines.
-    table: Option<Table>,
+    table: Option<TextTable>,
 }
 
 impl Output {
@@ -32,9 +32,9 @@ impl Output {
     pub(super) fn to_stdout(json: bool) -> Output {
         let stdout = io::stdout();
         let terminal = stdout.is_terminal() && !json;
-        let table = terminal.then(|| Table {
+        let table = terminal.then(|| TextTable {
             colour: wants_colour(),
-            ..Table::default()
+            ..TextTable::default()
         });
         Output {
             out: BufWriter::new(stdout),
@@ -90,13 +90,13 @@ fn wants_colour() -> bool {
 
 /// A value as it is shown.
 #[derive(Debug)]
-struct Cell {
+struct ShownCell {
     text: String,
     number: bool,
 }
 
-impl Cell {
-    fn new(value: &RawValue) -> Cell {
+impl ShownCell {
+    fn new(value: &RawValue) -> ShownCell {
         let json = value.get();
         let number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
         let text = match serde_json::from_str::<String>(json) {
@@ -104,21 +104,21 @@ impl Cell {
             Err(_) if json == "null" => "-".to_owned(),
             Err(_) => harmless(json).into_owned(),
         };
-        Cell { text, number }
+        ShownCell { text, number }
     }
 }
 
 /// Columns whose widths grow with what they have to show.
 #[derive(Debug, Default)]
-struct Table {
+struct TextTable {
     colour: bool,
     names: Vec<String>,
     widths: Vec<usize>,
     header_due: bool,
-    pending: Vec<Vec<Cell>>,
+    pending: Vec<Vec<ShownCell>>,
 }
 
-impl Table {
+impl TextTable {
     fn has_columns(&self, row: &Object<'_>) -> bool {
         row.0.len() == self.names.len()
             && row
@@ -134,7 +134,7 @@ impl Table {
             self.lay_out(out)?;
             self.set_columns(row);
         }
-        let cells = row.0.iter().map(|(_, value)| Cell::new(value));
+        let cells = row.0.iter().map(|(_, value)| ShownCell::new(value));
         self.pending.push(cells.collect());
         Ok(())
     }
@@ -165,7 +165,7 @@ impl Table {
         }
         let widths = fitted(&self.widths, terminal_width());
         if std::mem::take(&mut self.header_due) {
-            let names = self.names.iter().map(|name| Cell {
+            let names = self.names.iter().map(|name| ShownCell {
                 text: harmless(name).into_owned(),
                 number: false,
             });
@@ -180,7 +180,7 @@ impl Table {
     fn line(
         &self,
         out: &mut impl io::Write,
-        cells: &[Cell],
+        cells: &[ShownCell],
         widths: &[usize],
         colour: fn(&str, &str) -> &'static str,
     ) -> io::Result<()> {
@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     fn shown(rows: &[&str]) -> String {
-        let mut table = Table::default();
+        let mut table = TextTable::default();
         let mut out = Vec::new();
         for row in rows {
             let object: Object<'_> = serde_json::from_str(row).unwrap();

@@ -11,10 +11,10 @@ use tungstenite::protocol::CloseFrame;
 use super::beginning;
 use super::choice;
 use super::connection::{Backoff, ConnectError, SILENCE, connect};
-use super::message::{Control, Id, Message, id_of};
+use super::message::{ControlFrame, Id, Message, id_of};
 use super::notice;
 use super::output::Output;
-use super::url::{self, Start, Target};
+use super::url::{self, FeedUrl, Start};
 use crate::cli::{ClientToken, TailArgs};
 use crate::os::interrupt::on_interrupt;
 
@@ -22,7 +22,7 @@ use crate::os::interrupt::on_interrupt;
 const AHEAD: usize = 1024;
 
 /// What the printing thread is told.
-enum Event {
+enum Told {
     Row(Box<str>),
     Notice(String),
     Failed(anyhow::Error),
@@ -44,7 +44,7 @@ pub(super) fn follow(
     target.path = choice::path_of(&target, args)?;
     let (sender, events) = sync_channel(AHEAD);
     let stop = sender.clone();
-    on_interrupt(move || drop(stop.send(Event::Interrupted)))
+    on_interrupt(move || drop(stop.send(Told::Interrupted)))
         .context("signals can't be waited for")?;
     let subscriber = Subscriber {
         target,
@@ -62,7 +62,7 @@ pub(super) fn follow(
     print(&events, output)
 }
 
-fn print(events: &Receiver<Event>, mut output: Output) -> anyhow::Result<()> {
+fn print(events: &Receiver<Told>, mut output: Output) -> anyhow::Result<()> {
     loop {
         let event = match events.try_recv() {
             Ok(event) => event,
@@ -76,16 +76,16 @@ fn print(events: &Receiver<Event>, mut output: Output) -> anyhow::Result<()> {
             }
         };
         match event {
-            Event::Row(row) => output.row(&row)?,
-            Event::Notice(text) => {
+            Told::Row(row) => output.row(&row)?,
+            Told::Notice(text) => {
                 output.flush()?;
                 notice(text);
             }
-            Event::Failed(error) => {
+            Told::Failed(error) => {
                 output.flush()?;
                 return Err(error);
             }
-            Event::Interrupted => return Ok(output.flush()?),
+            Told::Interrupted => return Ok(output.flush()?),
         }
     }
 }
@@ -99,7 +99,7 @@ struct Position {
 
 /// The subscription over all its connections.
 struct Subscriber {
-    target: Target,
+    target: FeedUrl,
     start: Start,
     key: String,
     /// `None` until the first hello.
@@ -108,7 +108,7 @@ struct Subscriber {
     waits_for: String,
     /// Rows were announced, and none has come so far.
     nothing_yet: bool,
-    events: SyncSender<Event>,
+    events: SyncSender<Told>,
     token: ClientToken,
 }
 
@@ -142,7 +142,7 @@ impl Subscriber {
         loop {
             let (why, after) = match self.connection(&mut backoff, &mut told) {
                 End::Lost { why, after } => (why, after),
-                End::Refused(error) => return drop(self.events.send(Event::Failed(error))),
+                End::Refused(error) => return drop(self.events.send(Told::Failed(error))),
                 End::Unwanted => return,
             };
             if !told && self.tell(format!("{why}; reconnecting")).is_err() {
@@ -154,7 +154,7 @@ impl Subscriber {
     }
 
     fn tell(&self, text: String) -> Result<(), Unwanted> {
-        self.events.send(Event::Notice(text)).map_err(|_| Unwanted)
+        self.events.send(Told::Notice(text)).map_err(|_| Unwanted)
     }
 
     /// One connection, from its first byte to its last.
@@ -202,7 +202,7 @@ impl Subscriber {
     fn take(&mut self, text: &str) -> Result<Heard, End> {
         match Message::parse(text) {
             Ok(Message::Row { row, truncated }) => self.row(row, &truncated)?,
-            Ok(Message::Control(control)) => return self.control(control),
+            Ok(Message::ControlFrame(control)) => return self.control(control),
             Err(e) => {
                 let target = self.target.shown();
                 return Err(End::Refused(anyhow!(
@@ -222,7 +222,7 @@ impl Subscriber {
         }
         self.nothing_yet = false;
         self.events
-            .send(Event::Row(row.into()))
+            .send(Told::Row(row.into()))
             .map_err(|_| Unwanted)?;
         if !truncated.is_empty() {
             self.tell(format!(
@@ -251,9 +251,9 @@ impl Subscriber {
         self.follow_on();
     }
 
-    fn control(&mut self, control: Control) -> Result<Heard, End> {
+    fn control(&mut self, control: ControlFrame) -> Result<Heard, End> {
         match control {
-            Control::Hello {
+            ControlFrame::Hello {
                 feed,
                 key,
                 epoch,
@@ -267,14 +267,14 @@ impl Subscriber {
                 return Ok(Heard::Hello);
             }
             // Both come after everything up to that id.
-            Control::Live { id } => {
+            ControlFrame::Live { id } => {
                 self.reached(id);
                 if std::mem::take(&mut self.nothing_yet) {
                     self.tell(super::none_up_to(id.0))?;
                 }
             }
-            Control::Heartbeat { head: id } => self.reached(id),
-            Control::Reset {
+            ControlFrame::Heartbeat { head: id } => self.reached(id),
+            ControlFrame::Reset {
                 epoch,
                 head,
                 earliest,
@@ -284,11 +284,11 @@ impl Subscriber {
                 self.position = Some(Position { epoch, id });
                 self.follow_on();
             }
-            Control::Goodbye { reconnect_after_ms } => {
+            ControlFrame::Goodbye { reconnect_after_ms } => {
                 return Ok(Heard::Goodbye(Duration::from_millis(reconnect_after_ms)));
             }
-            Control::Waiting { message } => return self.waits(message),
-            Control::Unknown => {}
+            ControlFrame::Waiting { message } => return self.waits(message),
+            ControlFrame::Unknown => {}
         }
         Ok(Heard::Nothing)
     }
@@ -381,9 +381,9 @@ fn closed(frame: Option<&CloseFrame>, goodbye: Option<Duration>) -> End {
 mod tests {
     use super::*;
 
-    fn subscriber() -> (Subscriber, Receiver<Event>) {
+    fn subscriber() -> (Subscriber, Receiver<Told>) {
         let (events, received) = sync_channel(100);
-        let target = Target::default();
+        let target = FeedUrl::default();
         let start = Start::Asked("since=now".into());
         (
             Subscriber {
@@ -410,9 +410,9 @@ mod tests {
         format!(r#"{{"type":"t","event":{{"id":{id}}}}}"#)
     }
 
-    fn rows(received: &Receiver<Event>) -> Vec<String> {
+    fn rows(received: &Receiver<Told>) -> Vec<String> {
         let row = |event| match event {
-            Event::Row(row) => Some(row.into_string()),
+            Told::Row(row) => Some(row.into_string()),
             _ => None,
         };
         received.try_iter().filter_map(row).collect()
@@ -466,11 +466,11 @@ mod tests {
     fn what_the_daemon_waits_for_is_said_once() {
         let (mut subscriber, received) = subscriber();
         let waiting = r#"{"type":"waiting","reason":"no_table","message":"no table yet"}"#;
-        let said = |received: &Receiver<Event>| {
+        let said = |received: &Receiver<Told>| {
             let notices = received.try_iter();
             notices
                 .filter(
-                    |event| matches!(event, Event::Notice(text) if text.ends_with("no table yet")),
+                    |event| matches!(event, Told::Notice(text) if text.ends_with("no table yet")),
                 )
                 .count()
         };

@@ -1,6 +1,6 @@
 //! The URL of a subscription: what was given, with the position it goes on from.
 
-use crate::cli::{Since, TailArgs};
+use crate::cli::{TailArgs, TailSince};
 
 /// Words of the query that say where a subscription starts.
 const STARTS: [&str; 3] = ["since", "last", "epoch"];
@@ -16,7 +16,7 @@ pub(super) enum Start {
 
 /// Everything of the URL but where to start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Target {
+pub(super) struct FeedUrl {
     /// `host:port`, as the handshake names it.
     pub authority: String,
     /// Of the feed; empty where none was named.
@@ -27,7 +27,7 @@ pub(super) struct Target {
 
 /// Takes `url` (`ws://…`) and the flags apart. What the flags say of the start wins over what the URL says; where neither
 /// says anything it begins with the newest `unasked` rows, or with the next one.
-pub(super) fn parse(url: &str, args: &TailArgs, unasked: Option<u32>) -> (Target, Start) {
+pub(super) fn parse(url: &str, args: &TailArgs, unasked: Option<u32>) -> (FeedUrl, Start) {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.split('#').next().unwrap_or_default();
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -48,7 +48,7 @@ pub(super) fn parse(url: &str, args: &TailArgs, unasked: Option<u32>) -> (Target
         .map(str::to_owned)
         .chain(filters)
         .collect();
-    let target = Target {
+    let target = FeedUrl {
         authority: authority.to_owned(),
         path,
         parameters,
@@ -58,9 +58,9 @@ pub(super) fn parse(url: &str, args: &TailArgs, unasked: Option<u32>) -> (Target
 
 fn start(args: &TailArgs, given: &[&str], unasked: Option<u32>) -> Start {
     let mut query = match (args.since, args.last) {
-        (Some(Since::Id(id)), _) => format!("since={id}"),
-        (Some(Since::Earliest), _) => "since=earliest".to_owned(),
-        (Some(Since::Now), _) => "since=now".to_owned(),
+        (Some(TailSince::Id(id)), _) => format!("since={id}"),
+        (Some(TailSince::Earliest), _) => "since=earliest".to_owned(),
+        (Some(TailSince::Now), _) => "since=now".to_owned(),
         (None, Some(n)) => format!("last={n}"),
         // Resumable without being asked, or rows would be missed between two connections.
         (None, None) if given.is_empty() => match unasked {
@@ -75,7 +75,7 @@ fn start(args: &TailArgs, given: &[&str], unasked: Option<u32>) -> Start {
     Start::Asked(query)
 }
 
-impl Target {
+impl FeedUrl {
     /// The URL of a connection that starts there.
     pub(super) fn url(&self, start: &Start) -> String {
         let start = match start {
@@ -127,11 +127,11 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn parsed(line: &[&str]) -> (Target, Start) {
+    fn parsed(line: &[&str]) -> (FeedUrl, Start) {
         parsed_with(line, None)
     }
 
-    fn parsed_with(line: &[&str], unasked: Option<u32>) -> (Target, Start) {
+    fn parsed_with(line: &[&str], unasked: Option<u32>) -> (FeedUrl, Start) {
         let cli = Cli::try_parse_from(["walcast", "tail"].iter().chain(line)).unwrap();
         let Command::Tail(args) = cli.command else {
             panic!("not tail")

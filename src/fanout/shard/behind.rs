@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::Shard;
 use crate::catchup::{PageError, PageResult};
-use crate::fanout::conn::{Conn, Place, Sent, Wrote};
-use crate::fanout::{Command, ConnId};
+use crate::fanout::conn::{Conn, ConnState, Sent, Wrote};
+use crate::fanout::{ConnId, ShardMessage};
 use crate::hub::READ_PATIENCE;
-use crate::session::table_bounds::Bounds;
+use crate::session::table_bounds::TableBounds;
 use crate::session::{Batch, BatchLimits, Step};
 use crate::sqlite::open::Unavailable;
 use crate::wire::block::Block;
@@ -40,7 +40,7 @@ impl Shard {
                 }
                 Wrote::Gone => return self.remove(slot),
             }
-            if conn.place != Place::Behind {
+            if conn.place != ConnState::Behind {
                 return;
             }
             if !self.step(id) {
@@ -58,7 +58,7 @@ impl Shard {
             self.conns[slot].session.position(),
         );
         if position > self.feeds[feed].view.head {
-            // A page went up to the log's head, which this shard has not seen yet. In a cohort that stands lower the
+            // A page went up to the log's head, which this shard has not seen yet. In a live group that stands lower the
             // subscriber would be sent those rows again.
             self.feed_moved(feed);
         }
@@ -77,9 +77,9 @@ impl Shard {
             Step::TakeRows => self.write_rows(id, None),
             Step::ReadPage => self.read_page(id),
             Step::AskBounds => {
-                conn.place = Place::Reading;
+                conn.place = ConnState::Reading;
                 let mailbox = Arc::clone(&self.mailbox);
-                let done = move |result| mailbox.send(Command::Bounds(id, result));
+                let done = move |result| mailbox.send(ShardMessage::TableBounds(id, result));
                 self.context.catchup.bounds(&conn.session, done);
                 false
             }
@@ -88,11 +88,11 @@ impl Shard {
                 false
             }
             Step::WaitForTable => {
-                conn.place = Place::Away;
+                conn.place = ConnState::Away;
                 false
             }
             Step::WaitForHead => {
-                conn.place = Place::Away;
+                conn.place = ConnState::Away;
                 self.feeds[feed].ahead.push(id);
                 false
             }
@@ -109,10 +109,10 @@ impl Shard {
             conn.page = Some(page);
             return true;
         }
-        conn.place = Place::Reading;
+        conn.place = ConnState::Reading;
         let mailbox = Arc::clone(&self.mailbox);
         self.context.catchup.page(&conn.session, move |result| {
-            mailbox.send(Command::Page(id, result))
+            mailbox.send(ShardMessage::Page(id, result))
         });
         false
     }
@@ -154,11 +154,11 @@ impl Shard {
 
     /// The connection whose read has ended; `None` where it is gone, or waits for no read any more.
     fn end_reading(&mut self, id: ConnId) -> Option<&mut Conn> {
-        if !self.is(id) || self.conns[id.slot].place != Place::Reading {
+        if !self.is(id) || self.conns[id.slot].place != ConnState::Reading {
             return None;
         }
         let conn = &mut self.conns[id.slot];
-        conn.place = Place::Behind;
+        conn.place = ConnState::Behind;
         Some(conn)
     }
 
@@ -181,7 +181,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn bounds_came(&mut self, id: ConnId, result: Result<Bounds, Unavailable>) {
+    pub(super) fn bounds_came(&mut self, id: ConnId, result: Result<TableBounds, Unavailable>) {
         let Some(conn) = self.end_reading(id) else {
             return;
         };
@@ -221,7 +221,7 @@ impl Shard {
             }
             return self.close(id.slot, CloseCode::TryAgainLater);
         }
-        conn.place = Place::Retry;
+        conn.place = ConnState::Retry;
         self.retry.push(id);
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Shard;
 use crate::fanout::ConnId;
-use crate::fanout::conn::{Place, Wrote};
+use crate::fanout::conn::{ConnState, Wrote};
 use crate::wire::control::{CloseCode, Control, reconnect_after};
 
 /// Connections that are ended between two looks for live rows: a few milliseconds of work.
@@ -55,7 +55,7 @@ impl Shard {
         let Some(conn) = self.conns.get(slot) else {
             return;
         };
-        if conn.place == Place::Closing {
+        if conn.place == ConnState::Closing {
             return;
         }
         if let Some(reason) = code.error_reason() {
@@ -81,7 +81,7 @@ impl Shard {
         let conn = &mut self.conns[slot];
         conn.page = None;
         conn.push_close(code);
-        conn.place = Place::Closing;
+        conn.place = ConnState::Closing;
         conn.closing_since = Some(Instant::now());
         self.closing.insert(slot);
         match conn.flush() {
@@ -96,7 +96,7 @@ impl Shard {
         let Some(conn) = self.conns.get(slot) else {
             return;
         };
-        if conn.place != Place::Closing || conn.has_pending() {
+        if conn.place != ConnState::Closing || conn.has_pending() {
             return;
         }
         match conn.peer_closed {
@@ -110,7 +110,7 @@ impl Shard {
             return;
         };
         conn.span.in_scope(|| match conn.place {
-            Place::Closing => tracing::debug!("closed"),
+            ConnState::Closing => tracing::debug!("closed"),
             _ => tracing::debug!("closed: the client went without a close frame"),
         });
         let feed = conn.session.feed().index;
@@ -136,7 +136,7 @@ impl Shard {
 
     pub(super) fn say_goodbye(&mut self, slot: usize, total: usize) {
         let conn = &mut self.conns[slot];
-        if conn.place == Place::Closing {
+        if conn.place == ConnState::Closing {
             return;
         }
         if conn.session.is_resumable() {

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use super::Shard;
 use crate::fanout::ConnId;
-use crate::fanout::conn::{Conn, Place, Sent};
+use crate::fanout::conn::{Conn, ConnState, Sent};
 use crate::model::filter::FilterId;
 use crate::model::position::Cursor;
 use crate::session::{Batch, BatchLimits};
 use crate::wire::block::Block;
 
-/// Rows in a burst are written to a cohort at once up to this; beyond it members go on one by one.
+/// Rows in a burst are written to a live group at once up to this; beyond it members go on one by one.
 const COHORT_BATCH: BatchLimits = BatchLimits {
     runs: 512,
     bytes: 512 * 1024,
@@ -26,7 +26,7 @@ impl Shard {
         let head = watched.view.head;
         let refreshed = self.context.hub.feeds[feed].refresh(&mut watched.view);
         let filters_may_be_gone =
-            refreshed.reshaped && watched.cohorts.keys().any(|f| *f != FilterId::NONE);
+            refreshed.reshaped && watched.groups.keys().any(|f| *f != FilterId::NONE);
         let is_gone = refreshed.presence_changed && watched.view.presence.is_gone();
         if refreshed.replaced || filters_may_be_gone || is_gone || head < watched.view.floor {
             return self.disband(feed, head);
@@ -47,8 +47,8 @@ impl Shard {
     /// Who began above the head looks whether the log has come to where it stands.
     fn look_ahead(&mut self, feed: usize) {
         for id in std::mem::take(&mut self.feeds[feed].ahead) {
-            if self.is(id) && self.conns[id.slot].place == Place::Away {
-                self.conns[id.slot].place = Place::Behind;
+            if self.is(id) && self.conns[id.slot].place == ConnState::Away {
+                self.conns[id.slot].place = ConnState::Behind;
                 self.ready.push(id);
             }
         }
@@ -71,23 +71,23 @@ impl Shard {
         }
     }
 
-    /// The cohorts that take something of these blocks, or can't know from them whether they do.
+    /// The live groups that take something of these blocks, or can't know from them whether they do.
     pub(super) fn concerned(&self, feed: usize, fresh: &[Arc<Block>]) -> Vec<FilterId> {
-        let cohorts = &self.feeds[feed].cohorts;
+        let groups = &self.feeds[feed].groups;
         let concerns = |filter: &FilterId| {
             fresh.iter().any(|block| {
                 !block.knows(*filter) || !block.selection(*filter, Cursor::MIN).is_empty()
             })
         };
-        // All cohorts, or only those that the blocks name: whichever are fewer. Filters not known to the first block
+        // All live groups, or only those that the blocks name: whichever are fewer. Filters not known to the first block
         // are the youngest few.
         let named: usize = fresh
             .iter()
             .filter_map(|b| b.matches.as_ref())
             .map(|m| m.rows.len())
             .sum();
-        if named >= cohorts.len() {
-            return cohorts
+        if named >= groups.len() {
+            return groups
                 .keys()
                 .filter(|filter| concerns(filter))
                 .copied()
@@ -102,21 +102,21 @@ impl Shard {
             .iter()
             .filter_map(|block| block.matches.as_ref())
             .flat_map(|matches| matches.rows.keys())
-            .filter(|filter| cohorts.contains_key(filter))
+            .filter(|filter| groups.contains_key(filter))
             .copied()
             .collect();
-        if cohorts.contains_key(&FilterId::NONE) {
+        if groups.contains_key(&FilterId::NONE) {
             found.insert(FilterId::NONE);
         }
         if let Some(known_below) = known_below
             && self.feeds[feed].youngest >= known_below
         {
-            found.extend(cohorts.keys().filter(|filter| **filter >= known_below));
+            found.extend(groups.keys().filter(|filter| **filter >= known_below));
         }
         found.into_iter().collect()
     }
 
-    /// Writes what a cohort takes of `fresh` to each of its members.
+    /// Writes what a live group takes of `fresh` to each of its members.
     pub(super) fn broadcast(
         &mut self,
         feed: usize,
@@ -124,10 +124,10 @@ impl Shard {
         from: Cursor,
         fresh: &[Arc<Block>],
     ) {
-        let Some(cohort) = self.feeds[feed].cohorts.get(&filter) else {
+        let Some(group) = self.feeds[feed].groups.get(&filter) else {
             return;
         };
-        let members = cohort.members.clone();
+        let members = group.members.clone();
         let batch = Batch::gather(fresh.iter(), filter, from, COHORT_BATCH);
         let slices = batch.slices();
         let whole = batch.reaches == Some(self.feeds[feed].view.head);
@@ -166,7 +166,7 @@ impl Shard {
     fn tell_presence(&mut self, feed: usize) {
         let head = self.feeds[feed].view.head;
         self.recall(feed, head, |conn| {
-            conn.place == Place::Away || conn.session.is_resumable()
+            conn.place == ConnState::Away || conn.session.is_resumable()
         });
     }
 
@@ -181,10 +181,10 @@ impl Shard {
         for slot in slots {
             self.fall_behind(slot, head);
             let conn = &mut self.conns[slot];
-            if conn.place == Place::Away {
-                conn.place = Place::Behind;
+            if conn.place == ConnState::Away {
+                conn.place = ConnState::Behind;
             }
-            if conn.place == Place::Behind {
+            if conn.place == ConnState::Behind {
                 self.ready.push(ConnId {
                     slot,
                     serial: conn.serial,
@@ -197,11 +197,11 @@ impl Shard {
         let conn = &mut self.conns[slot];
         let watched = &mut self.feeds[conn.session.feed().index];
         watched.youngest = watched.youngest.max(conn.session.filter_id());
-        let cohort = watched.cohorts.entry(conn.session.filter_id()).or_default();
-        conn.place = Place::CaughtUp {
-            at: cohort.members.len(),
+        let group = watched.groups.entry(conn.session.filter_id()).or_default();
+        conn.place = ConnState::CaughtUp {
+            at: group.members.len(),
         };
-        cohort.members.push(slot);
+        group.members.push(slot);
         conn.span
             .in_scope(|| tracing::debug!(position = conn.session.position().0, "caught up"));
     }
@@ -209,30 +209,30 @@ impl Shard {
     /// Has a subscriber that had everything up to `position` go on by itself from there.
     pub(super) fn fall_behind(&mut self, slot: usize, position: Cursor) {
         let conn = &self.conns[slot];
-        if matches!(conn.place, Place::CaughtUp { .. }) {
+        if matches!(conn.place, ConnState::CaughtUp { .. }) {
             conn.span
                 .in_scope(|| tracing::debug!(position = position.0, "behind"));
         }
         self.leave_cohort(slot, position);
     }
 
-    /// Takes a caught-up subscriber out of its cohort, with everything up to `position`.
+    /// Takes a caught-up subscriber out of its live group, with everything up to `position`.
     pub(super) fn leave_cohort(&mut self, slot: usize, position: Cursor) {
         let conn = &mut self.conns[slot];
-        let Place::CaughtUp { at } = conn.place else {
+        let ConnState::CaughtUp { at } = conn.place else {
             return;
         };
-        conn.place = Place::Behind;
+        conn.place = ConnState::Behind;
         conn.session.advance(position);
         let (feed, filter) = (conn.session.feed().index, conn.session.filter_id());
-        let cohorts = &mut self.feeds[feed].cohorts;
-        let Some(cohort) = cohorts.get_mut(&filter) else {
+        let groups = &mut self.feeds[feed].groups;
+        let Some(group) = groups.get_mut(&filter) else {
             return;
         };
-        cohort.members.swap_remove(at);
-        match cohort.members.get(at) {
-            Some(&moved) => self.conns[moved].place = Place::CaughtUp { at },
-            None if cohort.members.is_empty() => drop(cohorts.remove(&filter)),
+        group.members.swap_remove(at);
+        match group.members.get(at) {
+            Some(&moved) => self.conns[moved].place = ConnState::CaughtUp { at },
+            None if group.members.is_empty() => drop(groups.remove(&filter)),
             None => {}
         }
     }

@@ -1,5 +1,5 @@
-//! One thread's share of the connections. Subscribers that have everything stand in cohorts, by feed and filter; a
-//! block is gathered once for a cohort and written to each member. Who can't keep up leaves the cohort with a position
+//! One thread's share of the connections. Subscribers that have everything stand in live groups, by feed and filter; a
+//! block is gathered once for a live group and written to each member. Who can't keep up leaves the live group with a position
 //! and comes back when it has caught up.
 
 use std::collections::{HashMap, HashSet};
@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 use crate::fanout::conn::Conn;
-use crate::fanout::timer_wheel::Wheel;
-use crate::fanout::{Arrival, Command, ConnId, Context, Mailbox};
+use crate::fanout::timer_wheel::TimerWheel;
+use crate::fanout::{Arrival, ConnId, Context, Mailbox, ShardMessage};
 use crate::hub::{Feed, View};
 use crate::model::filter::FilterId;
 use crate::wire::control::HEARTBEAT_SECS;
@@ -38,8 +38,8 @@ pub(super) struct Shard {
     mailbox: Arc<Mailbox>,
     context: Arc<Context>,
     conns: Slab<Conn>,
-    feeds: Vec<Watched>,
-    wheel: Wheel,
+    feeds: Vec<ShardFeed>,
+    wheel: TimerWheel,
     next_tick: Instant,
     /// Connections with more to take, and room for it.
     ready: Vec<ConnId>,
@@ -65,20 +65,20 @@ pub(super) struct Shard {
 }
 
 /// A feed as this shard sees it.
-struct Watched {
+struct ShardFeed {
     view: View,
-    cohorts: HashMap<FilterId, Cohort>,
-    /// Those who begin above the view's head, and so stand in no cohort yet.
+    groups: HashMap<FilterId, LiveGroup>,
+    /// Those who begin above the view's head, and so stand in no live group yet.
     ahead: Vec<ConnId>,
-    /// The youngest filter a cohort was ever made for.
+    /// The youngest filter a live group was ever made for.
     youngest: FilterId,
 }
 
-impl Watched {
-    fn new(feed: &Arc<Feed>) -> Watched {
-        Watched {
+impl ShardFeed {
+    fn new(feed: &Arc<Feed>) -> ShardFeed {
+        ShardFeed {
             view: feed.view(),
-            cohorts: HashMap::new(),
+            groups: HashMap::new(),
             ahead: Vec::new(),
             youngest: FilterId::NONE,
         }
@@ -87,7 +87,7 @@ impl Watched {
 
 /// Subscribers of one filter that have everything up to the view's head.
 #[derive(Default)]
-struct Cohort {
+struct LiveGroup {
     members: Vec<usize>,
 }
 
@@ -118,14 +118,14 @@ impl Shard {
         tidies: bool,
     ) -> Shard {
         let now = Instant::now();
-        let feeds = context.hub.feeds.iter().map(Watched::new).collect();
+        let feeds = context.hub.feeds.iter().map(ShardFeed::new).collect();
         Shard {
             registry,
             mailbox,
             context,
             conns: Slab::new(),
             feeds,
-            wheel: Wheel::new(now),
+            wheel: TimerWheel::new(now),
             next_tick: now + TICK,
             ready: Vec::new(),
             unread: Vec::new(),
@@ -200,12 +200,12 @@ impl Shard {
         self.take_moved();
         for command in commands {
             match command {
-                Command::Attach(arrival) => self.attach(*arrival),
-                Command::Page(id, result) => self.page_came(id, result),
-                Command::Bounds(id, result) => self.bounds_came(id, result),
-                Command::GrantsEnded => self.find_ended(),
-                Command::Drain { total } => self.drain(total),
-                Command::Stop => return false,
+                ShardMessage::Attach(arrival) => self.attach(*arrival),
+                ShardMessage::Page(id, result) => self.page_came(id, result),
+                ShardMessage::TableBounds(id, result) => self.bounds_came(id, result),
+                ShardMessage::GrantsEnded => self.find_ended(),
+                ShardMessage::Drain { total } => self.drain(total),
+                ShardMessage::Stop => return false,
             }
         }
         true
@@ -278,7 +278,7 @@ impl Shard {
     fn know(&mut self, feed: usize) {
         for index in self.feeds.len()..=feed {
             self.feeds
-                .push(Watched::new(&self.context.hub.feeds[index]));
+                .push(ShardFeed::new(&self.context.hub.feeds[index]));
         }
     }
 

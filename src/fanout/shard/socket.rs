@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::Shard;
 use crate::fanout::ConnId;
-use crate::fanout::conn::{Place, Wrote};
+use crate::fanout::conn::{ConnState, Wrote};
 use crate::fanout::frame_reader::Inbound;
 use crate::wire::control::{JSON_PONG, TEXT_PONG};
 
@@ -28,7 +28,7 @@ impl Shard {
             slot,
             serial: conn.serial,
         };
-        if conn.has_pending() || conn.place == Place::Behind {
+        if conn.has_pending() || conn.place == ConnState::Behind {
             self.pump(id);
         }
         self.drop_if_closed(slot);
@@ -43,7 +43,7 @@ impl Shard {
                 break false;
             };
             let serial = conn.serial;
-            if conn.place != Place::Closing && !conn.rate.may_read(Instant::now()) {
+            if conn.place != ConnState::Closing && !conn.rate.may_read(Instant::now()) {
                 if !std::mem::replace(&mut conn.paused, true) {
                     self.paused.push(ConnId { slot, serial });
                 }
@@ -83,7 +83,7 @@ impl Shard {
         };
         let now = Instant::now();
         conn.last_heard = now;
-        if conn.place == Place::Closing {
+        if conn.place == ConnState::Closing {
             return self.discard(slot, bytes);
         }
         conn.rate.take_bytes(bytes.len(), now);

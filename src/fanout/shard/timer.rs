@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Shard, TICK};
 use crate::fanout::ConnId;
-use crate::fanout::conn::Place;
+use crate::fanout::conn::ConnState;
 use crate::hub::Absence;
 use crate::wire::control::{CloseCode, Control, HEARTBEAT_SECS, PONG_TIMEOUT_SECS};
 use crate::wire::frame::opcode;
@@ -28,8 +28,8 @@ impl Shard {
         }
         self.next_tick = now + TICK;
         for id in std::mem::take(&mut self.retry) {
-            if self.is(id) && self.conns[id.slot].place == Place::Retry {
-                self.conns[id.slot].place = Place::Behind;
+            if self.is(id) && self.conns[id.slot].place == ConnState::Retry {
+                self.conns[id.slot].place = ConnState::Behind;
                 self.pump(id);
             }
         }
@@ -79,7 +79,7 @@ impl Shard {
         let beat = Duration::from_secs(HEARTBEAT_SECS);
         let patience = Duration::from_secs(PONG_TIMEOUT_SECS);
         let conn = &mut self.conns[id.slot];
-        if conn.place == Place::Closing {
+        if conn.place == ConnState::Closing {
             return;
         }
         if let Some(code) = conn.session.grant_ended(SystemTime::now()) {
@@ -97,9 +97,9 @@ impl Shard {
         if conn.session.is_resumable() {
             let view = &self.feeds[conn.session.feed().index].view;
             let sign = match conn.place {
-                Place::CaughtUp { .. } => Some(Control::Heartbeat { head: view.head }),
+                ConnState::CaughtUp { .. } => Some(Control::Heartbeat { head: view.head }),
                 // A head would be taken for a position reached.
-                Place::Away => view.presence.absence().map(Absence::control),
+                ConnState::Away => view.presence.absence().map(Absence::control),
                 _ => None,
             };
             if let Some(sign) = sign.filter(|_| now - conn.last_text >= beat) {

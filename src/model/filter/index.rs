@@ -27,7 +27,7 @@ pub struct FilterIndex {
     /// The lowest go first, so that the sets stay short.
     free: BinaryHeap<Reverse<u32>>,
     alive: Bits,
-    columns: Vec<Column>,
+    columns: Vec<FilteredColumn>,
     scratch: RefCell<Scratch>,
 }
 
@@ -36,12 +36,12 @@ struct Member {
     id: FilterId,
     filter: Arc<Filter>,
     /// Of the columns that the filter names, in its order.
-    places: Vec<Place>,
+    places: Vec<ValuePlace>,
 }
 
 /// Where in a row a value is that filters ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct ValuePlace {
     index: usize,
     /// Whether it is asked for as scopes do: nothing is converted.
     exact: bool,
@@ -50,8 +50,8 @@ struct Place {
 /// The values that a filter names at each of its places, as they are stored.
 fn values_at<'f>(
     filter: &'f Filter,
-    places: &'f [Place],
-) -> impl Iterator<Item = (Place, Vec<Value>)> + 'f {
+    places: &'f [ValuePlace],
+) -> impl Iterator<Item = (ValuePlace, Vec<Value>)> + 'f {
     let asked = filter
         .terms()
         .map(|(_, values)| values.iter().flat_map(|value| stored(value)).collect());
@@ -82,9 +82,9 @@ impl FilterIndex {
     ) {
         let places = filter.columns().map(|column| {
             let exact = matches!(column, FilterColumn::Scope(_));
-            place(column).map(|index| Place { index, exact })
+            place(column).map(|index| ValuePlace { index, exact })
         });
-        let places: Option<Vec<Place>> = places.collect();
+        let places: Option<Vec<ValuePlace>> = places.collect();
         let Some(places) = places else { return };
         let slot = match self.free.pop() {
             Some(Reverse(slot)) => slot,
@@ -170,11 +170,11 @@ impl FilterIndex {
     }
 
     /// The column at this place, newly in use where it was not: no filter there is so far names it.
-    fn column(&mut self, place: Place) -> &mut Column {
+    fn column(&mut self, place: ValuePlace) -> &mut FilteredColumn {
         let index = match self.columns.iter().position(|column| column.place == place) {
             Some(index) => index,
             None => {
-                self.columns.push(Column {
+                self.columns.push(FilteredColumn {
                     place,
                     users: 0,
                     indifferent: self.alive.clone(),
@@ -190,8 +190,8 @@ impl FilterIndex {
 
 /// The filters that name one column, by the values they ask for.
 #[derive(Debug)]
-struct Column {
-    place: Place,
+struct FilteredColumn {
+    place: ValuePlace,
     /// Filters that name it.
     users: usize,
     /// Those that do not, and whatever is left of those that are gone.
@@ -202,7 +202,7 @@ struct Column {
     values: Values,
 }
 
-impl Column {
+impl FilteredColumn {
     /// Leaves of `left` only filters that take this value here; says whether there are any.
     fn narrow(&self, value: ValueRef<'_>, left: &mut [u64], kept: &mut Vec<u32>) -> bool {
         let found = match value {

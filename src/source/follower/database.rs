@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::config::Config;
-use crate::source::max_ids::Probe;
-use crate::source::table_follower::Tracked;
+use crate::source::max_ids::MaxIds;
+use crate::source::table_follower::TableFollower;
 use crate::sqlite::companions::{Companions, real_path};
-use crate::sqlite::mounts_and_links::{Mounts, OtherName};
+use crate::sqlite::mounts_and_links::{Mounts, SharedFile};
 use crate::sqlite::open::{
     FileId, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal, tidy_on_close,
 };
@@ -35,7 +35,7 @@ pub(super) struct Database {
     /// The same without symbolic links.
     real: PathBuf,
     /// Why it is only read, and stays in its journal mode.
-    pub other_name: Option<OtherName>,
+    pub other_name: Option<SharedFile>,
     /// Since before it was looked for other names.
     mounts: Mounts,
     /// What the connection has open beside the file; `None` while that is not in WAL mode.
@@ -55,12 +55,12 @@ pub(super) struct Database {
     /// Since when looks are put off.
     put_off: Option<Instant>,
     /// `None` until it is needed under this schema.
-    pub probe: Option<Probe>,
+    pub max_ids: Option<MaxIds>,
 }
 
 /// Whether the path still leads to what is open.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum PathState {
     Same,
     /// There is no such file any more.
     Gone,
@@ -117,7 +117,7 @@ impl Database {
             path: path.clone(),
             real: real_path(path),
             mounts: Mounts::watch(),
-            other_name: OtherName::of(path),
+            other_name: SharedFile::of(path),
             companions: None,
             data_version: None,
             schema_version,
@@ -128,7 +128,7 @@ impl Database {
             put_off: None,
             resting_journal: None,
             told: false,
-            probe: None,
+            max_ids: None,
         };
         if let Some(other) = &database.other_name {
             tracing::warn!(
@@ -217,22 +217,22 @@ impl Database {
     }
 
     /// Compares what is open with what the path leads to.
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> PathState {
         match FileId::of(&self.path) {
-            None => return Standing::Gone,
-            Some(now) if now != self.file => return Standing::Replaced,
+            None => return PathState::Gone,
+            Some(now) if now != self.file => return PathState::Replaced,
             Some(_) => {}
         }
         // More than one system call tells of its names is looked into only when a mount may have changed it.
         let renamed = match self.mounts.changed() {
-            true => OtherName::of(&self.path) != self.other_name,
+            true => SharedFile::of(&self.path) != self.other_name,
             false => {
                 let known = self.other_name.as_ref().filter(|other| other.is_of_file());
-                OtherName::of_file(&self.path).as_ref() != known
+                SharedFile::of_file(&self.path).as_ref() != known
             }
         };
         if renamed || self.other_name.is_some() && self.wal {
-            return Standing::Renamed;
+            return PathState::Renamed;
         }
         let apart = self
             .companions
@@ -243,16 +243,16 @@ impl Database {
                 companions,
             });
         match apart.filter(|apart| !apart.suffixes().is_empty()) {
-            Some(apart) => Standing::Apart(apart),
-            None => Standing::Same,
+            Some(apart) => PathState::Apart(apart),
+            None => PathState::Same,
         }
     }
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let has_one_name = || OtherName::of(&self.path).is_none();
-        if self.other_name.is_none() && self.standing() == Standing::Same && has_one_name() {
+        let has_one_name = || SharedFile::of(&self.path).is_none();
+        if self.other_name.is_none() && self.standing() == PathState::Same && has_one_name() {
             // Where that fails the files stay, which SQLite does not mind.
             let _ = tidy_on_close(&self.connection);
         }
@@ -264,17 +264,17 @@ pub(super) fn keep_statements(connection: &Connection, feeds: usize) {
     connection.set_prepared_statement_cache_capacity(STATEMENTS + STATEMENTS * feeds);
 }
 
-/// The highest id of each feed's table, as far as [`Probe`] tells.
+/// The highest id of each feed's table, as far as [`MaxIds`] tells.
 pub(super) fn tops(
     connection: &Connection,
-    probe: &mut Option<Probe>,
-    feeds: &[Tracked],
+    max_ids: &mut Option<MaxIds>,
+    feeds: &[TableFollower],
 ) -> rusqlite::Result<Vec<Option<i64>>> {
-    let probe = match probe {
-        Some(probe) => probe,
-        None => probe.insert(Probe::new(connection, feeds)?),
+    let max_ids = match max_ids {
+        Some(max_ids) => max_ids,
+        None => max_ids.insert(MaxIds::new(connection, feeds)?),
     };
-    probe.tops(connection, feeds.len())
+    max_ids.tops(connection, feeds.len())
 }
 
 /// Moves whenever another connection committed. About 2 µs in WAL mode.

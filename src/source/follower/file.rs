@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::database::{Apart, BUSY, Database, Standing, keep_statements};
+use super::database::{Apart, BUSY, Database, PathState, keep_statements};
 use super::troubles::Troubles;
 use super::{FeedLoop, WATCH_EVERY};
 use crate::config::JournalMode;
-use crate::source::table_follower::Tracked;
+use crate::source::table_follower::TableFollower;
 use crate::sqlite::open::{Unavailable, journal_mode, open_reading, schema_version};
 use crate::sqlite::stock_table::{Attempt, STOCK_TABLE};
 use crate::sqlite::{lock_holder, mounts_and_links};
@@ -41,27 +41,27 @@ impl FeedLoop {
             return;
         };
         let standing = database.standing();
-        if standing == Standing::Same {
+        if standing == PathState::Same {
             return;
         }
         self.database = None;
         self.next_open = Instant::now();
         let path = self.config.database.display();
         match standing {
-            Standing::Same => {}
-            Standing::Gone => {
+            PathState::Same => {}
+            PathState::Gone => {
                 let reason = Unavailable::NoFile(self.config.database.clone());
                 self.close_feeds(&reason);
                 self.report(reason);
             }
-            Standing::Renamed => {
+            PathState::Renamed => {
                 tracing::info!(
                     "{path} has other names than it had, or is in another mode: opened anew"
                 );
                 self.stale = true;
             }
-            Standing::Replaced => tracing::info!("{path} was replaced by another file"),
-            Standing::Apart(apart) => {
+            PathState::Replaced => tracing::info!("{path} was replaced by another file"),
+            PathState::Apart(apart) => {
                 // Who moves another file into place removes these first: give him the time.
                 self.next_open += REPLACING;
                 self.may_open = self.next_open;
@@ -94,13 +94,13 @@ impl FeedLoop {
 
     /// How far each feed was sent, for the log.
     fn positions(&self) -> String {
-        let positions = self.feeds.iter().map(Tracked::position);
+        let positions = self.feeds.iter().map(TableFollower::position);
         positions.collect::<Vec<_>>().join(", ")
     }
 
     /// Returns whether a connection opened now would be fresh: all those of before are closed.
     fn is_fresh(&mut self) -> bool {
-        self.stale = self.stale && !self.openings.close_all(CLOSE_PATIENCE);
+        self.stale = self.stale && !self.open_connections.close_all(CLOSE_PATIENCE);
         !self.stale
     }
 
@@ -164,7 +164,7 @@ impl FeedLoop {
                 self.creation = None;
                 self.try_wal(Instant::now());
                 // A table that is missing, unfit or broken has been reported by its feed; the file itself is well.
-                if self.feeds.iter().all(Tracked::is_open) {
+                if self.feeds.iter().all(TableFollower::is_open) {
                     self.recovered();
                 }
             }

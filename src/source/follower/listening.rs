@@ -19,7 +19,7 @@ impl FeedLoop {
         }
         match Watcher::start(&self.config.database, Arc::clone(self.waiter.wake())) {
             Ok(mut watcher) => {
-                if self.moderation.is_asking() {
+                if self.dense_commits.is_asking() {
                     watcher.pause();
                 }
                 if self.unwatched {
@@ -28,7 +28,7 @@ impl FeedLoop {
                 self.watcher = Some(watcher);
                 self.unwatched = false;
                 // What happened before the watch began brought no event.
-                self.chase.look_around(Instant::now());
+                self.schedule.look_around(Instant::now());
             }
             Err(e) => {
                 self.watcher = None;
@@ -48,12 +48,12 @@ impl FeedLoop {
         if !self.is_wal() {
             return;
         }
-        if found && self.moderation.is_asking() && self.watcher.is_some() {
+        if found && self.dense_commits.is_asking() && self.watcher.is_some() {
             self.count(Wakes::FILE);
         }
         let ended = Instant::now();
-        if self.moderation.looked(found, began, ended) {
-            match self.moderation.is_asking() {
+        if self.dense_commits.looked(found, began, ended) {
+            match self.dense_commits.is_asking() {
                 true => self.stop_listening(),
                 false => self.listen_again(ended),
             }
@@ -72,7 +72,7 @@ impl FeedLoop {
         // Without its directory a watcher is no use; the next turn starts another.
         self.watcher.take_if(|watcher| watcher.resume().is_err());
         // What happened meanwhile brought no event: a commit that is not visible yet, another file in place of this.
-        self.chase.look_soon(now);
+        self.schedule.look_soon(now);
         self.waiter.wake().signal(Wakes::REPLACED);
     }
 }

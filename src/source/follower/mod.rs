@@ -10,12 +10,12 @@ use rusqlite::Connection;
 use crate::config::{Config, JournalMode};
 use crate::hub::Hub;
 use crate::model::wakeup::{Waiter, Wakes};
-use crate::source::commit_schedule::{Chase, Pause};
-use crate::source::dense_commits::{self, Moderation};
-use crate::source::table_follower::Tracked;
+use crate::source::commit_schedule::{CommitSchedule, Pause};
+use crate::source::dense_commits::{self, DenseCommits};
+use crate::source::table_follower::TableFollower;
 use crate::sqlite::open::{Snapshot, Unavailable, schema_version};
-use crate::sqlite::open_connections::Openings;
-use crate::sqlite::stock_table::Creation;
+use crate::sqlite::open_connections::OpenConnections;
+use crate::sqlite::stock_table::StockTable;
 use crate::sqlite::watcher::Watcher;
 use crate::telemetry::metrics::Metrics;
 
@@ -49,15 +49,15 @@ pub struct FeedLoop {
     hub: Arc<Hub>,
     waiter: Waiter,
     metrics: Arc<Metrics>,
-    openings: Arc<Openings>,
-    feeds: Vec<Tracked>,
+    open_connections: Arc<OpenConnections>,
+    feeds: Vec<TableFollower>,
     /// The tables that become feeds as they come; `None` where the feeds are those of the configuration.
     tables: Option<Tables>,
     database: Option<Database>,
     /// Connections of this process may still use files that are no longer those beside the database.
     stale: bool,
     /// The stock table, as long as it may have to be made.
-    creation: Option<Creation>,
+    creation: Option<StockTable>,
     /// Since when a lock keeps the file from being read, and whether that was said.
     locked: Option<(Instant, bool)>,
     /// What was open when something beside the file went away; told once it is clear whether the file goes, too.
@@ -65,8 +65,8 @@ pub struct FeedLoop {
     watcher: Option<Watcher>,
     /// Whether the last attempt to watch failed, so that it is said once.
     unwatched: bool,
-    chase: Chase,
-    moderation: Moderation,
+    schedule: CommitSchedule,
+    dense_commits: DenseCommits,
     /// When the next look for a commit is due.
     next_look: Option<Instant>,
     /// Commits were seen that only some feeds were asked about.
@@ -100,14 +100,14 @@ impl FeedLoop {
         hub: Arc<Hub>,
         waiter: Waiter,
         metrics: Arc<Metrics>,
-        openings: Arc<Openings>,
+        open_connections: Arc<OpenConnections>,
         alive: Box<dyn FnMut() + Send>,
     ) -> FeedLoop {
         let now = Instant::now();
         let feeds = hub
             .feeds
             .iter()
-            .map(|feed| Tracked::new(Arc::clone(feed), &config, Arc::clone(&metrics)));
+            .map(|feed| TableFollower::new(Arc::clone(feed), &config, Arc::clone(&metrics)));
         FeedLoop {
             feeds: feeds.collect(),
             tables: config.all_tables.then(Tables::default),
@@ -115,7 +115,7 @@ impl FeedLoop {
             hub,
             waiter,
             metrics,
-            openings,
+            open_connections,
             database: None,
             stale: false,
             apart: None,
@@ -123,8 +123,8 @@ impl FeedLoop {
             locked: None,
             watcher: None,
             unwatched: false,
-            chase: Chase::default(),
-            moderation: Moderation::default(),
+            schedule: CommitSchedule::default(),
+            dense_commits: DenseCommits::default(),
             next_look: None,
             unprobed: false,
             next_poll: now,
@@ -143,7 +143,7 @@ impl FeedLoop {
     pub fn start(&mut self) {
         if self.config.feeds.iter().any(|feed| feed.create) {
             let wal = self.config.journal_mode == JournalMode::Wal;
-            self.creation = Some(Creation::new(&self.config.database, wal));
+            self.creation = Some(StockTable::new(&self.config.database, wal));
         }
         self.watch();
         self.open();
@@ -151,7 +151,7 @@ impl FeedLoop {
 
     /// Why a table can't be a feed, of the first that can't.
     pub fn unfit(&self) -> Option<&str> {
-        self.feeds.iter().find_map(Tracked::unfit)
+        self.feeds.iter().find_map(TableFollower::unfit)
     }
 
     /// Runs until [`Wakes::STOP`].
@@ -168,7 +168,7 @@ impl FeedLoop {
         if let Err(e) = self.sample_all() {
             tracing::debug!("no samples at the end: {e}");
         }
-        self.feeds.iter_mut().for_each(Tracked::save_at_end);
+        self.feeds.iter_mut().for_each(TableFollower::save_at_end);
     }
 
     /// Samples every feed to be kept, unless there are commits that were not read.
@@ -187,7 +187,7 @@ impl FeedLoop {
     /// Waits until something is to be done, and says what woke it.
     fn wait(&mut self) -> Wakes {
         let now = Instant::now();
-        if !self.is_wal() && self.moderation.stop() {
+        if !self.is_wal() && self.dense_commits.stop() {
             self.listen_again(now);
         }
         let pause = self.pause(now);
@@ -220,15 +220,19 @@ impl FeedLoop {
     /// Until the next look for a commit, if one is expected.
     fn pause(&self, now: Instant) -> Option<Pause> {
         let wal = self.database.as_ref()?.wal;
-        match self.moderation.is_asking() {
+        match self.dense_commits.is_asking() {
             true => Some(Pause::until(now + dense_commits::EVERY)),
-            false => self.chase.next(now, wal),
+            false => self.schedule.next(now, wal),
         }
     }
 
     fn next_turn(&self, now: Instant) -> Instant {
-        let save = self.feeds.iter().filter_map(Tracked::next_save).min();
-        let retry = self.feeds.iter().filter_map(Tracked::next_retry).min();
+        let save = self.feeds.iter().filter_map(TableFollower::next_save).min();
+        let retry = self
+            .feeds
+            .iter()
+            .filter_map(TableFollower::next_retry)
+            .min();
         let unfinished = self.is_unfinished().then_some(now);
         let open = self.database.is_none().then_some(self.next_open);
         let check = self.is_unheard().then_some(self.next_check);
@@ -246,9 +250,9 @@ impl FeedLoop {
         let wakes = wakes | events.unwrap_or_default();
         self.count(wakes);
         if wakes.contains(Wakes::FILE) {
-            self.chase.wrote(now);
+            self.schedule.wrote(now);
         } else if wakes.contains(Wakes::NEARBY) {
-            self.chase.look_around(now);
+            self.schedule.look_around(now);
         }
         let poll = now >= self.next_poll;
         if poll {
@@ -286,7 +290,7 @@ impl FeedLoop {
             let database = self.database.as_ref();
             let seen = database.is_none_or(|database| database.data_version.is_some());
             if !waiting.is_empty() {
-                self.feeds.iter_mut().for_each(Tracked::take_filters);
+                self.feeds.iter_mut().for_each(TableFollower::take_filters);
             }
             for waiter in waiting {
                 // Who asked may be gone.
@@ -303,7 +307,7 @@ impl FeedLoop {
     /// Returns whether no event would tell of another file in place of this: none are to be had, or commits are asked
     /// for.
     fn is_unheard(&self) -> bool {
-        self.moderation.is_asking() || self.watcher.is_none()
+        self.dense_commits.is_asking() || self.watcher.is_none()
     }
 
     /// Returns whether the last look left rows unread.
@@ -323,7 +327,7 @@ impl FeedLoop {
             .database
             .as_ref()
             .is_some_and(|database| database.data_version.is_none());
-        (touched || due || unseen) && !self.chase.is_early(now)
+        (touched || due || unseen) && !self.schedule.is_early(now)
     }
 
     fn count(&self, wakes: Wakes) {
@@ -353,18 +357,18 @@ impl FeedLoop {
             .and_then(|()| self.read_feeds(thorough, now));
         match read {
             Ok(Found::Nothing) => {
-                self.chase.looked();
+                self.schedule.looked();
                 self.moderate(false, now);
             }
             Ok(Found::Commits { writes }) => {
-                if poll && !self.chase.is_on() {
+                if poll && !self.schedule.is_on() {
                     self.metrics.wakes.with_label_values(&["poll"]).inc();
                 }
-                self.chase.moved(Instant::now(), writes);
+                self.schedule.moved(Instant::now(), writes);
                 self.moderate(true, now);
             }
             Err(e) => {
-                self.feeds.iter_mut().for_each(Tracked::forget_look);
+                self.feeds.iter_mut().for_each(TableFollower::forget_look);
                 self.moderate(false, now);
                 return self.failed(e);
             }
@@ -382,9 +386,9 @@ impl FeedLoop {
             return Ok(Found::Nothing);
         };
         let (connection, file) = (&database.connection, database.file);
-        let woken = match self.moderation.is_asking() {
+        let woken = match self.dense_commits.is_asking() {
             true => self.next_look,
-            false => self.chase.begun(),
+            false => self.schedule.begun(),
         };
         let mut first = true;
         let (mut found, mut moved_to) = (Found::Nothing, None);
@@ -431,12 +435,12 @@ impl FeedLoop {
                     troubles.note(index, attached)?;
                 }
                 troubles.settle(&mut self.feeds, &self.hub, now)?;
-                (database.schema_version, database.probe) = (version, None);
+                (database.schema_version, database.max_ids) = (version, None);
                 continue;
             }
             let tops = match first && self.feeds.len() >= PROBED && !thorough {
                 // Where one of them can't be asked, each is read for itself.
-                true => match tops(connection, &mut database.probe, &self.feeds) {
+                true => match tops(connection, &mut database.max_ids, &self.feeds) {
                     Err(e) if !is_the_files(&e) => None,
                     tops => Some(tops?),
                 },
@@ -459,7 +463,7 @@ impl FeedLoop {
             }
             drop(snapshot);
             if troubles.settle(&mut self.feeds, &self.hub, now)? {
-                database.probe = None;
+                database.max_ids = None;
             }
             if !more {
                 (database.unfinished, database.data_version) = (false, moved_to);
@@ -482,7 +486,7 @@ impl FeedLoop {
         // A page that is garbled on the disk may stand well in the cache, and the other way round.
         database.connection.execute_batch("PRAGMA shrink_memory")?;
         // What came meanwhile is to be read.
-        (database.data_version, database.probe) = (None, None);
+        (database.data_version, database.max_ids) = (None, None);
         let mut troubles = Troubles::default();
         for (index, feed) in self.feeds.iter_mut().enumerate() {
             if feed.is_retry_due(now) {
@@ -558,13 +562,13 @@ impl FeedLoop {
 
     fn save(&mut self, now: Instant) {
         let due = self.feeds.iter_mut().filter(|feed| feed.is_due(now));
-        due.for_each(Tracked::save);
+        due.for_each(TableFollower::save);
     }
 }
 
 /// Takes the samples that are due of feeds whose rows were all read.
 fn sample(
-    feeds: &mut [Tracked],
+    feeds: &mut [TableFollower],
     connection: &Connection,
     hub: &Hub,
     now: Instant,
@@ -579,7 +583,7 @@ fn sample(
 }
 
 /// Takes the events there are, and says whether there was a write among them. What was written up to now is of the
-/// commits just seen, most likely; of one that is still to be seen, the chase that follows every commit takes care.
+/// commits just seen, most likely; of one that is still to be seen, the schedule that follows every commit takes care.
 fn take_writes(watcher: &mut Option<Watcher>, waiter: &Waiter) -> bool {
     let events = watcher.as_mut().map(Watcher::take).unwrap_or_default();
     if events.contains(Wakes::REPLACED) {

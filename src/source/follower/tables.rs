@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::source::table_follower::Tracked;
+use crate::source::table_follower::TableFollower;
 use crate::sqlite::discovery::{Unfit, discover};
 use crate::telemetry::metrics::Metrics;
 
@@ -22,7 +22,7 @@ impl Tables {
     pub(super) fn follow(
         &mut self,
         connection: &Connection,
-        feeds: &mut Vec<Tracked>,
+        feeds: &mut Vec<TableFollower>,
         hub: &Hub,
         config: &Config,
         metrics: &Arc<Metrics>,
@@ -31,7 +31,7 @@ impl Tables {
         for feed in found.feeds {
             let (name, table) = (feed.name.clone(), feed.table.clone());
             match hub.add(feed) {
-                Some(feed) => feeds.push(Tracked::new(feed, config, Arc::clone(metrics))),
+                Some(feed) => feeds.push(TableFollower::new(feed, config, Arc::clone(metrics))),
                 None => tracing::warn!(
                     "the table {table} does not become the feed {name}: there have been as many as there can be; restart to \
                      forget those of tables that are gone"

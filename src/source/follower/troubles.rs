@@ -5,7 +5,7 @@ use std::time::Instant;
 use rusqlite::{Error, ErrorCode, Result};
 
 use crate::hub::Hub;
-use crate::source::table_follower::Tracked;
+use crate::source::table_follower::TableFollower;
 
 /// Errors by the index of their feed.
 #[derive(Default)]
@@ -31,7 +31,12 @@ impl Troubles {
     ///
     /// # Errors
     /// No feed can be read, and none for a reason of its own: it is the file, or the connection.
-    pub(super) fn settle(mut self, feeds: &mut [Tracked], hub: &Hub, now: Instant) -> Result<bool> {
+    pub(super) fn settle(
+        mut self,
+        feeds: &mut [TableFollower],
+        hub: &Hub,
+        now: Instant,
+    ) -> Result<bool> {
         let failed = |index: usize| self.0.iter().any(|(feed, _)| *feed == index);
         let mut all = feeds.iter().enumerate();
         let everywhere = all.all(|(index, feed)| failed(index) || feed.next_retry().is_some());

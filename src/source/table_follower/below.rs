@@ -22,7 +22,7 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct BelowHead {
     feed: String,
     counter: IntCounter,
-    known: Option<Known>,
+    known: Option<CountedRows>,
     /// Rows that the head has passed since the count.
     passed: i64,
     /// Of these, those since the last look.
@@ -37,7 +37,7 @@ pub(super) struct BelowHead {
 
 /// Rows as they were counted.
 #[derive(Debug)]
-struct Known {
+struct CountedRows {
     from: i64,
     upto: i64,
     rows: i64,
@@ -67,7 +67,7 @@ impl BelowHead {
         table: &Table,
         head: Cursor,
     ) -> rusqlite::Result<()> {
-        self.known = Some(Known::count(connection, table, head)?);
+        self.known = Some(CountedRows::count(connection, table, head)?);
         (self.passed, self.passed_lately, self.owed) = (0, false, false);
         Ok(())
     }
@@ -105,7 +105,7 @@ impl BelowHead {
             if let Some(known) = &self.known {
                 came = known.came(connection, table, head, self.passed)?;
             }
-            self.known = Some(Known::count(connection, table, head)?);
+            self.known = Some(CountedRows::count(connection, table, head)?);
             self.passed = 0;
         }
         self.say(came, head, now);
@@ -133,8 +133,12 @@ impl BelowHead {
     }
 }
 
-impl Known {
-    fn count(connection: &Connection, table: &Table, head: Cursor) -> rusqlite::Result<Known> {
+impl CountedRows {
+    fn count(
+        connection: &Connection,
+        table: &Table,
+        head: Cursor,
+    ) -> rusqlite::Result<CountedRows> {
         let (key, name) = (
             quote_identifier(table.key_name()),
             quote_identifier(&table.name),
@@ -148,7 +152,7 @@ impl Known {
             .prepare_cached(&sql)?
             .query_row([head.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let whole = rows < COUNTED;
-        Ok(Known {
+        Ok(CountedRows {
             from: first.filter(|_| !whole).unwrap_or(i64::MIN),
             upto: head.0,
             rows,

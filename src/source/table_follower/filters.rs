@@ -9,12 +9,12 @@ use crate::sqlite::table::Schema;
 
 /// The filters subscribers use, bound to the schema as it is.
 #[derive(Default)]
-pub(super) struct Filters {
+pub(super) struct BoundFilters {
     known: HashMap<FilterId, Arc<Filter>>,
     pub index: FilterIndex,
 }
 
-impl Filters {
+impl BoundFilters {
     /// Takes in what came and went; every filter below the id returned is known from here on.
     pub(super) fn take_changes(&mut self, feed: &Feed, schema: Option<&Schema>) -> FilterId {
         let (changes, known_below) = feed.filter_changes();

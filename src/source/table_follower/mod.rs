@@ -24,7 +24,7 @@ mod history;
 mod open;
 
 use below::BelowHead;
-use filters::Filters;
+use filters::BoundFilters;
 use history::History;
 use open::OpenTable;
 
@@ -43,7 +43,7 @@ const RETRY: Duration = Duration::from_millis(250);
 const MAX_RETRY: Duration = Duration::from_secs(5);
 
 /// A feed and its place in the table.
-pub(crate) struct Tracked {
+pub(crate) struct TableFollower {
     feed: Arc<Feed>,
     metrics: Arc<Metrics>,
     /// Of the metrics, those of this feed that every row moves.
@@ -52,10 +52,10 @@ pub(crate) struct Tracked {
     database: std::path::PathBuf,
     /// The feed goes when its table does, for nobody named it.
     comes_and_goes: bool,
-    state: State,
+    state: TableState,
     /// The highest id given; below every id where none was.
     head: Cursor,
-    filters: Filters,
+    filters: BoundFilters,
     history: History,
     below: BelowHead,
     /// Somebody may have been here before the table, or while it was away: what appears is new to them.
@@ -65,7 +65,7 @@ pub(crate) struct Tracked {
 }
 
 /// What there is of the table.
-enum State {
+enum TableState {
     /// Nobody has looked yet.
     Unseen,
     Open(Box<OpenTable>),
@@ -76,8 +76,8 @@ enum State {
     },
 }
 
-impl Tracked {
-    pub(crate) fn new(feed: Arc<Feed>, config: &Config, metrics: Arc<Metrics>) -> Tracked {
+impl TableFollower {
+    pub(crate) fn new(feed: Arc<Feed>, config: &Config, metrics: Arc<Metrics>) -> TableFollower {
         let name = feed.config.name.as_str();
         metrics.announce_feed(name);
         let history = History::load(config, &feed.config);
@@ -85,7 +85,7 @@ impl Tracked {
         let head = known.map_or(Cursor::MIN, |identity| Cursor(identity.head));
         let epoch = known.map_or_else(new_epoch, |identity| identity.epoch.clone());
         feed.begin(Epoch::new(epoch), head);
-        Tracked {
+        TableFollower {
             rows_read: metrics.rows_read.with_label_values(&[name]),
             head_gauge: metrics.feed_head.with_label_values(&[name]),
             below: BelowHead::new(name, &metrics),
@@ -93,9 +93,9 @@ impl Tracked {
             metrics,
             database: config.database.clone(),
             comes_and_goes: config.all_tables,
-            state: State::Unseen,
+            state: TableState::Unseen,
             head,
-            filters: Filters::default(),
+            filters: BoundFilters::default(),
             history,
             awaited: false,
             pause: Duration::ZERO,
@@ -105,7 +105,7 @@ impl Tracked {
     /// Why this table can't be a feed as it is.
     pub(crate) fn unfit(&self) -> Option<&str> {
         match &self.state {
-            State::Away {
+            TableState::Away {
                 reason: Unavailable::Broken { kind, reason },
                 ..
             } if *kind == TableError::UNFIT => Some(reason),
@@ -115,7 +115,7 @@ impl Tracked {
 
     /// Returns whether the table can be read.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.state, State::Open(_))
+        matches!(self.state, TableState::Open(_))
     }
 
     pub(crate) fn table_name(&self) -> &str {
@@ -163,10 +163,10 @@ impl Tracked {
         table.try_reading(connection, self.head)?;
         let verdict = self.compare(connection, &table, watched)?;
         self.filters.rebind(&schema);
-        let before = std::mem::replace(&mut self.state, State::Open(Box::new(table)));
+        let before = std::mem::replace(&mut self.state, TableState::Open(Box::new(table)));
         self.feed.opened(schema);
         self.settle_history(connection, hub, verdict)?;
-        if let State::Open(open) = &self.state
+        if let TableState::Open(open) = &self.state
             && open.table().is_key_unstable()
             && !self.awaited
         {
@@ -178,7 +178,7 @@ impl Tracked {
             );
         }
         // At start the opening line says it for all feeds.
-        if matches!(before, State::Away { .. }) {
+        if matches!(before, TableState::Away { .. }) {
             tracing::info!(
                 "feed {} is open at head {}",
                 self.feed.config.name,
@@ -233,8 +233,9 @@ impl Tracked {
             Unavailable::Busy(_) | Unavailable::Broken { .. } => Cause::Unreadable,
         };
         self.awaited |= cause.is_unmade();
-        let news = !matches!(&self.state, State::Away { reason: before, .. } if before == reason);
-        self.state = State::Away {
+        let news =
+            !matches!(&self.state, TableState::Away { reason: before, .. } if before == reason);
+        self.state = TableState::Away {
             reason: reason.clone(),
             retry,
         };
@@ -248,7 +249,7 @@ impl Tracked {
     /// When a table that failed is tried again.
     pub(crate) fn next_retry(&self) -> Option<Instant> {
         match &self.state {
-            State::Away { retry, .. } => *retry,
+            TableState::Away { retry, .. } => *retry,
             _ => None,
         }
     }
@@ -285,7 +286,7 @@ impl Tracked {
         hub: &Hub,
         verdict: Option<Verdict>,
     ) -> rusqlite::Result<()> {
-        let State::Open(open) = &self.state else {
+        let TableState::Open(open) = &self.state else {
             return Ok(());
         };
         let (file, table) = (open.file, open.table());
@@ -313,7 +314,7 @@ impl Tracked {
 
     /// Another history: a new epoch, and everyone is told.
     fn start_over(&mut self, connection: &Connection, hub: &Hub) -> rusqlite::Result<()> {
-        let State::Open(open) = &mut self.state else {
+        let TableState::Open(open) = &mut self.state else {
             return Ok(());
         };
         open.begin_anew();
@@ -340,7 +341,7 @@ impl Tracked {
     /// It is known which history this is, and up to where.
     fn settled(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.update_gauges();
-        if let State::Open(open) = &mut self.state {
+        if let TableState::Open(open) = &mut self.state {
             open.note_ids(connection, self.head)?;
             self.below.begin(connection, open.table(), self.head)?;
         }
@@ -350,7 +351,7 @@ impl Tracked {
     }
 
     fn sample(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let State::Open(open) = &self.state else {
+        let TableState::Open(open) = &self.state else {
             return Ok(());
         };
         let epoch = self.feed.standing().epoch.to_string();
@@ -362,7 +363,7 @@ impl Tracked {
     /// be taken in before the next row.
     pub(crate) fn take_filters(&mut self) {
         let schema = match &self.state {
-            State::Open(open) => Some(Arc::clone(open.schema())),
+            TableState::Open(open) => Some(Arc::clone(open.schema())),
             _ => None,
         };
         self.filters.take_changes(&self.feed, schema.as_deref());
@@ -376,7 +377,7 @@ impl Tracked {
         hub: &Hub,
         woken: Option<Instant>,
     ) -> rusqlite::Result<()> {
-        let State::Open(open) = &mut self.state else {
+        let TableState::Open(open) = &mut self.state else {
             return Ok(());
         };
         // What another feed's failure left unpublished is read again.
@@ -397,7 +398,7 @@ impl Tracked {
         {
             return self.start_over(connection, hub);
         }
-        let State::Open(open) = &mut self.state else {
+        let TableState::Open(open) = &mut self.state else {
             return Ok(());
         };
         if page.block.entries.is_empty() {
@@ -416,7 +417,7 @@ impl Tracked {
 
     /// The row at the head is not what it was. Whether that was no update or deletion, but another history.
     fn is_edited_beyond_belief(&self, connection: &Connection) -> rusqlite::Result<bool> {
-        let State::Open(open) = &self.state else {
+        let TableState::Open(open) = &self.state else {
             return Ok(false);
         };
         let question = self
@@ -431,7 +432,7 @@ impl Tracked {
     /// The table, while it can be read.
     pub(crate) fn table(&self) -> Option<&Table> {
         match &self.state {
-            State::Open(open) => Some(open.table()),
+            TableState::Open(open) => Some(open.table()),
             _ => None,
         }
     }
@@ -440,14 +441,14 @@ impl Tracked {
     /// table.
     pub(crate) fn has_moved(&mut self, top: Option<i64>) -> bool {
         match &mut self.state {
-            State::Open(open) => open.has_moved(top),
+            TableState::Open(open) => open.has_moved(top),
             _ => false,
         }
     }
 
     /// Something went wrong before all tables were read: the next probe says that this one moved.
     pub(crate) fn forget_look(&mut self) {
-        if let State::Open(open) = &mut self.state {
+        if let TableState::Open(open) = &mut self.state {
             open.forget_look();
         }
     }
@@ -455,14 +456,14 @@ impl Tracked {
     /// Returns whether it was read to its end since this was asked last.
     fn take_is_read(&mut self) -> bool {
         match &mut self.state {
-            State::Open(open) => std::mem::take(&mut open.is_read),
+            TableState::Open(open) => std::mem::take(&mut open.is_read),
             _ => false,
         }
     }
 
     /// Returns whether the last page was full.
     pub(crate) fn has_more(&self) -> bool {
-        matches!(&self.state, State::Open(open) if open.more)
+        matches!(&self.state, TableState::Open(open) if open.more)
     }
 
     /// Hands on what was read, and takes the samples that are due, in the snapshot it was read in.
@@ -472,7 +473,7 @@ impl Tracked {
         hub: &Hub,
         now: Instant,
     ) -> rusqlite::Result<()> {
-        let State::Open(open) = &mut self.state else {
+        let TableState::Open(open) = &mut self.state else {
             return Ok(());
         };
         if let Some(page) = open.fetched.take() {
@@ -482,7 +483,7 @@ impl Tracked {
             }
         }
         self.pass_ids_given(connection, hub)?;
-        if let State::Open(open) = &self.state {
+        if let TableState::Open(open) = &self.state {
             self.history
                 .resample(connection, open.table(), self.head.0)?;
         }
@@ -495,7 +496,7 @@ impl Tracked {
     /// Rows that came and went before they could be read were given ids all the same: the head passes those above the
     /// newest row. Asked in the snapshot the rows were read in, after they were sent.
     fn pass_ids_given(&mut self, connection: &Connection, hub: &Hub) -> rusqlite::Result<()> {
-        let State::Open(open) = &self.state else {
+        let TableState::Open(open) = &self.state else {
             return Ok(());
         };
         if self.history.is_sampled() || open.more {
@@ -514,7 +515,7 @@ impl Tracked {
     }
 
     fn publish_page(&mut self, page: HeadPage, hub: &Hub) {
-        let State::Open(open) = &mut self.state else {
+        let TableState::Open(open) = &mut self.state else {
             return;
         };
         open.note_head_row(&page, self.head);
@@ -561,7 +562,7 @@ impl Tracked {
         connection: &Connection,
         hub: &Hub,
     ) -> rusqlite::Result<()> {
-        if let State::Open(open) = &self.state {
+        if let TableState::Open(open) = &self.state {
             let came = self.below.look(connection, open.table(), self.head)?;
             // Above the largest id SQLite gives others at random, in no order: they can't be sent, but be told of.
             if came > 0 && self.head.0 == i64::MAX {
@@ -588,7 +589,7 @@ impl Tracked {
     /// Reads the row at the head through another connection.
     pub(crate) fn read_head_row(&self, connection: &Connection) -> rusqlite::Result<()> {
         match &self.state {
-            State::Open(open) => open.read_head_row(connection, self.head),
+            TableState::Open(open) => open.read_head_row(connection, self.head),
             _ => Ok(()),
         }
     }

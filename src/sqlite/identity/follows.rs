@@ -2,7 +2,7 @@
 //! with such a number in it, a time of day that goes on with every row, values that take turns. Another history would
 //! have the same values under the same ids, so that they agree proves nothing.
 
-use super::sample::{Cell, Plain};
+use super::sample::{PlainValue, SampledValue};
 
 /// From so many rows on, a remainder or a quotient is told from a coincidence.
 const ENOUGH_FOR_REMAINDERS: usize = 6;
@@ -15,13 +15,13 @@ const ROUNDED: i64 = 2;
 
 /// Returns whether each value follows from its row's id, as far as these rows tell. Of two rows everything can be said
 /// that has a number in it.
-pub(super) fn follows_from_id(rows: &[(i64, &Cell)]) -> bool {
+pub(super) fn follows_from_id(rows: &[(i64, &SampledValue)]) -> bool {
     if take_turns(rows) {
         return true;
     }
     let ids: Vec<i64> = rows.iter().map(|(id, _)| *id).collect();
     let numbers = rows.iter().map(|(_, cell)| match cell.plain {
-        Plain::Number(number) => Some(number),
+        PlainValue::Number(number) => Some(number),
         _ => None,
     });
     if let Some(numbers) = numbers.collect::<Option<Vec<i64>>>() {
@@ -32,7 +32,7 @@ pub(super) fn follows_from_id(rows: &[(i64, &Cell)]) -> bool {
         return is_number_of(&ids, &parts) || is_quotient_of(&ids, &parts, ROUNDED);
     }
     let labels = rows.iter().map(|(_, cell)| match &cell.plain {
-        Plain::Label(label) => Some(label.as_str()),
+        PlainValue::Label(label) => Some(label.as_str()),
         _ => None,
     });
     labels
@@ -40,12 +40,12 @@ pub(super) fn follows_from_id(rows: &[(i64, &Cell)]) -> bool {
         .is_some_and(|labels| is_label_of(&ids, &labels))
 }
 
-impl Plain {
+impl PlainValue {
     /// A number in [`PARTS`] of one.
     fn parts(&self) -> Option<i64> {
         let value = match self {
-            Plain::Number(number) => *number as f64,
-            Plain::Real(real) => *real,
+            PlainValue::Number(number) => *number as f64,
+            PlainValue::Real(real) => *real,
             _ => return None,
         };
         let parts = (value * PARTS).round();
@@ -55,13 +55,14 @@ impl Plain {
 }
 
 /// Returns whether the values come again at one distance of ids: one of a few workers in turn, a day of the week.
-fn take_turns(rows: &[(i64, &Cell)]) -> bool {
+fn take_turns(rows: &[(i64, &SampledValue)]) -> bool {
     let furthest = rows.len().saturating_sub(ENOUGH_TURNS) as u64;
     (2..=furthest).any(|period| {
         let mut pairs = 0;
         let mut again = rows.iter().enumerate().flat_map(|(place, (id, cell))| {
-            let apart =
-                move |(other, _): &&(i64, &Cell)| id.abs_diff(*other).is_multiple_of(period);
+            let apart = move |(other, _): &&(i64, &SampledValue)| {
+                id.abs_diff(*other).is_multiple_of(period)
+            };
             let others = rows[place + 1..].iter().filter(apart);
             others.map(|(_, other)| other.fingerprint == cell.fingerprint)
         });
@@ -219,27 +220,27 @@ fn own_parts<'a>(labels: &[&'a str]) -> Vec<&'a str> {
 mod tests {
     use super::*;
 
-    fn follows(value: impl Fn(i64) -> Plain) -> bool {
+    fn follows(value: impl Fn(i64) -> PlainValue) -> bool {
         let cell = |id: i64| {
             let plain = value(id);
             let fingerprint = crate::sqlite::reader::fingerprint(format!("{plain:?}").as_bytes());
-            (id, Cell { fingerprint, plain })
+            (id, SampledValue { fingerprint, plain })
         };
-        let rows: Vec<(i64, Cell)> = (85..=100).rev().map(cell).collect();
-        let rows: Vec<(i64, &Cell)> = rows.iter().map(|(id, cell)| (*id, cell)).collect();
+        let rows: Vec<(i64, SampledValue)> = (85..=100).rev().map(cell).collect();
+        let rows: Vec<(i64, &SampledValue)> = rows.iter().map(|(id, cell)| (*id, cell)).collect();
         follows_from_id(&rows)
     }
 
     fn number(value: impl Fn(i64) -> i64) -> bool {
-        follows(|id| Plain::Number(value(id)))
+        follows(|id| PlainValue::Number(value(id)))
     }
 
     fn real(value: impl Fn(i64) -> f64) -> bool {
-        follows(|id| Plain::Real(value(id)))
+        follows(|id| PlainValue::Real(value(id)))
     }
 
     fn label(value: impl Fn(i64) -> String) -> bool {
-        follows(|id| Plain::Label(value(id)))
+        follows(|id| PlainValue::Label(value(id)))
     }
 
     /// As good as random, and the same for the same id.

@@ -14,7 +14,7 @@ use crate::sqlite::open::FileId;
 use crate::sqlite::reader::fingerprint;
 use crate::sqlite::table::Table;
 use follows::follows_from_id;
-use sample::{Cell, Resampled};
+use sample::{Resampled, SampledValue};
 pub use sample::{SAMPLE_ROWS, Sample};
 
 /// What may have happened to the table since it was sampled.
@@ -164,13 +164,13 @@ impl Signs {
 /// The sampled rows that still exist beside what they were, newest first, on the columns of both.
 struct Compared {
     rows: usize,
-    columns: Vec<Column>,
+    columns: Vec<ComparedColumn>,
     /// There were columns, and none of them is left.
     unrelated: bool,
 }
 
 /// One column of the rows compared.
-struct Column {
+struct ComparedColumn {
     /// Whether each row's value is what it was.
     agrees: Vec<bool>,
     /// The values were mostly the rows' own, and they are.
@@ -180,22 +180,22 @@ struct Column {
     follows_from_id: bool,
 }
 
-impl Column {
+impl ComparedColumn {
     fn new(
         before: &[(i64, u64)],
-        now: &[(i64, &Cell)],
+        now: &[(i64, &SampledValue)],
         sampled: &HashSet<u64>,
         rows: usize,
-    ) -> Column {
+    ) -> ComparedColumn {
         let agrees: Vec<bool> = before
             .iter()
             .zip(now)
             .map(|((_, before), (_, now))| *before == now.fingerprint)
             .collect();
         let agreeing = now.iter().zip(&agrees).filter(|(_, agrees)| **agrees);
-        let agreeing: Vec<(i64, &Cell)> = agreeing.map(|(row, _)| *row).collect();
+        let agreeing: Vec<(i64, &SampledValue)> = agreeing.map(|(row, _)| *row).collect();
         let distinct: HashSet<u64> = now.iter().map(|(_, cell)| cell.fingerprint).collect();
-        Column {
+        ComparedColumn {
             was_own: are_own(sampled.len(), rows),
             is_own: are_own(distinct.len(), now.len()),
             follows_from_id: agrees.first() == Some(&true) && follows_from_id(&agreeing),
@@ -228,7 +228,7 @@ impl Compared {
                 .filter_map(|(id, _)| Some((*id, was.get(id)?[place])));
             rows.collect()
         };
-        let of_now = |place: usize| -> Vec<(i64, &Cell)> {
+        let of_now = |place: usize| -> Vec<(i64, &SampledValue)> {
             now.rows
                 .iter()
                 .map(|(id, cells)| (*id, &cells[place]))
@@ -243,13 +243,13 @@ impl Compared {
                     && values.all(|((_, was), (_, is))| was == is.fingerprint)
             })
         };
-        let columns: Vec<Column> = (0..now.columns.len())
+        let columns: Vec<ComparedColumn> = (0..now.columns.len())
             .filter_map(|place| {
                 let same_name = |name: &String| *name == now.columns[place];
                 let found = before.columns.iter().position(same_name);
                 let was = found.or_else(|| renamed(place))?;
                 let sampled = before.rows.iter().map(|(_, values)| values[was]).collect();
-                Some(Column::new(
+                Some(ComparedColumn::new(
                     &of_before(was),
                     &of_now(place),
                     &sampled,
@@ -273,19 +273,21 @@ impl Compared {
                 .all(|column| column.agrees.iter().all(|agrees| *agrees))
     }
 
-    fn telling(&self) -> impl Iterator<Item = &Column> {
+    fn telling(&self) -> impl Iterator<Item = &ComparedColumn> {
         self.columns.iter().filter(|column| column.is_telling())
     }
 
     /// Returns whether the newest rows, `upto` of them, differ in all that tells: an update of one's own leaves
     /// something. Where nothing tells, every row has to differ in every column.
     fn newest_are_foreign(&self, upto: usize) -> bool {
-        let differ = |column: &Column| !column.agrees.iter().take(upto).any(|agrees| *agrees);
+        let differ =
+            |column: &ComparedColumn| !column.agrees.iter().take(upto).any(|agrees| *agrees);
         match self.telling().next() {
             Some(_) => self.telling().all(differ),
             None => {
                 self.unrelated || {
-                    let differs = |column: &Column| !column.agrees.iter().any(|agrees| *agrees);
+                    let differs =
+                        |column: &ComparedColumn| !column.agrees.iter().any(|agrees| *agrees);
                     !self.columns.is_empty() && self.columns.iter().all(differs)
                 }
             }

@@ -36,19 +36,19 @@ pub struct Sample {
 pub(super) struct Resampled {
     pub columns: Vec<String>,
     /// Newest first.
-    pub rows: Vec<(i64, Vec<Cell>)>,
+    pub rows: Vec<(i64, Vec<SampledValue>)>,
 }
 
 /// A value, as far as histories are told apart by it.
 #[derive(Debug, Clone)]
-pub(super) struct Cell {
+pub(super) struct SampledValue {
     pub fingerprint: u64,
-    pub plain: Plain,
+    pub plain: PlainValue,
 }
 
 /// What of a value might follow from its row's id.
 #[derive(Debug, Clone)]
-pub(super) enum Plain {
+pub(super) enum PlainValue {
     Number(i64),
     Real(f64),
     Label(String),
@@ -114,7 +114,8 @@ impl Sample {
         let mut rows = Vec::new();
         for (id, _) in &self.rows {
             let mut found = statement.query_map((id, newest), |row| {
-                let values = (1..=columns.len()).map(|place| Ok(Cell::of(row.get_ref(place)?)));
+                let values =
+                    (1..=columns.len()).map(|place| Ok(SampledValue::of(row.get_ref(place)?)));
                 Ok((row.get(0)?, values.collect::<rusqlite::Result<_>>()?))
             })?;
             rows.extend(found.next().transpose()?);
@@ -162,21 +163,21 @@ fn select_list(key: &str, columns: &[String]) -> String {
     list + ", ?2"
 }
 
-impl Cell {
-    fn of(value: ValueRef<'_>) -> Cell {
+impl SampledValue {
+    fn of(value: ValueRef<'_>) -> SampledValue {
         let plain = match value {
-            ValueRef::Integer(number) => Plain::Number(number),
+            ValueRef::Integer(number) => PlainValue::Number(number),
             ValueRef::Text(text) if text.len() <= LABEL => {
-                Plain::Label(String::from_utf8_lossy(text).into_owned())
+                PlainValue::Label(String::from_utf8_lossy(text).into_owned())
             }
             // A whole number that a column of another type made a real.
             ValueRef::Real(real) if real.fract() == 0.0 && real.abs() < 2f64.powi(53) => {
-                Plain::Number(real as i64)
+                PlainValue::Number(real as i64)
             }
-            ValueRef::Real(real) => Plain::Real(real),
-            _ => Plain::Other,
+            ValueRef::Real(real) => PlainValue::Real(real),
+            _ => PlainValue::Other,
         };
-        Cell {
+        SampledValue {
             fingerprint: fingerprint_of(value),
             plain,
         }

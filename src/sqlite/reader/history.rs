@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row};
 use serde_json::value::RawValue;
 
-use super::walk::{Order, Range, Walk, What};
+use super::walk::{Order, Range, Walk, WalkColumns};
 use super::{Condition, END, RowReader, values};
 use crate::model::filter::Filter;
 use crate::model::position::Cursor;
@@ -105,7 +105,7 @@ impl HistoryRead {
         let walk = Walk {
             connection,
             condition: &condition,
-            what: What::Columns,
+            what: WalkColumns::Columns,
             order: self.order,
         };
         match self.uncounted {
@@ -176,7 +176,7 @@ impl HistoryRead {
             return Ok(Progress::Done);
         };
         let walk = Walk {
-            what: What::Key,
+            what: WalkColumns::Key,
             order: Order::NewestFirst,
             ..walk
         };

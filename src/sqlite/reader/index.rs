@@ -22,7 +22,7 @@ const STRIKES: u8 = 2;
 
 /// A set of rows that an index finds without a search.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct IndexedRows {
     /// In the order of the walk; all that there may be within the range.
     pub ids: Vec<i64>,
     /// From where the walk stands, as far as `ids` go.
@@ -65,12 +65,12 @@ impl Indexes {
         condition: &Condition,
         range: Range,
         order: Order,
-    ) -> rusqlite::Result<Option<Known>> {
+    ) -> rusqlite::Result<Option<IndexedRows>> {
         let indexes = match &mut self.known {
             Some(indexes) => indexes,
             known => known.insert(look_up(connection, &self.table)?),
         };
-        let mut best: Option<Known> = None;
+        let mut best: Option<IndexedRows> = None;
         for index in indexes.iter_mut().filter(|index| index.strikes < STRIKES) {
             let lookups = index.lookups(&condition.terms);
             if lookups.columns == 0 {
@@ -79,7 +79,7 @@ impl Indexes {
             let sql = index.query(source, lookups.columns, order);
             match lookups.ask(connection, &sql, range, order) {
                 Ok(known) => {
-                    let further = |best: &Known| match order {
+                    let further = |best: &IndexedRows| match order {
                         Order::OldestFirst => known.within.upto > best.within.upto,
                         Order::NewestFirst => known.within.after < best.within.after,
                     };
@@ -189,7 +189,7 @@ impl Lookups<'_> {
         sql: &str,
         mut range: Range,
         order: Order,
-    ) -> rusqlite::Result<Known> {
+    ) -> rusqlite::Result<IndexedRows> {
         let mut statement = connection.prepare_cached(sql)?;
         let mut ids: Vec<i64> = Vec::new();
         for combination in &self.combinations {
@@ -212,7 +212,7 @@ impl Lookups<'_> {
             }
         }
         sort(&mut ids, order);
-        Ok(Known { ids, within: range })
+        Ok(IndexedRows { ids, within: range })
     }
 }
 

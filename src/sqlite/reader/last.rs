@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::walk::{Order, Range, Walk, What};
+use super::walk::{Order, Range, Walk, WalkColumns};
 use super::{Condition, RowReader};
 use crate::model::filter::Filter;
 use crate::model::position::Cursor;
@@ -42,7 +42,7 @@ impl LastRows {
         let walk = Walk {
             connection,
             condition: &condition,
-            what: What::Key,
+            what: WalkColumns::Key,
             order: Order::NewestFirst,
         };
         let (left, start) = (&mut self.left, &mut self.start);

@@ -20,7 +20,7 @@ use crate::model::filter::{Filter, FilterId, FilterIndex, quote_identifier};
 use crate::model::position::Cursor;
 use crate::sqlite::deadline::Deadline;
 use crate::sqlite::open::schema_version;
-use crate::sqlite::row_json::Encoder;
+use crate::sqlite::row_json::RowEncoder;
 use crate::sqlite::table::Schema;
 use crate::wire::block::{Block, Matches};
 pub use history::{HistoryPage, HistoryQuery, HistoryRead, Progress, TOTAL_CAP};
@@ -29,7 +29,7 @@ pub use index::{create_index, index_for};
 pub use last::LastRows;
 use page::Page;
 pub use page::PageLimits;
-use walk::{Order, Range, Walk, Walker, What};
+use walk::{Order, Range, Walk, WalkColumns, Walker};
 
 /// The position above every row.
 const END: Cursor = Cursor(i64::MAX);
@@ -41,7 +41,7 @@ const KEPT_SCRATCH: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct RowReader {
     pub schema: Arc<Schema>,
-    encoder: Encoder,
+    encoder: RowEncoder,
     walker: Walker,
     /// SQL for the row at the head and all above it.
     from_head: String,
@@ -65,7 +65,7 @@ impl RowReader {
         let key = quote_identifier(schema.table.key_name());
         let positioned = schema.table.has_position();
         RowReader {
-            encoder: Encoder::new(feed, &schema, max_row_bytes),
+            encoder: RowEncoder::new(feed, &schema, max_row_bytes),
             from_head: format!(
                 "SELECT {columns} FROM {table} WHERE {key} >= ?{positioned} ORDER BY {key}"
             ),
@@ -150,7 +150,7 @@ impl RowReader {
         let walk = Walk {
             connection,
             condition: &condition,
-            what: What::Columns,
+            what: WalkColumns::Columns,
             order: Order::OldestFirst,
         };
         let mut range = Range { after, upto };

@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::Condition;
-use super::index::{Indexes, Known};
+use super::index::{IndexedRows, Indexes};
 use crate::model::filter::quote_identifier;
 use crate::model::position::Cursor;
 use crate::sqlite::deadline::{Deadline, is_interruption};
@@ -86,7 +86,7 @@ impl Order {
 
 /// What a walk gives of each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum WalkColumns {
     /// The exposed columns.
     Columns,
     /// The key alone.
@@ -98,7 +98,7 @@ pub(super) enum What {
 pub(super) struct Walk<'a> {
     pub connection: &'a Connection,
     pub condition: &'a Condition,
-    pub what: What,
+    pub what: WalkColumns,
     pub order: Order,
 }
 
@@ -107,7 +107,7 @@ pub(super) type Take<'t> = dyn FnMut(i64, &Row<'_>) -> rusqlite::Result<bool> + 
 
 /// How a piece of a walk ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
+enum WalkEnd {
     /// All of it was looked at.
     Whole,
     /// The time was over.
@@ -184,8 +184,8 @@ impl Walker {
                 self.stretch(walk, range, take)?
             };
             match ended {
-                Ended::Stopped => break,
-                Ended::Whole | Ended::Late if !deadline.is_over() => {}
+                WalkEnd::Stopped => break,
+                WalkEnd::Whole | WalkEnd::Late if !deadline.is_over() => {}
                 _ if *range != before => break,
                 // Nothing was reached: the next piece is smaller.
                 _ => limited.renew(STEP),
@@ -200,7 +200,7 @@ impl Walker {
         walk: Walk<'_>,
         range: &mut Range,
         take: &mut Take<'_>,
-    ) -> rusqlite::Result<Ended> {
+    ) -> rusqlite::Result<WalkEnd> {
         let sql = self.select(walk);
         let params = walk.condition.within(*range);
         let mut statement = walk.connection.prepare_cached(&sql)?;
@@ -212,21 +212,21 @@ impl Walker {
             let row = match rows.next() {
                 Ok(Some(row)) => row,
                 Ok(None) => break,
-                Err(e) if is_interruption(&e) => return Ok(Ended::Late),
+                Err(e) if is_interruption(&e) => return Ok(WalkEnd::Late),
                 Err(e) => return Err(e),
             };
             let id = row.get(self.place(walk.what))?;
             range.pass(id, walk.order);
             if !take(id, row)? {
-                return Ok(Ended::Stopped);
+                return Ok(WalkEnd::Stopped);
             }
             count += 1;
             if count.is_multiple_of(ROWS_A_LOOK) && self.deadline.is_over() {
-                return Ok(Ended::Late);
+                return Ok(WalkEnd::Late);
             }
         }
         range.pass_all(walk.order);
-        Ok(Ended::Whole)
+        Ok(WalkEnd::Whole)
     }
 
     /// The rows of a few thousand, matching or not.
@@ -235,21 +235,21 @@ impl Walker {
         walk: Walk<'_>,
         range: &mut Range,
         take: &mut Take<'_>,
-    ) -> rusqlite::Result<Ended> {
+    ) -> rusqlite::Result<WalkEnd> {
         // A single row is looked at to its end, however long that takes.
         let deadline = self.deadline.clone();
         let _patient = (self.stretch == 1).then(|| deadline.patient());
         let piece = match self.piece(walk, *range) {
             Err(e) if is_interruption(&e) => {
                 self.stretch = (self.stretch / 4).max(1);
-                return Ok(Ended::Late);
+                return Ok(WalkEnd::Late);
             }
             piece => piece?,
         };
         let mut left = piece;
         let ended = self.rows(walk, &mut left, take)?;
         range.pass_to(left, walk.order);
-        if ended == Ended::Whole {
+        if ended == WalkEnd::Whole {
             self.stretch = (self.stretch * 2).min(STRETCH);
         } else if left == piece {
             self.stretch = (self.stretch / 4).max(1);
@@ -266,7 +266,7 @@ impl Walker {
         let everything = Condition::default();
         let keys = self.select(Walk {
             condition: &everything,
-            what: What::Key,
+            what: WalkColumns::Key,
             ..walk
         });
         // The last row of the stretch, or the first one beyond it, whose position is not included.
@@ -286,7 +286,7 @@ impl Walker {
     }
 
     /// The next rows of a range that some index knows; `None` where no index does.
-    fn known(&mut self, walk: Walk<'_>, range: Range) -> rusqlite::Result<Option<Known>> {
+    fn known(&mut self, walk: Walk<'_>, range: Range) -> rusqlite::Result<Option<IndexedRows>> {
         let _limited = self.deadline.within(STEP);
         let source = (
             self.table.as_str(),
@@ -302,9 +302,9 @@ impl Walker {
         &self,
         walk: Walk<'_>,
         range: &mut Range,
-        known: Known,
+        known: IndexedRows,
         take: &mut Take<'_>,
-    ) -> rusqlite::Result<Ended> {
+    ) -> rusqlite::Result<WalkEnd> {
         let mut left = known.within;
         let width = left.upto.0.saturating_sub(left.after.0);
         if width / DENSE <= known.ids.len() as i64 && width > 0 && !known.ids.is_empty() {
@@ -321,7 +321,7 @@ impl Walker {
         }
         for (count, id) in known.ids.into_iter().enumerate() {
             if count > 0 && count.is_multiple_of(ROWS_A_LOOK) && self.deadline.is_over() {
-                return Ok(Ended::Late);
+                return Ok(WalkEnd::Late);
             }
             statement.raw_bind_parameter(1, id)?;
             let _patient = self.deadline.patient();
@@ -331,12 +331,12 @@ impl Walker {
             if let Some(row) = row
                 && !take(id, row)?
             {
-                return Ok(Ended::Stopped);
+                return Ok(WalkEnd::Stopped);
             }
         }
         left.pass_all(walk.order);
         range.pass_to(left, walk.order);
-        Ok(Ended::Whole)
+        Ok(WalkEnd::Whole)
     }
 
     /// A query of the rows in a range of positions; [`Condition::within`] gives its parameters.
@@ -358,18 +358,18 @@ impl Walker {
         }
     }
 
-    fn what(&self, what: What) -> &str {
+    fn what(&self, what: WalkColumns) -> &str {
         match what {
-            What::Columns => &self.columns,
-            What::Key => &self.key,
+            WalkColumns::Columns => &self.columns,
+            WalkColumns::Key => &self.key,
         }
     }
 
     /// Where the key stands in what a walk gives.
-    fn place(&self, what: What) -> usize {
+    fn place(&self, what: WalkColumns) -> usize {
         match what {
-            What::Columns => self.key_place,
-            What::Key => 0,
+            WalkColumns::Columns => self.key_place,
+            WalkColumns::Key => 0,
         }
     }
 }

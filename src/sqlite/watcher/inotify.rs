@@ -14,7 +14,7 @@ use rustix::fs::inotify::{
 };
 use rustix::io::Errno;
 
-use super::{Happened, Names, meaning};
+use super::{Happened, WatchedNames, meaning};
 use crate::model::wakeup::{Wake, Wakes};
 use crate::sqlite::open::companion;
 
@@ -47,8 +47,8 @@ pub(super) struct Source {
     directories: Vec<PathBuf>,
     directory_watches: Vec<i32>,
     /// Watched one by one for writes: the database, `-wal` and `-journal`, where they are there.
-    files: Vec<File>,
-    names: Vec<Names>,
+    files: Vec<WatchedFile>,
+    names: Vec<WatchedNames>,
     buffer: Box<[MaybeUninit<u8>]>,
     /// Takes in a row that brought nothing but events of other files.
     noise: u32,
@@ -57,12 +57,12 @@ pub(super) struct Source {
     ended: bool,
 }
 
-struct File {
+struct WatchedFile {
     path: PathBuf,
     watch: Option<i32>,
 }
 
-impl File {
+impl WatchedFile {
     fn name(&self) -> &OsStr {
         self.path.file_name().unwrap_or_default()
     }
@@ -76,7 +76,7 @@ impl Source {
     ) -> io::Result<Source> {
         let queue = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(explained)?;
         let files = places.iter().flat_map(|place| {
-            ["", "-wal", "-journal"].map(|suffix| File {
+            ["", "-wal", "-journal"].map(|suffix| WatchedFile {
                 path: companion(place, suffix),
                 watch: None,
             })
@@ -86,7 +86,7 @@ impl Source {
             directories: directories.iter().map(|path| path.into()).collect(),
             directory_watches: Vec::new(),
             files: files.collect(),
-            names: places.iter().map(|path| Names::of(path)).collect(),
+            names: places.iter().map(|path| WatchedNames::of(path)).collect(),
             buffer: Box::new_uninit_slice(BUFFER),
             noise: 0,
             deaf_until: None,
@@ -214,7 +214,7 @@ fn explained(error: Errno) -> io::Error {
 }
 
 /// What it means that this happened to a file of this name in a directory that is watched.
-fn comings_and_goings(events: ReadFlags, name: Option<&OsStr>, names: &[Names]) -> Wakes {
+fn comings_and_goings(events: ReadFlags, name: Option<&OsStr>, names: &[WatchedNames]) -> Wakes {
     // Events were lost, or the directory itself is not what it was.
     let gone = ReadFlags::QUEUE_OVERFLOW
         | ReadFlags::DELETE_SELF

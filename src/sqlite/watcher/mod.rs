@@ -136,22 +136,22 @@ pub fn directory_of(path: &Path) -> PathBuf {
 }
 
 /// The names in a directory whose events matter.
-struct Names {
+struct WatchedNames {
     database: OsString,
     written: [OsString; 2],
     /// They stay the same for as long as anybody has the database open in WAL mode.
     lasting: [OsString; 2],
 }
 
-impl Names {
-    fn of(path: &Path) -> Names {
+impl WatchedNames {
+    fn of(path: &Path) -> WatchedNames {
         let database = path.file_name().unwrap_or_default().to_owned();
         let with = |suffix: &str| {
             let mut name = database.clone();
             name.push(suffix);
             name
         };
-        Names {
+        WatchedNames {
             written: [with("-wal"), with("-journal")],
             lasting: [with("-wal"), with("-shm")],
             database,
@@ -168,7 +168,7 @@ enum Happened {
 }
 
 /// What an event means for the names watched.
-fn meaning(name: &OsStr, happened: Happened, names: &[Names]) -> Wakes {
+fn meaning(name: &OsStr, happened: Happened, names: &[WatchedNames]) -> Wakes {
     let mut found = Wakes::default();
     for names in names {
         let moved = happened == Happened::Moved;
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn only_a_write_to_wal_or_journal_can_be_followed_by_a_commit() {
-        let names = [Names::of(Path::new("/dir/db"))];
+        let names = [WatchedNames::of(Path::new("/dir/db"))];
         let of = |name: &str, happened| meaning(OsStr::new(name), happened, &names);
         assert_eq!(of("db-wal", Happened::Written), Wakes::FILE);
         assert_eq!(of("db-journal", Happened::Written), Wakes::FILE);

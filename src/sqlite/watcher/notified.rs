@@ -9,7 +9,7 @@ use std::time::Instant;
 use notify::event::ModifyKind;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use super::{Happened, Names, meaning};
+use super::{Happened, WatchedNames, meaning};
 use crate::model::wakeup::{Wake, Wakes};
 
 /// Keeps the thread that tells of events.
@@ -19,7 +19,7 @@ pub struct Source {
 
 impl Source {
     pub fn start(directories: &[&Path], places: &[PathBuf], wake: Arc<Wake>) -> io::Result<Source> {
-        let names: Vec<Names> = places.iter().map(|path| Names::of(path)).collect();
+        let names: Vec<WatchedNames> = places.iter().map(|path| WatchedNames::of(path)).collect();
         let told = move |event: notify::Result<Event>| {
             let wakes = match event {
                 Ok(event) => wakes(&event, &names),
@@ -66,7 +66,7 @@ impl Source {
 }
 
 /// What an event means. Opening, closing and reading are events too, the daemon's own among them: not for us.
-fn wakes(event: &Event, names: &[Names]) -> Wakes {
+fn wakes(event: &Event, names: &[WatchedNames]) -> Wakes {
     if event.need_rescan() {
         return Wakes::FILE | Wakes::NEARBY | Wakes::REPLACED;
     }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use walcast::config::Config;
 use walcast::telemetry::logging;
-use walcast::daemon::signals::{Control, Stop};
+use walcast::daemon::signals::{Signals, Stop};
 
 /// Anything that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -104,7 +104,7 @@ fn daemon() -> &'static Daemon {
         let listeners = listeners.expect("a socket can be bound");
         runtime.spawn(async move {
             let (_reload, reload) = mpsc::channel(1);
-            let control = Control {
+            let control = Signals {
                 stop: stopped,
                 reload,
             };
