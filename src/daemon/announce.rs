@@ -1,9 +1,9 @@
 //! What is said when the daemon begins to serve: a page for somebody at a terminal, one line for a log.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::process::{Command, Stdio};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::sync::Arc;
 
+use super::browser;
 use crate::config::{Config, LogFormat};
 use crate::hub::{Feed, Hub, Presence};
 use crate::net::listener::Listener;
@@ -28,7 +28,7 @@ pub(crate) fn announce(config: &Config, hub: &Hub, listeners: &[Listener]) {
     }
     if config.open {
         match dashboard(listeners) {
-            Some(url) => open(&url),
+            Some(url) => browser::show(url),
             None => {
                 tracing::warn!("a browser can't be shown what is served on a Unix socket alone")
             }
@@ -49,22 +49,38 @@ fn line(config: &Config, hub: &Hub, listeners: &[Listener]) {
         all if all > NAMED_IN_LINE => feeds.push(format!("and {} more", all - NAMED_IN_LINE)),
         _ => {}
     }
-    tracing::info!(
-        "walcast {} serves {} ({}) on {}; feeds: {}",
-        env!("CARGO_PKG_VERSION"),
-        config.database.display(),
-        mode(hub),
-        urls.join(" "),
-        feeds.join(", ")
-    );
+    let (version, urls) = (env!("CARGO_PKG_VERSION"), urls.join(" "));
+    let (database, feeds) = (database(config, hub), feeds.join(", "));
+    match database {
+        Database::Open(file) => {
+            tracing::info!("walcast {version} serves {file} on {urls}; feeds: {feeds}");
+        }
+        Database::Closed(why) => {
+            tracing::info!("walcast {version} listens on {urls}, but {why}; feeds: {feeds}");
+        }
+    }
 }
 
-/// The file's journal mode, or why there is none.
-fn mode(hub: &Hub) -> String {
-    match hub.journal_mode() {
-        Some(mode) => format!("journal mode {mode}"),
-        None => "not open yet".to_owned(),
+/// What is said of the file.
+enum Database {
+    /// Its name and journal mode.
+    Open(String),
+    /// Its name, and that it serves nothing yet.
+    Closed(String),
+}
+
+fn database(config: &Config, hub: &Hub) -> Database {
+    let file = config.database.display();
+    if let Some(mode) = hub.journal_mode() {
+        return Database::Open(format!("{file} (journal mode {mode})"));
     }
+    let meta = std::fs::metadata(&config.database);
+    Database::Closed(match meta {
+        Ok(meta) if meta.is_file() && meta.len() == 0 => format!("{file} is empty so far"),
+        Err(e) if e.kind() == ErrorKind::NotFound => format!("there is no {file} yet"),
+        // The log has said why.
+        _ => format!("{file} can't be read"),
+    })
 }
 
 fn state(feed: &Feed) -> String {
@@ -95,13 +111,13 @@ fn dashboard(listeners: &[Listener]) -> Option<String> {
 }
 
 fn page(config: &Config, hub: &Hub, listeners: &[Listener]) -> String {
-    let file = config.database.display().to_string();
-    let mut text = format!(
-        "\n  walcast {} serves {} ({})\n",
-        env!("CARGO_PKG_VERSION"),
-        harmless(&file),
-        mode(hub)
-    );
+    let version = env!("CARGO_PKG_VERSION");
+    let mut text = match database(config, hub) {
+        Database::Open(file) => format!("\n  walcast {version} serves {}\n", harmless(&file)),
+        Database::Closed(why) => {
+            format!("\n  walcast {version} listens, but {}\n", harmless(&why))
+        }
+    };
     let base = dashboard(listeners);
     let base = base.as_deref().map(|url| url.trim_end_matches('/'));
     for listener in listeners {
@@ -156,24 +172,4 @@ fn page(config: &Config, hub: &Hub, listeners: &[Listener]) -> String {
         _ => {}
     }
     text + "\n"
-}
-
-/// Shows a page with the desktop's own browser.
-fn open(url: &str) {
-    let opener = if cfg!(target_os = "macos") {
-        "open"
-    } else {
-        "xdg-open"
-    };
-    let mut command = Command::new(opener);
-    command
-        .arg(url)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    match command.spawn() {
-        // It may stay for as long as the browser does; waiting for it leaves no dead process behind.
-        Ok(mut child) => drop(std::thread::spawn(move || child.wait())),
-        Err(e) => tracing::warn!("no browser was opened ({opener}: {e}); go to {url}"),
-    }
 }

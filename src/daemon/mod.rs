@@ -1,6 +1,7 @@
 //! The daemon as a whole: start, reload, drain, stop, and what it says of itself meanwhile.
 
 mod announce;
+mod browser;
 mod lifecycle;
 mod listen;
 mod run;

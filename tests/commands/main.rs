@@ -6,6 +6,7 @@ mod common;
 mod check;
 mod emit;
 mod named_file;
+mod open;
 mod program;
 mod tail_begins;
 mod tail_daemon;
