@@ -4,6 +4,7 @@
 
 mod client_token;
 mod token;
+mod two_words;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -19,6 +20,8 @@ use clap::{
 };
 
 pub use client_token::ClientToken;
+use two_words::explained;
+
 pub use token::{GrantArgs, TokenArgs, TokenCommand, TokenFileArgs};
 
 /// Which feeds to list.
@@ -76,7 +79,10 @@ impl Cli {
         T: Into<OsString> + Clone,
     {
         let mut definition = Self::definition();
-        let matches = definition.try_get_matches_from_mut(args)?;
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let matches = definition
+            .try_get_matches_from_mut(&args)
+            .map_err(|error| explained(error, &mut definition, &args))?;
         let arguments = Arguments::from_arg_matches(&matches)?;
         let own = matches.subcommand().map_or(&matches, |(_, own)| own);
         let command = match arguments.command {
