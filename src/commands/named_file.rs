@@ -95,20 +95,29 @@ fn files_in(directory: &Path) -> Vec<String> {
     files
 }
 
-fn nearest_file(path: &Path) -> Option<PathBuf> {
+/// Returns the file in the same directory that was probably meant. `walcast.toml` is no word for `walcast.db`.
+pub(super) fn nearest_file(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let files = files_in(directory_of(path));
-    nearest(name, files.iter().map(String::as_str)).map(|file| path.with_file_name(file))
+    let is_alike = |file: &&str| {
+        let ending = ending(file);
+        ending.is_none() || ending == self::ending(name) || is_databases(ending)
+    };
+    let alike = files.iter().map(String::as_str).filter(is_alike);
+    nearest(name, alike).map(|file| path.with_file_name(file))
+}
+
+fn ending(file: &str) -> Option<&str> {
+    Path::new(file).extension()?.to_str()
+}
+
+fn is_databases(ending: Option<&str>) -> bool {
+    ending.is_some_and(|ending| ENDINGS.contains(&ending))
 }
 
 fn a_database_in(directory: &Path) -> Option<PathBuf> {
-    let has_ending = |name: &String| {
-        let ending = Path::new(name)
-            .extension()
-            .and_then(|ending| ending.to_str());
-        ending.is_some_and(|ending| ENDINGS.contains(&ending))
-    };
-    let file = files_in(directory).into_iter().find(has_ending)?;
+    let mut files = files_in(directory).into_iter();
+    let file = files.find(|name| is_databases(ending(name)))?;
     Some(directory.join(file))
 }
 
@@ -125,6 +134,7 @@ mod tests {
                 .unwrap_err()
                 .to_string()
         };
+        std::fs::write(at("app.toml"), "").unwrap();
         assert!(why("app.db").contains("--db"), "{}", why("app.db"));
         std::fs::write(at("orders.db"), "").unwrap();
         std::fs::write(at("orders.db-wal"), "").unwrap();

@@ -144,6 +144,62 @@ fn check_names_the_table_that_was_probably_meant() {
 }
 
 #[test]
+fn check_names_the_column_and_the_file_that_were_probably_meant() {
+    let dir = directory();
+    database(&dir, SCHEMA);
+    let check = |feed: &str, file: &str| {
+        let toml = format!("[feeds.orders]\n{feed}\n");
+        std::fs::write(dir.path().join("walcast.toml"), toml).unwrap();
+        let checked = run(
+            dir.path(),
+            &["check", "--config", "walcast.toml", "--db", file],
+        );
+        (text(&checked.stdout), checked.status.code())
+    };
+    for (feed, key) in [
+        ("exclude = [\"prise\"]", "feeds.orders.exclude:"),
+        ("columns = [\"prise\"]", "feeds.orders.columns:"),
+        ("json = [\"prise\"]", "feeds.orders.json:"),
+        ("truncate = { prise = 9 }", "truncate cuts prise"),
+        ("key = \"prise\"", "key = \"prise\":"),
+    ] {
+        let (found, code) = check(feed, "events.db");
+        assert!(found.contains(key), "{feed}: {found}");
+        assert!(found.contains("did you mean \"price\"?"), "{feed}: {found}");
+        // What is only not cut keeps nothing from being served.
+        assert_eq!(code, Some(i32::from(key != "truncate cuts prise")));
+    }
+    let (found, _) = check("", "event.db");
+    assert!(found.contains("did you mean "), "{found}");
+    assert!(found.contains("/events.db?"), "{found}");
+    let (found, code) = check("", ".");
+    assert!(
+        found.contains("is a directory") && code == Some(1),
+        "{found}"
+    );
+}
+
+#[test]
+fn what_can_t_be_read_is_not_said_to_be_served() {
+    let dir = directory();
+    write_no_database(&dir.path().join("notes.txt"));
+    std::fs::write(dir.path().join("empty.db"), "").unwrap();
+    let said = [
+        (".", "but . can't be read"),
+        ("notes.txt", "but notes.txt can't be read"),
+        ("empty.db", "but empty.db is empty so far"),
+        ("nowhere/x.db", "but there is no nowhere/x.db yet"),
+    ];
+    std::fs::write(dir.path().join("walcast.toml"), "feeds = \"*\"\n").unwrap();
+    for (file, why) in said {
+        let arguments = ["--config", "walcast.toml", "--db", file, "--listen", "0"];
+        let mut running = Running::start(&mut at(dir.path(), &arguments));
+        let line = running.says(" listens on ");
+        assert!(line.contains(why), "{line}");
+    }
+}
+
+#[test]
 fn types_are_those_of_the_columns() {
     let dir = directory();
     let file = database(&dir, SCHEMA);

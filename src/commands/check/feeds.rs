@@ -10,7 +10,7 @@ use crate::model::position::Cursor;
 use crate::sqlite::identity_store::IdentityFiles;
 use crate::sqlite::open::Unavailable;
 use crate::sqlite::stock_table::tables;
-use crate::sqlite::table::{Schema, TableError};
+use crate::sqlite::table::{Schema, TableError, nearest_column};
 use crate::text::nearest::nearest;
 
 /// Rows are counted up to this; a count of all would read the whole table.
@@ -38,6 +38,7 @@ pub(super) fn look(
                     report.ok_lines(&label, &lines);
                     without_autoincrement(&label, &schema, report);
                     highest_id(connection, &label, &schema, report);
+                    cut_columns(feed, &label, &schema, report);
                     // What it could not look at is no fault of the feed's.
                     let _ = indexes::suggest(&label, connection, &schema, report);
                     history(config, feed, &label, report);
@@ -67,6 +68,23 @@ pub(super) fn look(
                     &[],
                 );
             }
+        }
+    }
+}
+
+/// A name in `truncate` that is no column cuts nothing, and says nothing of it. What the stock feed cuts by itself need
+/// not be there.
+fn cut_columns(feed: &FeedConfig, label: &str, schema: &Schema, report: &mut Report) {
+    if feed.truncate == FeedConfig::stock().truncate {
+        return;
+    }
+    let columns = &schema.table.columns;
+    for (name, _) in &feed.truncate {
+        if !columns.iter().any(|column| column.name == *name) {
+            let near = nearest_column(name, columns);
+            let table = &schema.table.name;
+            let text = format!("truncate cuts {name}, which is no column of table {table}{near}");
+            report.warn(label, text, &[]);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::report::{self, Report};
+use crate::commands::named_file::nearest_file;
 use crate::sqlite::open::companion;
 use crate::sqlite::watcher::directory_of;
 
@@ -54,10 +55,16 @@ impl DatabasePlace {
         };
         match self.look_up_directory().and_then(|()| self.look_up_file()) {
             Ok(Some(bytes)) => report.ok("database", format!("{shown}, {}", report::size(bytes))),
-            Ok(None) => report.note(
-                "database",
-                format!("{shown} does not exist yet; it is served as soon as it does"),
-            ),
+            Ok(None) => {
+                let text = format!("{shown} does not exist yet; it is served as soon as it does");
+                match nearest_file(&self.real) {
+                    Some(file) => {
+                        let step = format!("did you mean {}?", file.display());
+                        report.warn("database", text, &[step]);
+                    }
+                    None => report.note("database", text),
+                }
+            }
             Err(Problem { what, remedy }) => {
                 report.problem("database", shown + &what, &[remedy]);
                 return false;

@@ -377,7 +377,7 @@ fn named_key(
 }
 
 /// The column that was probably meant, in words that follow a name.
-fn nearest_column(name: &str, columns: &[Column]) -> String {
+pub(crate) fn nearest_column(name: &str, columns: &[Column]) -> String {
     let names = columns.iter().map(|column| column.name.as_str());
     did_you_mean(name, names)
 }
@@ -507,14 +507,17 @@ impl Schema {
 /// Every column that the feed names must be there.
 fn check_columns(table: &Table, feed: &FeedConfig) -> Result<(), TableError> {
     let there: Vec<String> = table.columns.iter().map(|c| c.name.clone()).collect();
-    let named = feed.columns.iter().flatten();
-    let mut named = named
-        .chain(&feed.exclude)
-        .chain(&feed.json)
-        .chain(&feed.scope_columns);
-    match named.find(|name| !holds(&there, name)) {
-        Some(unknown) => Err(TableError::Unfit(format!(
-            "feeds.{}: table {} has no column {unknown}{}; it has {}",
+    let mut named = [
+        ("columns", feed.columns.as_deref().unwrap_or_default()),
+        ("exclude", &feed.exclude),
+        ("json", &feed.json),
+        ("scope", &feed.scope_columns),
+    ]
+    .into_iter()
+    .flat_map(|(key, names)| names.iter().map(move |name| (key, name)));
+    match named.find(|(_, name)| !holds(&there, name)) {
+        Some((key, unknown)) => Err(TableError::Unfit(format!(
+            "feeds.{}.{key}: table {} has no column {unknown}{}; it has {}",
             feed.name,
             table.name,
             nearest_column(unknown, &table.columns),
