@@ -1,15 +1,11 @@
 //! Users, groups, and what the mode of a file lets them do.
 
-use std::ffi::CStr;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::{getegid, geteuid, getgroups};
-
-/// Room for a passwd or group entry; NSS modules may return long ones.
-const ENTRY_BYTES: usize = 64 * 1024;
 
 /// Owner and mode of a file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,17 +76,21 @@ impl User {
         }
     }
 
-    /// A user as the system's databases know it; `None` for an id without an entry.
+    /// Returns the user as the system's databases know it; `None` for an id without an entry.
     pub fn of(uid: u32) -> Option<User> {
-        with_passwd(uid, |entry| {
-            // SAFETY: getpwuid_r succeeded, so pw_name is a C string in the caller's live buffer.
-            let name = unsafe { CStr::from_ptr(entry.pw_name) };
-            User {
-                uid,
-                gid: entry.pw_gid,
-                groups: groups_of(name, entry.pw_gid),
-                name: name.to_string_lossy().into_owned(),
-            }
+        let entry = uzers::get_user_by_uid(uid)?;
+        let gid = entry.primary_group_id();
+        // Groups that have no name are left out, the user's first one among them.
+        let named = entry.groups().unwrap_or_default();
+        let mut groups: Vec<u32> = named.iter().map(uzers::Group::gid).collect();
+        if !groups.contains(&gid) {
+            groups.push(gid);
+        }
+        Some(User {
+            uid,
+            gid,
+            groups,
+            name: entry.name().to_string_lossy().into_owned(),
         })
     }
 }
@@ -103,68 +103,18 @@ pub fn may(path: &Path, wanted: Access) -> bool {
 
 /// Returns the user's name, or its id where it has none.
 pub fn user_name(uid: u32) -> String {
-    let name = with_passwd(uid, |entry| {
-        // SAFETY: as in `User::of`.
-        unsafe { CStr::from_ptr(entry.pw_name) }
-            .to_string_lossy()
-            .into_owned()
-    });
-    name.unwrap_or_else(|| uid.to_string())
+    uzers::get_user_by_uid(uid).map_or_else(
+        || uid.to_string(),
+        |user| user.name().to_string_lossy().into_owned(),
+    )
 }
 
 /// Returns the group's name, or its id where it has none.
 pub fn group_name(gid: u32) -> String {
-    let mut buffer = vec![0; ENTRY_BYTES];
-    let mut found = std::ptr::null_mut();
-    // SAFETY: entry and buffer live through the block, and the name is copied out of the buffer before it ends.
-    unsafe {
-        let mut entry: libc::group = std::mem::zeroed();
-        let failed = libc::getgrgid_r(
-            gid,
-            &mut entry,
-            buffer.as_mut_ptr(),
-            buffer.len(),
-            &mut found,
-        );
-        match failed == 0 && !found.is_null() {
-            true => CStr::from_ptr(entry.gr_name).to_string_lossy().into_owned(),
-            false => gid.to_string(),
-        }
-    }
-}
-
-fn with_passwd<T>(uid: u32, read: impl FnOnce(&libc::passwd) -> T) -> Option<T> {
-    let mut buffer = vec![0; ENTRY_BYTES];
-    let mut found = std::ptr::null_mut();
-    // SAFETY: entry and buffer live until `read` has returned, and getpwuid_r knows the buffer's length.
-    unsafe {
-        let mut entry: libc::passwd = std::mem::zeroed();
-        let failed = libc::getpwuid_r(
-            uid,
-            &mut entry,
-            buffer.as_mut_ptr(),
-            buffer.len(),
-            &mut found,
-        );
-        (failed == 0 && !found.is_null()).then(|| read(&entry))
-    }
-}
-
-fn groups_of(name: &CStr, primary: u32) -> Vec<u32> {
-    let mut count = 64;
-    loop {
-        let mut groups = vec![primary; count as usize];
-        // SAFETY: `count` is the vector's length; where that is too short, the call says how many there are.
-        let fitted =
-            unsafe { libc::getgrouplist(name.as_ptr(), primary, groups.as_mut_ptr(), &mut count) };
-        if fitted >= 0 {
-            groups.truncate(count.max(0) as usize);
-            return groups;
-        }
-        if count as usize <= groups.len() {
-            return groups;
-        }
-    }
+    uzers::get_group_by_gid(gid).map_or_else(
+        || gid.to_string(),
+        |group| group.name().to_string_lossy().into_owned(),
+    )
 }
 
 #[cfg(test)]

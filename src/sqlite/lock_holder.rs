@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rustix::fs::makedev;
+
 use crate::sqlite::open::FileId;
 
 /// The program that holds a lock on the database that keeps everybody else out, as `python3 (process 123)`. `None` where
@@ -32,7 +34,7 @@ fn holder(line: &str, file: FileId) -> Option<u32> {
     let mut place = fields.next()?.split(':');
     let (major, minor) = (place.next()?, place.next()?);
     let number = |text| u32::from_str_radix(text, 16).ok();
-    let device = libc::makedev(number(major)? as _, number(minor)? as _) as u64;
+    let device = makedev(number(major)?, number(minor)?);
     let same = place.next()?.parse() == Ok(file.inode) && device == file.device;
     (matches!(kind, "POSIX" | "OFDLCK") && access == "WRITE" && same).then_some(process)
 }
@@ -44,7 +46,7 @@ mod tests {
     #[test]
     fn a_lock_for_writing_on_the_file_names_its_process() {
         let file = FileId {
-            device: libc::makedev(0xfd, 1),
+            device: makedev(0xfd, 1),
             inode: 77,
             born: 0,
         };
