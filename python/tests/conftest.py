@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from readers import Take, take, take_async
+
 ROOT = Path(__file__).parents[2]
 SCHEMA = """CREATE TABLE IF NOT EXISTS remediation_events(id INTEGER PRIMARY KEY AUTOINCREMENT, ts TEXT NOT NULL,
     alertname TEXT, tenant TEXT, action TEXT, status TEXT, details TEXT)"""
@@ -33,6 +35,7 @@ class Daemon:
         self.database = directory / "walcast.db"
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
+        self.options: list[str] = []
 
     @property
     def url(self) -> str:
@@ -41,7 +44,7 @@ class Daemon:
     def start(self) -> None:
         """Starts it, on the same port as before where there was one, and waits for its address."""
         command = [binary(), "--db", str(self.database), "--listen", f"127.0.0.1:{self.port}"]
-        command += ["--state-dir", str(self.directory / "state")]
+        command += ["--state-dir", str(self.directory / "state"), *self.options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=self.directory)
         assert self.process.stderr is not None
         log = ""
@@ -74,9 +77,43 @@ class Daemon:
             Path(f"{self.database}{suffix}").unlink(missing_ok=True)
 
 
+class Guarded(Daemon):
+    """One that asks for tokens."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.tokens = directory / "tokens.toml"
+        configuration = directory / "walcast.toml"
+        configuration.write_text(
+            f'[auth]\ntokens = "{self.tokens}"\n[feeds.remediation]\ntable = "remediation_events"\n'
+        )
+        self.options = ["--config", str(configuration)]
+
+    def token(self, name: str, *grant: str) -> str:
+        """Makes a token that reads the feed."""
+        return self.command("add", name, "--feed", "remediation", *grant)
+
+    def command(self, verb: str, *arguments: str) -> str:
+        """Runs `walcast token`; returns what it printed last."""
+        command = [binary(), "token", verb, *arguments, "--tokens", str(self.tokens)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+
+
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     daemon = Daemon(tmp_path)
     daemon.start()
     yield daemon
     daemon.stop(signal.SIGKILL)
+
+
+@pytest.fixture(params=[take, take_async], ids=["plain", "asyncio"])
+def taking(request: pytest.FixtureRequest) -> Take:
+    return request.param
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Guarded]:
+    guarded = Guarded(tmp_path)
+    yield guarded
+    guarded.stop(signal.SIGKILL)

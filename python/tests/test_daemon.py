@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import closing
 from typing import Any
 
@@ -14,58 +14,8 @@ import pytest
 
 import walcast
 from conftest import Daemon
+from readers import Take
 from walcast import aio
-
-Take = Callable[..., list[dict[str, Any]]]
-Meanwhile = Callable[[int], None]
-
-
-def nothing(_: int) -> None:
-    """What happens meanwhile."""
-
-
-def take(url: str, count: int, meanwhile: Meanwhile = nothing, **options: Any) -> list[dict[str, Any]]:
-    """The first rows of a subscription; `meanwhile` is called when it is live, and after each row with their number."""
-    rows: list[dict[str, Any]] = []
-    live = _once_live(meanwhile)
-    with walcast.subscribe(url, on_status=live, **options) as feed:
-        for row in feed:
-            rows.append(row)
-            meanwhile(len(rows))
-            if len(rows) == count:
-                break
-    return rows
-
-
-def take_async(url: str, count: int, meanwhile: Meanwhile = nothing, **options: Any) -> list[dict[str, Any]]:
-    async def run() -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        async with aio.subscribe(url, on_status=_once_live(meanwhile), **options) as feed:
-            async for row in feed:
-                rows.append(row)
-                meanwhile(len(rows))
-                if len(rows) == count:
-                    break
-        return rows
-
-    return asyncio.run(run())
-
-
-def _once_live(meanwhile: Meanwhile) -> Callable[[walcast.Status], None]:
-    told = False
-
-    def on_status(status: walcast.Status) -> None:
-        nonlocal told
-        if status.state == "live" and not told:
-            told = True
-            meanwhile(0)
-
-    return on_status
-
-
-@pytest.fixture(params=[take, take_async], ids=["plain", "asyncio"])
-def taking(request: pytest.FixtureRequest) -> Take:
-    return request.param
 
 
 def names(rows: list[dict[str, Any]]) -> list[str]:

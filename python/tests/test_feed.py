@@ -33,6 +33,8 @@ def hello(**changes: object) -> str:
         (URL, {"last": 0}, "last: 0"),
         (URL, {"last": 10_001}, "last: 10001"),
         (URL, {"filters": {"limit": 3}}, "reserved"),
+        (URL, {"token": ""}, "token: it is empty"),
+        (URL, {"token": "wct_a\n"}, r"token: .*strip\(\)"),
     ],
 )
 def test_wrong_arguments_are_named(url: str, options: dict[str, object], words: str) -> None:

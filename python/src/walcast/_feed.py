@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from ._token import Credential, checked
 from .errors import FeedError, is_of_caller
 
 #: A row as the feed sends it: NULL is None, BLOB a base64 string, an integer beyond ±(2^53-1) a string, but for the
@@ -82,6 +83,7 @@ class Feed:
     filters: Sequence[tuple[str, str]]
     start: Start
     callbacks: Callbacks
+    credential: Credential
     position: Position | None = None
     status: Status = field(default_factory=lambda: Status("connecting", "connecting"))
     #: Whether the server has ever said hello, and when it did on the connection there is, by the monotonic clock.
@@ -194,6 +196,8 @@ class Feed:
             raise error
         announced, self.announced = self.announced, None
         greeted_at, self.greeted_at = self.greeted_at, None
+        if error is not None and error.code == "token_expired":
+            self.credential.expired(greeted=greeted_at is not None)
         if greeted_at is not None and time.monotonic() - greeted_at >= PROVEN:
             self._failures = 0
         wait = _spread(min(BACKOFF_LONGEST, BACKOFF_FIRST * 2**self._failures))
@@ -201,7 +205,8 @@ class Feed:
         if announced is not None:
             wait = announced
         if error is not None:
-            self.report(error)
+            if error.code != "token_expired" or not self.credential.renewable:
+                self.report(error)  # A token that is followed by another is no trouble.
             if error.code == "at_capacity":
                 wait = max(wait, error.retry_after or AT_CAPACITY + _spread(AT_CAPACITY))
         message = str(error) if error is not None else "the server restarts"
@@ -231,6 +236,7 @@ def feed(
     last: int | None,
     filters: Mapping[str, FilterValue | Iterable[FilterValue]] | None,
     callbacks: Callbacks,
+    token: object = None,
 ) -> Feed:
     """Checks everything a caller can get wrong; the ValueError names the argument, its value and the remedy."""
     address, query = _split(url)
@@ -240,7 +246,10 @@ def feed(
         last = int(given["last"])
     epoch = epoch if epoch is not None else given.get("epoch")
     pairs = [(name, value) for name, value in query if name not in RESERVED]
-    return Feed(address, pairs + _pairs(filters or {}), _start(since, epoch, last), callbacks)
+    if not callable(token):
+        checked(token)
+    credential = Credential(renewable=callable(token))
+    return Feed(address, pairs + _pairs(filters or {}), _start(since, epoch, last), callbacks, credential)
 
 
 def _split(url: str) -> tuple[str, list[tuple[str, str]]]:

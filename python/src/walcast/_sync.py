@@ -10,6 +10,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from ._connect import OPTIONS, Failure, explain, headers
 from ._feed import Callbacks, Feed, FilterValue, Position, Reset, Row, Status, feed
+from ._token import checked
 from .errors import FeedError, closed
 
 Token = str | Callable[[], str]
@@ -31,14 +32,15 @@ def subscribe(
 
     `since` is an id to begin after, `"earliest"` or `"now"` (the default); `epoch` the history that id belongs to;
     `last` begins with so many of the newest rows instead. `filters` maps a column to a value or to several of which it
-    must have one. `token` may be a function that gives a fresh one for each attempt.
+    must have one. `token` goes in the header `Authorization: Bearer`; a function is called for the first one, and for
+    another each time the server says that the one it had has expired.
 
     Rows are taken by iterating, each once and in order. What the server refuses from the start (an unknown feed, a
     wrong filter) and what it ends for good is raised as a :class:`FeedError`; all else is waited out.
     """
     callbacks = Callbacks(on_status, on_reset, on_error)
     return Subscription(
-        feed(url, since=since, epoch=epoch, last=last, filters=filters, callbacks=callbacks),
+        feed(url, since=since, epoch=epoch, last=last, filters=filters, callbacks=callbacks, token=token),
         token,
     )
 
@@ -101,6 +103,15 @@ class Subscription:
                 self._closed.wait(self._feed.wait_after(error))
 
     def _connect(self) -> ClientConnection:
-        token = self._token() if callable(self._token) else self._token
-        connection: ClientConnection = connect(self._feed.address(), additional_headers=headers(token), **OPTIONS)
+        credential = self._feed.credential
+        if credential.due:
+            credential.take(self._ask())
+        presented = headers(credential.token)
+        connection: ClientConnection = connect(self._feed.address(), additional_headers=presented, **OPTIONS)
         return connection
+
+    def _ask(self) -> str | None:
+        if not callable(self._token):
+            return self._token
+        with self._feed.credential.asked(known=self._feed.known):
+            return checked(self._token())

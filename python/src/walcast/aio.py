@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from inspect import isawaitable
 from types import TracebackType
 
 from websockets.asyncio.client import ClientConnection, connect
 
 from ._connect import OPTIONS, Failure, explain, headers
 from ._feed import Callbacks, Feed, FilterValue, Position, Reset, Row, Status, feed
+from ._token import checked
 from .errors import FeedError, closed
 
 Token = str | Callable[[], str | Awaitable[str]]
@@ -30,7 +32,7 @@ def subscribe(
     """Follows a feed, as :func:`walcast.subscribe` does; `token` may be a coroutine function, too."""
     callbacks = Callbacks(on_status, on_reset, on_error)
     return Subscription(
-        feed(url, since=since, epoch=epoch, last=last, filters=filters, callbacks=callbacks),
+        feed(url, since=since, epoch=epoch, last=last, filters=filters, callbacks=callbacks, token=token),
         token,
     )
 
@@ -82,7 +84,14 @@ class Subscription:
             await asyncio.sleep(self._feed.wait_after(error))
 
     async def _connect(self) -> ClientConnection:
-        token = self._token() if callable(self._token) else self._token
-        if token is not None and not isinstance(token, str):
-            token = await token
-        return await connect(self._feed.address(), additional_headers=headers(token), **OPTIONS)
+        credential = self._feed.credential
+        if credential.due:
+            credential.take(await self._ask())
+        return await connect(self._feed.address(), additional_headers=headers(credential.token), **OPTIONS)
+
+    async def _ask(self) -> str | None:
+        if not callable(self._token):
+            return self._token
+        with self._feed.credential.asked(known=self._feed.known):
+            given = self._token()
+            return checked(await given if isawaitable(given) else given)

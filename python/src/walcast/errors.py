@@ -19,7 +19,6 @@ _CLOSED = {
     1013: "because it is at capacity",
     4008: "because this client took too long to read",
     4009: "because this client no longer answered",
-    4401: "because its credentials expired",
 }
 _REFUSED = {
     400: "bad_request",
@@ -30,7 +29,12 @@ _REFUSED = {
     429: "at_capacity",
     503: "at_capacity",
 }
-_FINAL = {4501: "credentials_refused", 4504: "feed_gone"}
+_FINAL = {
+    4501: ("credentials_refused", "the token was revoked, or is not good here: subscribe again with another"),
+    4504: ("feed_gone", "the feed is gone from this server, or the token may not read it any more"),
+}
+# What walcast says of a token with 401, where no other attempt with it can do better.
+_USELESS = ("token_missing", "token_invalid", "claim_missing")
 
 
 class FeedError(Exception):
@@ -38,7 +42,7 @@ class FeedError(Exception):
 
     `code` is for programs to branch on: `unreachable`, `connection_lost`, `at_capacity`, `closed_by_server`,
     `bad_request`, `unauthorized`, `forbidden`, `unknown_feed`, `host_not_allowed`, `server_error`,
-    `credentials_refused`, `feed_gone`, `malformed_frame`, `row_truncated`.
+    `token_unavailable`, `token_expired`, `credentials_refused`, `feed_gone`, `malformed_frame`, `row_truncated`.
     """
 
     def __init__(self, code: str, message: str, *, fatal: bool = False, retry_after: float | None = None) -> None:
@@ -56,9 +60,11 @@ def closed(close: Close | None) -> FeedError | None:
     said = f": {close.reason}" if close.reason else ""
     if close.code in RESTARTS:
         return None
+    if close.code == 4401:
+        return FeedError("token_expired", f"the token has expired, or stands for something else now{said}")
     if close.code in FINAL:
-        code = _FINAL.get(close.code, "closed_by_server")
-        return FeedError(code, f"the server ended the subscription for good (code {close.code}){said}", fatal=True)
+        code, words = _FINAL.get(close.code, ("closed_by_server", "the server ended the subscription for good"))
+        return FeedError(code, f"{words} (code {close.code}){said}", fatal=True)
     if close.code == 1013:
         return FeedError("at_capacity", f"the server is at capacity{said}")
     why = _CLOSED.get(close.code, "unexpectedly")
@@ -69,10 +75,15 @@ def refused(failure: InvalidStatus) -> FeedError:
     """The words for an answer that is no upgrade."""
     response = failure.response
     code = _REFUSED.get(response.status_code, "server_error")
-    message = f"the server answers {response.status_code}"
+    message, said = f"the server answers {response.status_code}", None
     # Where it is not walcast's own answer, a proxy's perhaps, the number has to do.
     with contextlib.suppress(ValueError, LookupError, TypeError):
-        message = json.loads(response.body or b"")["error"]["message"]
+        error = json.loads(response.body or b"")["error"]
+        message, said = str(error["message"]), error["code"]
+    if said == "token_expired":
+        return FeedError("token_expired", message)
+    if said in _USELESS:
+        return FeedError("credentials_refused", message, fatal=True)
     try:
         retry_after = float(response.headers.get("Retry-After", ""))
     except ValueError:
