@@ -144,7 +144,10 @@ impl Hub {
     /// Why rows can't be served right now; `None` when they can.
     pub fn not_ready(&self) -> Option<String> {
         for feed in self.feeds.listed() {
-            if let Presence::Away(absence) = feed.presence() {
+            if let Presence::Away(absence) = feed.presence()
+                // Tables come and go there, and nobody misses one that went.
+                && absence.cause != Cause::Dropped
+            {
                 return Some(format!("feed {}: {}", feed.config.name, absence.message));
             }
         }

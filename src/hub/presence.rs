@@ -30,7 +30,9 @@ pub enum Cause {
     Unreadable,
     /// The table can't be a feed as it is.
     Unfit,
-    /// The table was dropped, and its feed with it.
+    /// The table was dropped a moment ago. Its feed goes too, unless a migration makes the table anew.
+    Dropped,
+    /// The table was dropped and did not come back, and the feed is gone with it.
     Gone,
 }
 
@@ -71,13 +73,16 @@ impl Cause {
     pub fn reason(self) -> &'static str {
         match self {
             Cause::NoDatabase => "no_database",
-            Cause::NoTable | Cause::Gone => "no_table",
+            Cause::NoTable | Cause::Dropped | Cause::Gone => "no_table",
             Cause::Unreadable | Cause::Unfit => "unreadable",
         }
     }
 
     /// Returns whether it is only that nobody has made the table yet: nothing is wrong, and all that appears is new.
     pub fn is_unmade(self) -> bool {
-        matches!(self, Cause::NoDatabase | Cause::NoTable | Cause::Gone)
+        matches!(
+            self,
+            Cause::NoDatabase | Cause::NoTable | Cause::Dropped | Cause::Gone
+        )
     }
 }

@@ -237,10 +237,27 @@ impl FeedLoop {
         let open = self.database.is_none().then_some(self.next_open);
         let check = self.is_unheard().then_some(self.next_check);
         let retry = retry.filter(|_| self.database.is_some());
-        [save, retry, self.next_look, unfinished, open, check]
-            .into_iter()
-            .flatten()
-            .fold(self.next_poll, Instant::min)
+        let goodbye = self.next_goodbye();
+        [
+            save,
+            retry,
+            self.next_look,
+            unfinished,
+            open,
+            check,
+            goodbye,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.next_poll, Instant::min)
+    }
+
+    /// When the feed of a dropped table goes next. While the file can't be read, nobody knows whether the table is back.
+    fn next_goodbye(&self) -> Option<Instant> {
+        let database = self.database.as_ref().filter(|_| self.tables.is_some())?;
+        database.data_version?;
+        let feeds = self.feeds.iter();
+        feeds.filter_map(TableFollower::next_goodbye).min()
     }
 
     fn turn(&mut self, wakes: Wakes) {
@@ -279,9 +296,14 @@ impl FeedLoop {
         let due = self
             .feeds
             .iter()
-            .any(|feed| feed.is_due(now) || feed.is_retry_due(now));
+            .any(|feed| feed.is_due(now) || feed.is_retry_due(now))
+            || self.next_goodbye().is_some_and(|goes| now >= goes);
         if poll || expected || due || self.is_unfinished() || self.is_time_to_look(wakes, now) {
             self.look(poll, expected || due, now);
+        }
+        if self.next_goodbye().is_some_and(|goes| now >= goes) {
+            let feeds = self.feeds.iter_mut();
+            feeds.for_each(|feed| feed.say_goodbye(&self.hub, now));
         }
         if self.is_unfinished() {
             self.hub.keep_waiting(waiting);

@@ -42,6 +42,10 @@ const NEXT_PAGE: PageLimits = PageLimits {
 const RETRY: Duration = Duration::from_millis(250);
 const MAX_RETRY: Duration = Duration::from_secs(5);
 
+/// How long the feed of a dropped table stays, where feeds come and go with their tables. A migration that makes the table
+/// anew does so at once, or after a moment on a busy machine; who was told that the feed is gone would not come back.
+const STAYS: Duration = Duration::from_secs(5);
+
 /// A feed and its place in the table.
 pub(crate) struct TableFollower {
     feed: Arc<Feed>,
@@ -73,6 +77,8 @@ enum TableState {
         reason: Unavailable,
         /// When it is tried again, where the trouble is the table's own. Else that comes with the file or its schema.
         retry: Option<Instant>,
+        /// When its feed goes, unless the table is back by then.
+        goes: Option<Instant>,
     },
 }
 
@@ -150,9 +156,9 @@ impl TableFollower {
             Err(TableError::Sqlite(e)) => return Err(e),
             Err(error) => {
                 let reason = error.unavailable(&self.feed.config.table, &self.database);
-                let was_open = self.is_open();
-                if self.close(&reason) {
-                    self.tell_closed(connection, &reason, was_open);
+                let was_gone = self.feed.is_gone();
+                if self.close(&reason) && !was_gone {
+                    self.tell_closed(connection, &reason);
                 }
                 hub.announce(self.feed.index);
                 return Ok(());
@@ -191,11 +197,14 @@ impl TableFollower {
     }
 
     /// Says in the log why there is no table to read.
-    fn tell_closed(&self, connection: &Connection, reason: &Unavailable, was_open: bool) {
+    fn tell_closed(&self, connection: &Connection, reason: &Unavailable) {
         let name = &self.feed.config.name;
         match reason {
-            Unavailable::NoTable(_) if self.comes_and_goes && was_open => {
-                tracing::info!("feed {name} is gone: its table was dropped");
+            Unavailable::NoTable(_) if self.comes_and_goes => {
+                let stays = STAYS.as_secs();
+                tracing::info!(
+                    "feed {name}: its table was dropped; the feed goes in {stays} s unless the table is back by then"
+                );
             }
             Unavailable::NoTable(table) => {
                 let hint = tables_there(connection, table);
@@ -227,23 +236,55 @@ impl TableFollower {
     fn put_away(&mut self, reason: &Unavailable, retry: Option<Instant>) -> bool {
         let cause = match reason {
             Unavailable::NoFile(_) | Unavailable::Empty(_) => Cause::NoDatabase,
-            Unavailable::NoTable(_) if self.comes_and_goes => Cause::Gone,
+            _ if self.feed.is_gone() => Cause::Gone,
+            Unavailable::NoTable(_) if self.comes_and_goes => Cause::Dropped,
             Unavailable::NoTable(_) => Cause::NoTable,
             Unavailable::Broken { kind, .. } if *kind == TableError::UNFIT => Cause::Unfit,
             Unavailable::Busy(_) | Unavailable::Broken { .. } => Cause::Unreadable,
         };
         self.awaited |= cause.is_unmade();
-        let news =
-            !matches!(&self.state, TableState::Away { reason: before, .. } if before == reason);
+        let goes = match &self.state {
+            TableState::Away {
+                reason: before,
+                goes,
+                ..
+            } if before == reason => Some(*goes),
+            _ => None,
+        };
+        let news = goes.is_none();
         self.state = TableState::Away {
             reason: reason.clone(),
             retry,
+            goes: goes.unwrap_or_else(|| (cause == Cause::Dropped).then(|| Instant::now() + STAYS)),
         };
         if news {
             let presence = Presence::away(cause, reason.public_message());
             self.feed.closed(presence);
         }
         news
+    }
+
+    /// When the feed goes, unless its table is back by then.
+    pub(crate) fn next_goodbye(&self) -> Option<Instant> {
+        match &self.state {
+            TableState::Away { goes, .. } => *goes,
+            _ => None,
+        }
+    }
+
+    /// Its table stayed away: the feed is gone with it, and its subscribers are told.
+    pub(crate) fn say_goodbye(&mut self, hub: &Hub, now: Instant) {
+        if self.next_goodbye().is_none_or(|goes| now < goes) {
+            return;
+        }
+        if let TableState::Away { reason, goes, .. } = &mut self.state {
+            *goes = None;
+            let presence = Presence::away(Cause::Gone, reason.public_message());
+            self.feed.closed(presence);
+        }
+        let name = &self.feed.config.name;
+        tracing::info!("feed {name} is gone: its table was dropped");
+        hub.announce(self.feed.index);
     }
 
     /// When a table that failed is tried again.
