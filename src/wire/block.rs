@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::frame::payload;
 use crate::model::filter::FilterId;
 use crate::model::position::Cursor;
 
@@ -120,6 +121,11 @@ impl Block {
             Cursor::MIN => 0,
             Cursor(id) => self.entries.partition_point(|entry| entry.id <= id),
         }
+    }
+
+    /// Returns the message of entry `index`: what its frame carries.
+    pub fn message(&self, index: usize) -> &[u8] {
+        payload(&self.bytes[self.span(index)])
     }
 
     /// Returns where the frame of entry `index` lies in `bytes`.

@@ -151,7 +151,7 @@ impl OpenTable {
         let last_row = block.entries.len().checked_sub(1);
         self.head_row = match last_row {
             Some(last) if block.entries[last].id == block.last.0 => {
-                HeadRow::Seen(RowReader::fingerprint_of(&block.bytes[block.span(last)]))
+                HeadRow::Seen(RowReader::fingerprint_of(block.message(last)))
             }
             None if block.last == head => page.head_row.map_or(HeadRow::Absent, HeadRow::Seen),
             _ => HeadRow::Absent,

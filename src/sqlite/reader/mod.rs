@@ -130,8 +130,8 @@ impl RowReader {
     }
 
     /// Fingerprint of a row as [`HeadPage::head_row`] gives it: of its message.
-    pub fn fingerprint_of(frame: &[u8]) -> u64 {
-        fingerprint(crate::wire::frame::payload(frame))
+    pub fn fingerprint_of(message: &[u8]) -> u64 {
+        fingerprint(message)
     }
 
     /// Reads rows of `filter` in `(after, upto]`, as many as a page holds and can be found in a few milliseconds: the

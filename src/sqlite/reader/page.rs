@@ -1,4 +1,4 @@
-//! A page of rows: how much one may hold, and a block in the making.
+//! A page of rows: how much one may hold, and what reading it has cost.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use rusqlite::types::ValueRef;
 
 use crate::model::position::Cursor;
-use crate::wire::block::{Block, Entry, Matches};
-use crate::wire::frame::{opcode, push_frame};
+use crate::wire::block::{Block, Matches};
+use crate::wire::block_builder::BlockBuilder;
 
 /// How much one page may hold. A page ends with the row that reaches a limit.
 #[derive(Debug, Clone, Copy)]
@@ -23,12 +23,10 @@ const MAX_TIME: Duration = Duration::from_millis(12);
 /// Between two looks at the clock, so many rows.
 const ROWS_A_LOOK: usize = 64;
 
-/// A block in the making.
+/// A block in the making, and what reading it has cost so far.
 pub(super) struct Page {
-    after: Cursor,
     limits: PageLimits,
-    bytes: Vec<u8>,
-    entries: Vec<Entry>,
+    block: BlockBuilder,
     /// Bytes of values that were read for it.
     read: Cell<usize>,
     read_at: Instant,
@@ -36,25 +34,18 @@ pub(super) struct Page {
 
 impl Page {
     pub(super) fn new(after: Cursor, limits: PageLimits) -> Page {
+        let read_at = Instant::now();
         Page {
-            after,
             limits,
-            bytes: Vec::new(),
-            entries: Vec::new(),
+            block: BlockBuilder::new(after, read_at),
             read: Cell::new(0),
-            read_at: Instant::now(),
+            read_at,
         }
     }
 
-    /// Adds a row and gives its index.
+    /// Adds a row. Returns its index.
     pub(super) fn push(&mut self, id: i64, message: &[u8]) -> u32 {
-        push_frame(&mut self.bytes, opcode::TEXT, message);
-        // A page ends soon after `limits.bytes`, far below 4 GiB: no message is larger than SQLite's 1 GB limit.
-        self.entries.push(Entry {
-            id,
-            end: self.bytes.len() as u32,
-        });
-        (self.entries.len() - 1) as u32
+        self.block.push(id, message)
     }
 
     /// Counts what is read of a row's `values` towards what may be read for a page.
@@ -72,31 +63,15 @@ impl Page {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        let rows = self.entries.len();
+        let rows = self.block.rows();
         rows >= self.limits.rows
-            || self.bytes.len() >= self.limits.bytes
+            || self.block.bytes() >= self.limits.bytes
             || self.read.get() >= MAX_READ
             || (rows.is_multiple_of(ROWS_A_LOOK) && self.read_at.elapsed() >= MAX_TIME)
     }
 
-    pub(super) fn last(&self) -> Cursor {
-        self.entries
-            .last()
-            .map_or(self.after, |entry| Cursor(entry.id))
-    }
-
-    /// A block that covers up to `upto`, or up to its last row where that is higher.
-    pub(super) fn finish(mut self, upto: Cursor, matches: Option<Matches>) -> Block {
-        self.bytes.shrink_to_fit();
-        self.entries.shrink_to_fit();
-        Block {
-            after: self.after,
-            last: self.last().max(upto),
-            bytes: self.bytes,
-            entries: self.entries,
-            matches,
-            read_at: self.read_at,
-            handover: Default::default(),
-        }
+    /// Returns a block that covers up to `upto`, or up to its last row where that is higher.
+    pub(super) fn finish(self, upto: Cursor, matches: Option<Matches>) -> Block {
+        self.block.finish(upto, matches)
     }
 }
