@@ -12,7 +12,7 @@ use walcast::commands::{self, BadUsage};
 use walcast::config::Config;
 use walcast::daemon::signals;
 use walcast::net::socket_activation;
-use walcast::sqlite::open::Unavailable;
+use walcast::sqlite::error::Unavailable;
 use walcast::telemetry::logging;
 use walcast::text::harmless::{harmless, harmless_lines};
 

@@ -20,7 +20,7 @@ use crate::model::position::Cursor;
 use crate::model::read_owner::{Claim, Client};
 use crate::session::Session;
 use crate::session::table_bounds::TableBounds;
-use crate::sqlite::open::Unavailable;
+use crate::sqlite::error::Unavailable;
 use crate::sqlite::reader::{LastRows, PageLimits};
 use crate::telemetry::metrics::Metrics;
 use crate::wire::block::Block;

@@ -19,7 +19,9 @@ use crate::hub::{Feed, Presence};
 use crate::model::read_owner::{Claim, ReadOwner};
 use crate::sqlite::checkpoint_pauses::CheckpointPauses;
 use crate::sqlite::deadline::Deadline;
-use crate::sqlite::open::{FileId, Unavailable, open_reading, schema_version};
+use crate::sqlite::error::{BrokenKind, Unavailable};
+use crate::sqlite::file::FileId;
+use crate::sqlite::open::{open_reading, schema_version};
 use crate::sqlite::open_connections::{OpenConnection, OpenConnections};
 use crate::sqlite::reader::RowReader;
 use crate::sqlite::table::{Schema, TableError};
@@ -369,7 +371,7 @@ impl PooledReader {
         let Some(schema) = feed.schema() else {
             return match feed.presence() {
                 Presence::Away(absence) if !absence.cause.is_unmade() => Err(Unavailable::Broken {
-                    kind: "unreadable",
+                    kind: BrokenKind::Unreadable,
                     reason: absence.message.to_string(),
                 }),
                 // Nothing is read, so nothing can fail.

@@ -9,7 +9,8 @@ use rusqlite::Connection;
 
 use crate::cli::EmitArgs;
 use crate::os::interrupt::on_interrupt;
-use crate::sqlite::open::{Unavailable, open_writing};
+use crate::sqlite::error::Unavailable;
+use crate::sqlite::open::open_writing;
 use crate::sqlite::stock_table::STOCK_SCHEMA;
 
 /// How long one event waits for other writers. Long, for a writer that gives up loses its event.

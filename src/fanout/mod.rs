@@ -22,7 +22,7 @@ use crate::hub::{Hub, OnPublish};
 use crate::os::thread::or_abort;
 use crate::session::Session;
 use crate::session::table_bounds::TableBounds;
-use crate::sqlite::open::Unavailable;
+use crate::sqlite::error::Unavailable;
 use crate::telemetry::metrics::Metrics;
 pub use conn::{Guard, Socket};
 use shard::Shard;

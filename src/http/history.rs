@@ -21,7 +21,7 @@ use crate::http::{App, Peer, params, scope_of};
 use crate::hub::Feed;
 use crate::model::position::{Cursor, Epoch};
 use crate::model::read_owner::ReadOwner;
-use crate::sqlite::open::Unavailable;
+use crate::sqlite::error::Unavailable;
 use crate::sqlite::reader::{
     HistoryPage, HistoryQuery, HistoryRead, Progress, TOTAL_CAP, index_for,
 };

@@ -24,7 +24,7 @@ use crate::model::position::{Cursor, Epoch};
 use crate::net::connection_limits::Ticket;
 use crate::session::table_bounds::TableBounds;
 use crate::session::{Batch, BatchLimits, Session, Step};
-use crate::sqlite::open::Unavailable;
+use crate::sqlite::error::Unavailable;
 use crate::telemetry::connection_span::connection_span;
 use crate::telemetry::metrics::Counted;
 use crate::wire::block::Block;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::sqlite::open::companion;
+use crate::sqlite::file::companion;
 
 /// How often it is looked whether a pause is due. The WAL grows meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(10);

@@ -1,9 +1,9 @@
 //! The files that SQLite keeps beside a database in WAL mode, while a connection has them open: which they are, for
 //! noticing that somebody removed them or put others in their place.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::sqlite::open::{FileId, companion};
+use crate::sqlite::file::{FileId, companion};
 
 /// The companions that an open connection in WAL mode uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,9 +27,4 @@ impl Companions {
         let changed = files.iter().filter(|(_, before, now)| before != now);
         changed.map(|(suffix, ..)| *suffix).collect()
     }
-}
-
-/// The path without symbolic links; as it is where it can't be followed.
-pub fn real_path(database: &Path) -> PathBuf {
-    std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned())
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::sqlite::open::{companion, open_reading};
+use crate::sqlite::file::companion;
+use crate::sqlite::open::open_reading;
 use crate::sqlite::table::Table;
 
 /// What a lock may cost one who only wants to know where the table ends.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::sqlite::file::FileId;
 use crate::sqlite::identity::Sample;
-use crate::sqlite::open::FileId;
 use crate::sqlite::reader::fingerprint;
 
 /// What is kept of a feed's history across restarts.

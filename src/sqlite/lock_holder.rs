@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustix::fs::makedev;
 
-use crate::sqlite::open::FileId;
+use crate::sqlite::file::FileId;
 
 /// The program that holds a lock on the database that keeps everybody else out, as `python3 (process 123)`. `None` where
 /// nobody does, or where it can't be seen from here.

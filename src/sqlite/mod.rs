@@ -5,6 +5,8 @@ pub mod checkpoint_pauses;
 pub mod companions;
 pub mod deadline;
 pub mod discovery;
+pub mod error;
+pub mod file;
 pub mod highest_id;
 pub mod identity;
 pub mod identity_store;

@@ -7,26 +7,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::sqlite::companions::real_path;
-use crate::sqlite::open::{FileId, Unavailable, companion};
-
-/// The [kinds](Unavailable::Broken) of such a file in WAL mode, and what is said of each to clients.
-const MOUNTED: (&str, &str) = (
-    "mount_point",
-    "the database is in WAL mode, and its file is a mount point of its own; mount the directory instead of the file",
-);
-const LINKED: (&str, &str) = (
-    "hard_links",
-    "the database is in WAL mode, and has several names (hard links); remove the others",
-);
-
-/// What is said to clients of trouble of this kind; `None` where it has nothing to do with names.
-pub fn public_message(kind: &str) -> Option<&'static str> {
-    let found = [MOUNTED, LINKED]
-        .into_iter()
-        .find(|(known, _)| *known == kind);
-    found.map(|(_, message)| message)
-}
+use crate::sqlite::error::{BrokenKind, Unavailable};
+use crate::sqlite::file::real_path;
+use crate::sqlite::file::{FileId, companion};
 
 /// Why others may know the database by another name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,12 +53,12 @@ impl SharedFile {
         matches!(self, SharedFile::MountPoint | SharedFile::Links(_))
     }
 
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> BrokenKind {
         match self {
             SharedFile::MountPoint | SharedFile::MountedAt(_) | SharedFile::Companion(_) => {
-                MOUNTED.0
+                BrokenKind::MountPoint
             }
-            SharedFile::Links(_) => LINKED.0,
+            SharedFile::Links(_) => BrokenKind::HardLinks,
         }
     }
 

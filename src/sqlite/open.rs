@@ -1,207 +1,17 @@
-//! Opening connections with the right pragmas, and saying in words why a file can't be opened or read.
+//! Opening connections with the right pragmas.
 //!
 //! The file is never opened with plain file calls: closing any descriptor of it would drop all POSIX locks SQLite
 //! holds on it in this process. `stat` by path is safe.
 
-use std::fmt;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
-use serde::{Deserialize, Serialize};
+use rusqlite::{Connection, OpenFlags};
 
-use crate::sqlite::mounts_and_links::{self, SharedFile};
+use crate::sqlite::error::{BrokenKind, Unavailable, missing};
+use crate::sqlite::mounts_and_links::SharedFile;
 use crate::sqlite::wal_permissions;
-
-/// Which file a path names at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct FileId {
-    pub device: u64,
-    pub inode: u64,
-    /// Nanoseconds since 1970; 0 where the file system keeps no birth time. Tells a reused inode number.
-    pub born: u64,
-}
-
-impl FileId {
-    /// The file behind `path`, through symbolic links; `None` where there is none.
-    pub fn of(path: &Path) -> Option<FileId> {
-        let meta = std::fs::metadata(path).ok()?;
-        let born = meta
-            .created()
-            .ok()
-            .and_then(|t: SystemTime| t.duration_since(UNIX_EPOCH).ok())
-            .map_or(0, |d| d.as_nanos() as u64);
-        Some(FileId {
-            device: meta.dev(),
-            inode: meta.ino(),
-            born,
-        })
-    }
-}
-
-/// The file that SQLite keeps beside a database under its name and this suffix, e.g. `-wal`.
-pub fn companion(database: &Path, suffix: &str) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// Why the database can't be served right now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unavailable {
-    /// The file is not there (yet). Normal: the writer may create it later.
-    NoFile(PathBuf),
-    /// The file is there, and has nothing in it (yet): its writer is about to make it a database, and is left alone.
-    Empty(PathBuf),
-    /// The file is there, the table is not (yet). Normal as well.
-    NoTable(String),
-    /// Somebody holds a lock; passes by itself.
-    Busy(String),
-    /// Something an operator has to mend.
-    Broken { kind: &'static str, reason: String },
-}
-
-impl Unavailable {
-    /// Label of `walcast_database_errors_total`; `None` for states that are no error.
-    pub fn error_kind(&self) -> Option<&'static str> {
-        match self {
-            Unavailable::NoFile(_) | Unavailable::Empty(_) | Unavailable::NoTable(_) => None,
-            Unavailable::Busy(_) => Some("busy"),
-            Unavailable::Broken { kind, .. } => Some(kind),
-        }
-    }
-
-    /// What is said of it to clients. It names no path of this machine; the log has the rest.
-    pub fn public_message(&self) -> String {
-        let message = match self {
-            Unavailable::NoFile(_) => {
-                "the database does not exist yet; it is served as soon as a writer creates it"
-            }
-            Unavailable::Empty(_) => {
-                "the database is empty; it is served as soon as a writer has made a table in it"
-            }
-            Unavailable::NoTable(_) => return self.to_string(),
-            Unavailable::Busy(_) => "the database is locked by another process",
-            Unavailable::Broken { kind, reason } => match *kind {
-                "unfit_table" | "unreadable" | "corrupt_table" => return reason.clone(),
-                "not_a_database" => "the database file is not a SQLite database",
-                "corrupt" => "the database is corrupt",
-                "permission" => "the daemon has no right to open the database",
-                other => {
-                    mounts_and_links::public_message(other).unwrap_or("the database can't be read")
-                }
-            },
-        };
-        match self {
-            Unavailable::Broken { .. } => format!("{message}; the daemon's log says more"),
-            _ => message.to_owned(),
-        }
-    }
-
-    /// Why one table can't be read, though the file can.
-    pub fn of_table(error: &rusqlite::Error, table: &str) -> Unavailable {
-        let (kind, reason) = match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt) => (
-                "corrupt_table",
-                format!(
-                    "the table {table} is corrupt ({error}); restore it from a backup or run `.recover` in the sqlite3 shell"
-                ),
-            ),
-            Some(ErrorCode::SystemIoFailure) => (
-                "unreadable",
-                format!("the table {table} can't be read ({error})"),
-            ),
-            _ => (
-                "unreadable",
-                format!(
-                    "the table {table} can't be read ({error}); a column that needs what only its writer's process has, such \
-                     as a function or a collation, can be left out with `exclude`"
-                ),
-            ),
-        };
-        Unavailable::Broken { kind, reason }
-    }
-
-    /// Puts what SQLite said into words an operator can act on.
-    pub fn from_sqlite(error: &rusqlite::Error, path: &Path) -> Unavailable {
-        let code = error.sqlite_error_code();
-        let shown = path.display();
-        let extended = error.sqlite_error().map(|error| error.extended_code);
-        let broken = |kind, reason| Unavailable::Broken { kind, reason };
-        match code {
-            _ if FileId::of(path).is_none() && code != Some(ErrorCode::PermissionDenied) => {
-                missing(path)
-            }
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                Unavailable::Busy(format!("{shown} is locked by another process ({error})"))
-            }
-            Some(ErrorCode::NotADatabase) => broken(
-                "not_a_database",
-                format!("{shown} is not a SQLite database; point `database` at the right file"),
-            ),
-            Some(ErrorCode::DatabaseCorrupt) => broken(
-                "corrupt",
-                format!(
-                    "{shown} is corrupt ({error}); restore it from a backup or run `sqlite3 {shown} .recover`"
-                ),
-            ),
-            _ if extended == Some(SQLITE_READONLY_ROLLBACK) => broken(
-                "half_done",
-                format!(
-                    "{shown} holds a transaction that a crash left half done; the next writer that opens it undoes it"
-                ),
-            ),
-            Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
-                broken(
-                    "permission",
-                    format!(
-                        "{shown} can't be opened ({error}); the daemon's user must be able to read and write the file and its directory"
-                    ),
-                )
-            }
-            _ => broken("io", format!("{shown} can't be read ({error})")),
-        }
-    }
-}
-
-impl fmt::Display for Unavailable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unavailable::NoFile(path) => write!(
-                f,
-                "the database {} does not exist yet; it is served as soon as a writer creates it",
-                path.display()
-            ),
-            Unavailable::Empty(path) => write!(
-                f,
-                "{} is empty; it is served as soon as a writer has made a table in it",
-                path.display()
-            ),
-            Unavailable::NoTable(table) => write!(
-                f,
-                "the table {table} does not exist yet; it is served as soon as a writer creates it"
-            ),
-            Unavailable::Busy(reason) | Unavailable::Broken { reason, .. } => f.write_str(reason),
-        }
-    }
-}
-
-/// A path that can't be looked at is not the same as one that isn't there.
-fn missing(path: &Path) -> Unavailable {
-    match std::fs::metadata(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Unavailable::Broken {
-            kind: "permission",
-            reason: format!(
-                "{} can't be looked up ({e}); the daemon's user needs search rights on every directory above it",
-                path.display()
-            ),
-        },
-        _ => Unavailable::NoFile(path.to_owned()),
-    }
-}
 
 /// Opens a connection that only reads. `busy` is how long a statement waits for locks.
 ///
@@ -213,7 +23,7 @@ pub fn open_reading(path: &Path, busy: Duration) -> Result<Connection, Unavailab
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => {
             return Err(Unavailable::Broken {
-                kind: "not_a_database",
+                kind: BrokenKind::NotADatabase,
                 reason: format!(
                     "{} is a directory; `database` must name a file",
                     path.display()

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::sqlite::open::{FileId, companion};
+use crate::sqlite::file::{FileId, companion};
 
 /// Returns whether a transaction is being written to a file with a rollback journal: the journal begins with a header,
 /// which the commit takes away, and was written just now. Its writer may be gone.

@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::sqlite::companions::real_path;
+use crate::sqlite::error::{BrokenKind, Unavailable};
+use crate::sqlite::file::real_path;
+use crate::sqlite::file::{FileId, companion};
 use crate::sqlite::lease;
 use crate::sqlite::mounts_and_links::SharedFile;
-use crate::sqlite::open::{FileId, Unavailable, companion, open_reading, open_writing};
+use crate::sqlite::open::{open_reading, open_writing};
 
 /// The SQL that makes the stock table.
 pub const STOCK_SCHEMA: &str = include_str!("../../schema.sql");
@@ -152,7 +154,7 @@ impl StockTable {
             Ok(false) => Ok(Attempt::NotOurs),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(Attempt::NotOurs),
             Err(e) => Err(Unavailable::Broken {
-                kind: "permission",
+                kind: BrokenKind::Permission,
                 reason: format!("{} can't be created ({e})", target.display()),
             }),
         }

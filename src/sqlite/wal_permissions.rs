@@ -10,7 +10,8 @@ use rusqlite::{Connection, OpenFlags, ffi};
 use rustix::fs::Access;
 
 use crate::os::users::{Owned, User, may};
-use crate::sqlite::open::{Unavailable, companion};
+use crate::sqlite::error::{BrokenKind, Unavailable};
+use crate::sqlite::file::companion;
 
 /// The file format's read version: 1 rollback journal, 2 WAL.
 const READ_VERSION_AT: i64 = 19;
@@ -63,7 +64,7 @@ fn would_lock_out(path: &Path) -> Option<Unavailable> {
     };
     let owner = User::of(file.uid).unwrap_or_else(nobody);
     (!sidecar.lets(&owner, 6)).then(|| Unavailable::Broken {
-        kind: "permission",
+        kind: BrokenKind::Permission,
         reason: format!(
             "{} is not opened: -wal and -shm would be {}, and {}, who owns the database, could not write any more; \
              `walcast check` prints the commands that mend it",

@@ -12,8 +12,10 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params_from_iter};
 
 use crate::model::filter::{Scope, quote_identifier};
 use crate::model::wakeup::{Wake, Wakes};
+use crate::sqlite::error::Unavailable;
+use crate::sqlite::file::FileId;
 use crate::sqlite::ingest_rows::NewRow;
-use crate::sqlite::open::{FileId, Unavailable, leave_on_close, open_writing};
+use crate::sqlite::open::{leave_on_close, open_writing};
 use crate::sqlite::open_connections::{OpenConnection, OpenConnections};
 use crate::sqlite::table::Schema;
 

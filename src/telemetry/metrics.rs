@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::access::{AUTH_FAILURES, AuthFailure};
+use crate::sqlite::error::BrokenKind;
 use crate::wire::block::Block;
 use prometheus::core::Collector;
 use prometheus::{
@@ -48,17 +49,6 @@ const SECONDS: [f64; 16] = [
     2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
 ];
 
-/// Labels of `walcast_database_errors_total`.
-const DATABASE_ERRORS: [&str; 8] = [
-    "busy",
-    "corrupt",
-    "corrupt_table",
-    "io",
-    "not_a_database",
-    "permission",
-    "unfit_table",
-    "unreadable",
-];
 /// Labels of `walcast_connection_errors_total`.
 const CONNECTION_ERRORS: [&str; 7] = [
     "capacity",
@@ -220,8 +210,9 @@ impl Metrics {
         for kind in ["ping", "other"] {
             self.client_messages.with_label_values(&[kind]);
         }
-        for kind in DATABASE_ERRORS {
-            self.database_errors.with_label_values(&[kind]);
+        self.database_errors.with_label_values(&["busy"]);
+        for kind in BrokenKind::ALL {
+            self.database_errors.with_label_values(&[kind.label()]);
         }
         for reason in ["waiting", "answers", "time"] {
             self.histories_refused.with_label_values(&[reason]);

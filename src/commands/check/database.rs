@@ -10,8 +10,10 @@ use super::feeds;
 use super::report::{Report, quoted, size};
 use crate::config::{Config, JournalMode};
 use crate::os::users::{Owned, User};
+use crate::sqlite::error::Unavailable;
+use crate::sqlite::file::FileId;
 use crate::sqlite::mounts_and_links::SharedFile;
-use crate::sqlite::open::{FileId, Unavailable, names_are_names, open_reading, tidy_on_close};
+use crate::sqlite::open::{names_are_names, open_reading, tidy_on_close};
 use crate::sqlite::rollback_journal;
 use crate::sqlite::wal_permissions;
 

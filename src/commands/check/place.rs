@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::report::{self, Report};
 use crate::commands::named_file::nearest_file;
-use crate::sqlite::open::companion;
+use crate::sqlite::file::companion;
 use crate::sqlite::watcher::directory_of;
 
 /// Where the database is, or will be.

@@ -10,7 +10,7 @@ use crate::fanout::{ConnId, ShardMessage};
 use crate::hub::READ_PATIENCE;
 use crate::session::table_bounds::TableBounds;
 use crate::session::{Batch, BatchLimits, Step};
-use crate::sqlite::open::Unavailable;
+use crate::sqlite::error::Unavailable;
 use crate::wire::block::Block;
 use crate::wire::control::CloseCode;
 

@@ -8,10 +8,13 @@ use rusqlite::Connection;
 use crate::config::Config;
 use crate::source::max_ids::MaxIds;
 use crate::source::table_follower::TableFollower;
-use crate::sqlite::companions::{Companions, real_path};
+use crate::sqlite::companions::Companions;
+use crate::sqlite::error::Unavailable;
+use crate::sqlite::file::FileId;
+use crate::sqlite::file::real_path;
 use crate::sqlite::mounts_and_links::{Mounts, SharedFile};
 use crate::sqlite::open::{
-    FileId, Unavailable, journal_mode, open_reading, schema_version, switch_to_wal, tidy_on_close,
+    journal_mode, open_reading, schema_version, switch_to_wal, tidy_on_close,
 };
 use crate::sqlite::rollback_journal;
 

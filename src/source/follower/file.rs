@@ -7,9 +7,10 @@ use super::troubles::Troubles;
 use super::{FeedLoop, WATCH_EVERY};
 use crate::config::JournalMode;
 use crate::source::table_follower::TableFollower;
-use crate::sqlite::open::{Unavailable, journal_mode, open_reading, schema_version};
+use crate::sqlite::error::Unavailable;
+use crate::sqlite::lock_holder;
+use crate::sqlite::open::{journal_mode, open_reading, schema_version};
 use crate::sqlite::stock_table::{Attempt, STOCK_TABLE};
-use crate::sqlite::{lock_holder, mounts_and_links};
 
 /// From the removal of a database's companions until another file is in its place, where that is being moved there.
 const REPLACING: Duration = Duration::from_millis(200);
@@ -181,9 +182,7 @@ impl FeedLoop {
                         self.next_open = Instant::now() + (waited / 8).clamp(BUSY, LONGEST_LOCKED);
                     }
                     // Looking costs a few system calls, and no file event tells of a link that is gone.
-                    Unavailable::Broken { kind, .. }
-                        if mounts_and_links::public_message(kind).is_some() =>
-                    {
+                    Unavailable::Broken { kind, .. } if kind.is_of_names() => {
                         self.next_open = Instant::now() + WATCH_EVERY;
                     }
                     _ => self.back_off(),

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::config::{Config, FeedConfig};
+use crate::sqlite::file::FileId;
 use crate::sqlite::identity::{Doubt, Question, Sample};
 use crate::sqlite::identity_store::{Identity, IdentityFiles};
-use crate::sqlite::open::FileId;
 use crate::sqlite::table::Table;
 
 /// The identity is kept at most so often. Rows sent within this time before a kill are not in it; a restore would have

@@ -9,8 +9,10 @@ use rusqlite::Connection;
 use crate::config::Config;
 use crate::hub::{Cause, Feed, Hub, Presence};
 use crate::model::position::{Cursor, Epoch};
+use crate::sqlite::error::{BrokenKind, Unavailable};
+use crate::sqlite::file::FileId;
 use crate::sqlite::identity::{Doubt, Verdict, derived_epoch, new_epoch};
-use crate::sqlite::open::{FileId, Snapshot, Unavailable};
+use crate::sqlite::open::Snapshot;
 use crate::sqlite::reader::{HeadPage, PageLimits};
 use crate::sqlite::stock_table;
 use crate::sqlite::table::{Schema, Table, TableError};
@@ -114,7 +116,7 @@ impl TableFollower {
             TableState::Away {
                 reason: Unavailable::Broken { kind, reason },
                 ..
-            } if *kind == TableError::UNFIT => Some(reason),
+            } if *kind == BrokenKind::UnfitTable => Some(reason),
             _ => None,
         }
     }
@@ -239,7 +241,7 @@ impl TableFollower {
             _ if self.feed.is_gone() => Cause::Gone,
             Unavailable::NoTable(_) if self.comes_and_goes => Cause::Dropped,
             Unavailable::NoTable(_) => Cause::NoTable,
-            Unavailable::Broken { kind, .. } if *kind == TableError::UNFIT => Cause::Unfit,
+            Unavailable::Broken { kind, .. } if *kind == BrokenKind::UnfitTable => Cause::Unfit,
             Unavailable::Busy(_) | Unavailable::Broken { .. } => Cause::Unreadable,
         };
         self.awaited |= cause.is_unmade();

@@ -7,8 +7,8 @@ use rusqlite::Connection;
 use crate::hub::Feed;
 use crate::model::filter::{FilterId, FilterIndex};
 use crate::model::position::Cursor;
+use crate::sqlite::file::FileId;
 use crate::sqlite::identity::Sample;
-use crate::sqlite::open::FileId;
 use crate::sqlite::reader::{HeadPage, PageLimits, RowReader};
 use crate::sqlite::table::{Schema, Table};
 

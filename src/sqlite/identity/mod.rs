@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::Connection;
 
-use crate::sqlite::open::FileId;
+use crate::sqlite::file::FileId;
 use crate::sqlite::reader::fingerprint;
 use crate::sqlite::table::Table;
 use follows::follows_from_id;

@@ -4,7 +4,8 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::config::FeedConfig;
 use crate::model::filter::{FilterColumn, quote_identifier};
-use crate::sqlite::open::{Unavailable, schema_version};
+use crate::sqlite::error::{BrokenKind, Unavailable};
+use crate::sqlite::open::schema_version;
 use crate::text::nearest::did_you_mean;
 
 #[cfg(test)]
@@ -60,14 +61,11 @@ impl From<rusqlite::Error> for TableError {
 }
 
 impl TableError {
-    /// Kind of [`Unavailable::Broken`] for a table that can't be a feed.
-    pub const UNFIT: &'static str = "unfit_table";
-
     pub fn unavailable(self, table: &str, path: &std::path::Path) -> Unavailable {
         match self {
             TableError::Missing => Unavailable::NoTable(table.to_owned()),
             TableError::Unfit(reason) => Unavailable::Broken {
-                kind: TableError::UNFIT,
+                kind: BrokenKind::UnfitTable,
                 reason,
             },
             TableError::Sqlite(error) => Unavailable::from_sqlite(&error, path),

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::{Happened, WatchedNames, meaning};
 use crate::model::wakeup::{Wake, Wakes};
-use crate::sqlite::open::companion;
+use crate::sqlite::file::companion;
 
 /// All that may put another file in the place of one, or a new one there. Writing is not among them: a log file beside
 /// the database may be written to all the time, and the kernel does not choose by name.

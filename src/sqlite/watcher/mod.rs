@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::wakeup::{Waiter, Wake, Wakes};
-use crate::sqlite::open::FileId;
+use crate::sqlite::file::FileId;
 
 /// On Linux the feed loop reads the events itself. A thread between the two costs a wake-up, preempts the writer on its
 /// own core, and takes each of a commit's four writes for itself.
