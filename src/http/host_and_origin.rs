@@ -8,6 +8,7 @@ use crate::address::{AllowedOrigin, Host, HostName, Origin};
 use crate::config::{AccessRules, TrustedProxy};
 use crate::http::error::HttpError;
 use crate::http::router::EVERY_METHOD;
+use crate::wire::control::ConnectionError;
 
 /// Seconds a browser may remember what a preflight allowed; browsers cap it at two hours or less.
 const PREFLIGHT_SECS: u32 = 7200;
@@ -34,8 +35,8 @@ pub struct Admitted {
 /// Why a request may not come in.
 #[derive(Debug)]
 pub struct Denied {
-    /// The label of `walcast_connection_errors_total`; `None` for a request that is malformed.
-    pub reason: Option<&'static str>,
+    /// What it counts as; `None` for a request that is malformed.
+    pub reason: Option<ConnectionError>,
     pub error: HttpError,
 }
 
@@ -175,7 +176,7 @@ fn host_denied(name: &HostName) -> Denied {
         "this server is not known as {name}; if that is its name, add it to `hosts` in the configuration of walcast"
     );
     Denied {
-        reason: Some("host"),
+        reason: Some(ConnectionError::Host),
         error: HttpError::new(StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", message),
     }
 }
@@ -191,7 +192,7 @@ fn origin_denied(origin: &HeaderValue) -> Denied {
          served under the same address by a proxy, have that pass the Host header on with its port"
     );
     Denied {
-        reason: Some("origin"),
+        reason: Some(ConnectionError::Origin),
         error: HttpError::new(StatusCode::FORBIDDEN, "origin_not_allowed", message),
     }
 }
@@ -200,7 +201,7 @@ fn cross_site_denied() -> Denied {
     let message = "a page of another site may not ask for this; add its origin to `origins` in the configuration of \
                    walcast and ask with CORS, or open the address by hand";
     Denied {
-        reason: Some("origin"),
+        reason: Some(ConnectionError::Origin),
         error: HttpError::new(StatusCode::FORBIDDEN, "origin_not_allowed", message),
     }
 }

@@ -36,6 +36,7 @@ use crate::net::listener::{
     Accepted, Listener, Reserve, is_of_one_connection, is_out_of_descriptors,
 };
 use crate::wire::control::CloseCode;
+use crate::wire::control::ConnectionError;
 
 /// Largest request head; browsers send about 1 KiB, with cookies and tokens some more.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -211,7 +212,7 @@ impl Connection {
             () = self.may_end() => return,
         };
         let Some(stream) = asked else {
-            return app.metrics.connection_error("capacity");
+            return app.metrics.connection_error(ConnectionError::Capacity);
         };
         // Whoever needs longer has had as much as there is for one.
         let _ = tokio::time::timeout(HEALTH_PATIENCE, self.run(stream)).await;
@@ -244,7 +245,7 @@ impl Connection {
         };
         // However else it ended, it has ended; clients that vanish are no news.
         if lapse == Some(Lapse::Stalled) {
-            app.metrics.connection_error("write_timeout");
+            app.metrics.connection_error(ConnectionError::WriteTimeout);
         }
     }
 
@@ -309,7 +310,7 @@ impl Connection {
         if let Some(limit) = self.over
             && !refused::is_exempt(path)
         {
-            self.app.metrics.connection_error("capacity");
+            self.app.metrics.connection_error(ConnectionError::Capacity);
             return Ok(HttpError::at_capacity(limit).into_response());
         }
         let from = self.came_from(request.headers());
@@ -332,7 +333,7 @@ impl Connection {
             Ok(ticket) => ticket,
             Err(_) if refused::is_exempt(path) => Arc::clone(&self.ticket),
             Err(limit) => {
-                self.app.metrics.connection_error("capacity");
+                self.app.metrics.connection_error(ConnectionError::Capacity);
                 return Ok(HttpError::at_capacity(limit).into_response());
             }
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::access::{AUTH_FAILURES, AuthFailure};
 use crate::sqlite::error::BrokenKind;
 use crate::wire::block::Block;
+use crate::wire::control::ConnectionError;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -47,17 +48,6 @@ pub struct Metrics {
 /// From 20 µs, faster than any commit, to 5 s, slower than any promise.
 const SECONDS: [f64; 16] = [
     2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
-];
-
-/// Labels of `walcast_connection_errors_total`.
-const CONNECTION_ERRORS: [&str; 7] = [
-    "capacity",
-    "no_pong",
-    "origin",
-    "policy",
-    "protocol",
-    "too_big",
-    "write_timeout",
 ];
 
 impl Metrics {
@@ -217,8 +207,8 @@ impl Metrics {
         for reason in ["waiting", "answers", "time"] {
             self.histories_refused.with_label_values(&[reason]);
         }
-        for reason in CONNECTION_ERRORS {
-            self.connection_errors.with_label_values(&[reason]);
+        for error in ConnectionError::ALL {
+            self.connection_errors.with_label_values(&[error.label()]);
         }
         for reason in AUTH_FAILURES {
             self.auth_failures.with_label_values(&[reason]);
@@ -233,8 +223,10 @@ impl Metrics {
         }
     }
 
-    pub fn connection_error(&self, reason: &str) {
-        self.connection_errors.with_label_values(&[reason]).inc();
+    pub fn connection_error(&self, error: ConnectionError) {
+        self.connection_errors
+            .with_label_values(&[error.label()])
+            .inc();
     }
 
     /// Returns all metrics in the Prometheus text format.

@@ -65,18 +65,67 @@ impl CloseCode {
         }
     }
 
-    /// Label of `walcast_connection_errors_total`; `None` for closings that are no error.
-    pub fn error_reason(self) -> Option<&'static str> {
+    /// Returns the error that it counts as; `None` for closings that are none.
+    pub fn error(self) -> Option<ConnectionError> {
         match self {
             CloseCode::Restart | CloseCode::Expired | CloseCode::Revoked | CloseCode::FeedGone => {
                 None
             }
-            CloseCode::ProtocolError | CloseCode::InvalidPayload => Some("protocol"),
-            CloseCode::Policy => Some("policy"),
-            CloseCode::TooBig => Some("too_big"),
-            CloseCode::TryAgainLater => Some("capacity"),
-            CloseCode::WriteTimeout => Some("write_timeout"),
-            CloseCode::NoPong => Some("no_pong"),
+            CloseCode::ProtocolError | CloseCode::InvalidPayload => Some(ConnectionError::Protocol),
+            CloseCode::Policy => Some(ConnectionError::Policy),
+            CloseCode::TooBig => Some(ConnectionError::TooBig),
+            CloseCode::TryAgainLater => Some(ConnectionError::Capacity),
+            CloseCode::WriteTimeout => Some(ConnectionError::WriteTimeout),
+            CloseCode::NoPong => Some(ConnectionError::NoPong),
+        }
+    }
+}
+
+/// Why a connection was refused or ended, as `walcast_connection_errors_total` counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionError {
+    /// There was no room for it.
+    Capacity,
+    /// It came under a name that is not the daemon's.
+    Host,
+    /// Nothing came from the client for too long.
+    NoPong,
+    /// It came from a page that may not.
+    Origin,
+    /// The client sent too much.
+    Policy,
+    /// The client broke the protocol.
+    Protocol,
+    /// A message was too big.
+    TooBig,
+    /// The client took nothing for too long.
+    WriteTimeout,
+}
+
+impl ConnectionError {
+    /// Every one there is.
+    pub const ALL: [ConnectionError; 8] = [
+        ConnectionError::Capacity,
+        ConnectionError::Host,
+        ConnectionError::NoPong,
+        ConnectionError::Origin,
+        ConnectionError::Policy,
+        ConnectionError::Protocol,
+        ConnectionError::TooBig,
+        ConnectionError::WriteTimeout,
+    ];
+
+    /// Returns the label in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            ConnectionError::Capacity => "capacity",
+            ConnectionError::Host => "host",
+            ConnectionError::NoPong => "no_pong",
+            ConnectionError::Origin => "origin",
+            ConnectionError::Policy => "policy",
+            ConnectionError::Protocol => "protocol",
+            ConnectionError::TooBig => "too_big",
+            ConnectionError::WriteTimeout => "write_timeout",
         }
     }
 }

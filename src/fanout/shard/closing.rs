@@ -58,8 +58,8 @@ impl Shard {
         if conn.place == ConnState::Closing {
             return;
         }
-        if let Some(reason) = code.error_reason() {
-            self.context.metrics.connection_error(reason);
+        if let Some(error) = code.error() {
+            self.context.metrics.connection_error(error);
         }
         conn.span
             .in_scope(|| tracing::debug!(code = code.code(), reason = %code, "closing"));
