@@ -12,8 +12,10 @@
  * - `origin_refused`: the server answers, but not to pages of this origin.
  * - `at_capacity`: the server is full (503, 429, close code 1013).
  * - `closed_by_server`: the server closed the connection with a code that gives a cause.
- * - `token_expired` (4501), `feed_gone` (4504): final, the subscription has ended.
  * - `token_unavailable`: the `token` function failed.
+ * - `token_expired` (4401): the token has expired, and `token` gave the same one again. Final.
+ * - `token_refused` (4501): the server does not take the token, or any more, or asks for one. Final.
+ * - `feed_gone` (4504): there is no such feed (any more), or not for this token. Final.
  * - `malformed_frame`: a frame or an answer that is not of the protocol.
  * - `row_truncated`: a row too large for one message arrived with values cut.
  * - `callback_failed`: one of the application's own callbacks threw.
@@ -32,9 +34,10 @@ export type FeedErrorCode =
   | "origin_refused"
   | "at_capacity"
   | "closed_by_server"
-  | "token_expired"
-  | "feed_gone"
   | "token_unavailable"
+  | "token_expired"
+  | "token_refused"
+  | "feed_gone"
   | "malformed_frame"
   | "row_truncated"
   | "callback_failed";
@@ -57,12 +60,15 @@ export class FeedError extends Error {
   }
 }
 
-/** The words for a close code, or null where the code is an ordinary restart that needs none. */
+/** The close code by which a server says that the credentials have expired. */
+export const EXPIRED = 4401;
+
+/** The words for a close code, or null for what ends connections in ordinary life: a restart, a token that ran out. */
 export function closeError(code: number, reason: string): FeedError | null {
   const said = reason ? `: ${reason}` : "";
-  if (code === 1012 || code === 1001) return null;
-  if (code === 4501) return new FeedError("token_expired", `The token is no longer valid${said}. Subscribe again with a new one.`, { fatal: true });
-  if (code === 4504) return new FeedError("feed_gone", `The feed no longer exists on this server${said}.`, { fatal: true });
+  if (code === 1012 || code === 1001 || code === EXPIRED) return null;
+  if (code === 4501) return new FeedError("token_refused", `The server refuses this token, or asks for one${said}. Subscribe again with a good one.`, { fatal: true });
+  if (code === 4504) return new FeedError("feed_gone", `The server has no such feed any more, or not for this token${said}.`, { fatal: true });
   if (code >= 4500 && code <= 4999) return new FeedError("closed_by_server", `The server ended the subscription for good (code ${code})${said}.`, { fatal: true });
   if (code === 1013) return new FeedError("at_capacity", `The server is at capacity${said}; trying again later.`);
   if (code === 1006 || code === 1005 || code === 1000) return new FeedError("connection_lost", "The connection was lost; reconnecting.");
@@ -80,4 +86,9 @@ const REFUSALS: readonly FeedErrorCode[] = ["unknown_feed", "bad_request", "unau
 /** Whether the server is there but will not serve what was asked for. */
 export function isRefusal(error: FeedError | null): boolean {
   return error !== null && REFUSALS.includes(error.code);
+}
+
+/** What was thrown, in words. */
+export function words(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
 }

@@ -1,6 +1,6 @@
 // Reading a feed's history over HTTP: pages of rows, and the words for an answer that is none.
 import { compareIds, type Id } from "./ids.js";
-import { FeedError, type FeedErrorCode } from "./errors.js";
+import { FeedError, words, type FeedErrorCode } from "./errors.js";
 import type { Target } from "./options.js";
 import { columnNames, id, isObject, MalformedFrame, parseObject, type Row } from "./protocol.js";
 
@@ -112,29 +112,35 @@ function epochOf(answer: Row): string | null {
   return typeof answer.epoch === "string" && answer.epoch !== "" ? answer.epoch : null;
 }
 
+/** How many tokens in a row may be called expired before the answer counts as a refusal. */
+const TOKENS_MAX = 3;
+
 async function get(target: Target, url: URL, signal: AbortSignal): Promise<string> {
-  const token = await readToken(target);
-  const headers = { ...target.headers, ...(token === null ? {} : { Authorization: `Bearer ${token}` }) };
+  for (let tokens = 1; ; tokens += 1) {
+    const token = await target.credentials.obtain();
+    const { response, body } = await request(target, url, token, signal);
+    if (response.ok) return body;
+    const said = serverError(body);
+    // The next attempt has a fresh one, or is the last.
+    if (response.status === 401 && said.code === "token_expired") target.credentials.refusedAsExpired(token);
+    else throw refusal(url, response, said);
+    if (tokens === TOKENS_MAX) throw refusal(url, response, said);
+  }
+}
+
+async function request(target: Target, url: URL, token: string | null, signal: AbortSignal): Promise<{ response: Response; body: string }> {
   const limit = AbortSignal.timeout(target.timing.connectTimeoutMs);
-  let response: Response;
-  let body: string;
   try {
-    response = await fetch(url, { headers, cache: "no-store", signal: AbortSignal.any([signal, limit]) });
-    body = await response.text();
+    const response = await fetch(url, { headers: requestHeaders(target, token), cache: "no-store", signal: AbortSignal.any([signal, limit]) });
+    return { response, body: await response.text() };
   } catch (cause) {
     throw await unreachable(url, signal, cause);
   }
-  if (!response.ok) throw refusal(url, response, body);
-  return body;
 }
 
-/** The token for one attempt, null for none. Rejects with a FeedError where the application's function failed. */
-export async function readToken(target: Target): Promise<string | null> {
-  try {
-    return await target.token();
-  } catch (cause) {
-    throw new FeedError("token_unavailable", `No token could be had: ${words(cause)}; trying again.`, { cause });
-  }
+/** What a request by fetch carries: the application's headers and the token. */
+export function requestHeaders(target: Target, token: string | null): Record<string, string> {
+  return { ...target.headers, ...(token === null ? {} : { Authorization: `Bearer ${token}` }) };
 }
 
 // To a page, a server that is gone and one that refuses the page's origin look the same. A request whose answer
@@ -161,26 +167,35 @@ const REFUSALS: Record<number, FeedErrorCode> = {
   503: "at_capacity",
 };
 
-function refusal(url: URL, response: Response, body: string): FeedError {
+// What the daemon says of a token that is not good. Of another's 401, a proxy's for one, it is not known for how long it holds.
+const TOKEN_REFUSALS = ["token_invalid", "token_missing", "claim_missing"];
+
+function refusal(url: URL, response: Response, said: ServerError): FeedError {
   const retryAfter = Number(response.headers.get("Retry-After") ?? NaN);
   const about = Number.isFinite(retryAfter) ? { retryAfterMs: retryAfter * 1000 } : {};
-  const said = serverWords(body) ?? `${response.status} ${response.statusText}`.trim();
-  return new FeedError(REFUSALS[response.status] ?? "server_error", `${url.host} refuses: ${said}`, about);
+  const message = `${url.host} refuses: ${said.message ?? `${response.status} ${response.statusText}`.trim()}`;
+  if (response.status === 401 && said.code !== null && TOKEN_REFUSALS.includes(said.code)) {
+    return new FeedError("token_refused", message, { fatal: true });
+  }
+  return new FeedError(REFUSALS[response.status] ?? "server_error", message, about);
 }
 
-function serverWords(body: string): string | null {
+interface ServerError {
+  readonly code: string | null;
+  readonly message: string | null;
+}
+
+/** What an answer says went wrong; nothing where it is none of the daemon's. */
+function serverError(body: string): ServerError {
+  const text = (value: unknown): string | null => (typeof value === "string" ? value : null);
   try {
     const { error } = parseObject(body);
-    return isObject(error) && typeof error.message === "string" ? error.message : null;
+    return isObject(error) ? { code: text(error.code), message: text(error.message) } : { code: null, message: null };
   } catch {
-    return null;
+    return { code: null, message: null };
   }
 }
 
 function malformed(url: URL, cause: unknown): FeedError {
   return new FeedError("malformed_frame", `${url.host} answered with something that is no history: ${words(cause)}`, { cause });
-}
-
-function words(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
 }

@@ -1,5 +1,6 @@
 // What a subscriber asks for: the public options, and their one validation.
 import { isId, type Id } from "./ids.js";
+import { Credentials, type TokenSource } from "./credentials.js";
 import type { FeedError } from "./errors.js";
 import type { Row } from "./protocol.js";
 
@@ -102,8 +103,8 @@ export interface SubscribeOptions<R extends object = Row> {
   onReset?: (reset: Reset) => void;
   /** Called when something went wrong, once for each cause until it is over. */
   onError?: (error: FeedError) => void;
-  /** A token, or a function that gives a fresh one for each attempt. */
-  token?: string | (() => string | Promise<string>);
+  /** A token, or a function that gives one for each attempt. Where the server calls a token expired, the function has to give another; the same again ends the subscription. */
+  token?: TokenSource;
   /** Where rows are read from while there is no socket; false for nowhere. Relative to the feed's server; default: `/api/feeds/<feed>/events` beside `/ws/<feed>`. */
   historyUrl?: string | false;
   /** Headers of history requests, e.g. `X-User-Roles`. A browser can't send any with a WebSocket. */
@@ -132,7 +133,7 @@ export interface Target {
   readonly filters: ReadonlyArray<readonly [column: string, value: string]>;
   readonly start: Start;
   readonly position: Position | null;
-  readonly token: () => Promise<string | null>;
+  readonly credentials: Credentials;
   readonly headers: Record<string, string>;
   readonly WebSocket: new (url: string, protocols?: string[]) => WebSocketLike;
   readonly timing: Timing;
@@ -158,7 +159,6 @@ export function resolveTarget(url: string | URL, options: SubscribeOptions<never
   const since = options.since ?? query.get("since") ?? undefined;
   const last = options.last ?? (query.has("last") ? Number(query.get("last")) : undefined);
   const epoch = options.epoch ?? query.get("epoch");
-  const fixedToken = options.token ?? query.get("token");
   const WebSocket = options.WebSocket ?? globalThis.WebSocket;
   if (!WebSocket) throw new TypeError("WebSocket: this runtime has none; pass one, e.g. { WebSocket } from the ws package");
   return {
@@ -169,7 +169,7 @@ export function resolveTarget(url: string | URL, options: SubscribeOptions<never
     feedsUrl: socketUrl.pathname === "/" ? new URL("/api/feeds", withHttp(socketUrl)) : beside(socketUrl, "/api/feeds"),
     filters: [...query].filter(([name]) => !RESERVED.includes(name)).concat(filterPairs(options.filters ?? {})),
     ...beginning(since, last, epoch),
-    token: async () => (typeof fixedToken === "function" ? await fixedToken() : fixedToken),
+    credentials: new Credentials(options.token ?? query.get("token")),
     headers: options.headers ?? {},
     WebSocket,
     timing: { ...DEFAULT_TIMING, ...options.timing },

@@ -3,8 +3,8 @@ import { Backoff } from "./backoff.js";
 import { catchUp } from "./catch-up.js";
 import { converse, type ConnectionEnd, type ReceivedFrame } from "./connection.js";
 import { Delivery } from "./delivery.js";
-import { closeError, FeedError, isRefusal } from "./errors.js";
-import { noFeedNamed, readToken } from "./history.js";
+import { closeError, EXPIRED, FeedError, isRefusal } from "./errors.js";
+import { noFeedNamed } from "./history.js";
 import { belowAll, compareIds } from "./ids.js";
 import { resolveTarget, type FeedState, type FeedStatus, type Position, type SubscribeOptions, type Target } from "./options.js";
 import { MalformedFrame, type Row } from "./protocol.js";
@@ -34,6 +34,8 @@ interface Ending {
   readonly announcedMs: number | undefined;
   /** Whether this side ended it, because its buffer is full. */
   readonly letGo: boolean;
+  /** Whether the server called the token expired. */
+  readonly expired: boolean;
 }
 
 class FeedSubscription<R extends object> implements Subscription<R> {
@@ -111,17 +113,21 @@ class FeedSubscription<R extends object> implements Subscription<R> {
   async #connect(): Promise<Ending> {
     try {
       if (this.#target.namesNoFeed) throw await noFeedNamed(this.#target, this.#life.signal);
-      const token = await readToken(this.#target);
+      const { credentials } = this.#target;
+      const token = await credentials.obtain();
       this.#life.signal.throwIfAborted();
       const hooks = {
         onFrame: (frame: ReceivedFrame, size: number) => this.#receive(frame, size),
         onMalformed: (error: MalformedFrame) => this.#skips(error),
       };
       const end = await converse(this.#target, this.#query(), token, hooks, this.#life.signal);
-      return { error: endError(end, this.#target), greeted: end.greeted, announcedMs: end.reconnectAfterMs, letGo: end.cause === "stopped" };
+      const expired = end.code === EXPIRED;
+      // After a hello it may only stand for something else now, and be good for that.
+      if (expired && !end.greeted) credentials.refusedAsExpired(token);
+      return { error: endError(end, this.#target), greeted: end.greeted, announcedMs: end.reconnectAfterMs, letGo: end.cause === "stopped", expired };
     } catch (cause) {
       const error = cause instanceof FeedError ? cause : forbidden(cause);
-      return { error, greeted: false, announcedMs: undefined, letGo: false };
+      return { error, greeted: false, announcedMs: undefined, letGo: false, expired: false };
     }
   }
 
@@ -199,7 +205,8 @@ class FeedSubscription<R extends object> implements Subscription<R> {
   }
 
   /** Everything between the end of one connection and the next attempt. */
-  async #recover({ error, greeted, announcedMs }: Ending, lifetimeMs: number): Promise<void> {
+  async #recover(ending: Ending, lifetimeMs: number): Promise<void> {
+    const { error, greeted, announcedMs } = ending;
     const { historyUrl, timing } = this.#target;
     const now = performance.now();
     // What the server asked for is waited out; what is only our own caution is cut short by a sign that it is over.
@@ -208,14 +215,15 @@ class FeedSubscription<R extends object> implements Subscription<R> {
     if (announcedMs !== undefined) this.#pollAt = Math.max(this.#pollAt, retryAt);
     else if (greeted) this.#pollAt = now;
     // A connection that never came about has no words of its own: the history's answer gives them.
-    if (greeted || !historyUrl || (error !== null && error.code !== "connection_lost")) this.#explain(error, greeted, false);
+    if (!historyUrl || !isWordless(ending)) this.#explain(ending, null, false);
 
     for (let time = now; time < retryAt && !this.#over; time = performance.now()) {
       if (historyUrl && time >= this.#pollAt) {
         const failure = await this.#poll();
+        if (failure?.fatal) return this.#finish(failure);
         if (this.#over || this.#delivery.isFull) return;
         this.#pollAt = performance.now() + timing.pollIntervalMs;
-        this.#explain(failure ?? error, greeted, failure === null);
+        this.#explain(ending, failure, failure === null);
         askedAt = Math.max(askedAt, performance.now() + (failure?.retryAfterMs ?? 0));
         retryAt = Math.max(retryAt, askedAt);
       } else if (await this.#wait((historyUrl ? Math.min(retryAt, this.#pollAt) : retryAt) - time)) {
@@ -234,14 +242,15 @@ class FeedSubscription<R extends object> implements Subscription<R> {
     }
   }
 
-  /** Says why there is no connection, in the most exact words that are known. */
-  #explain(error: FeedError | null, greeted: boolean, historyAnswers: boolean): void {
+  /** Says why there is no connection, in the most exact words that are known: the history's answer may know better. */
+  #explain(ending: Ending, failure: FeedError | null, historyAnswers: boolean): void {
     const { host } = this.#target.socketUrl;
-    const vague = !greeted && (error === null || error.code === "connection_lost");
+    const error = failure ?? ending.error;
+    const vague = failure === null && isWordless(ending);
     const refused = historyAnswers ? `${host} answers, but opens no WebSocket; trying again.` : `No connection to ${host}; trying again.`;
     const cause = vague ? new FeedError("socket_refused", refused) : error;
     if (cause) this.#report(cause);
-    const message = cause?.message ?? "The server restarts; reconnecting.";
+    const message = cause?.message ?? (ending.expired ? "The token has expired; coming back with a fresh one." : "The server restarts; reconnecting.");
     const state = isRefusal(cause) && !historyAnswers ? "refused" : "polling";
     this.#setStatus(state, historyAnswers ? `${message} Reading the history meanwhile.` : message);
   }
@@ -298,6 +307,11 @@ class FeedSubscription<R extends object> implements Subscription<R> {
     if (error) this.#report(error);
     this.#setStatus("closed", error?.message ?? "Closed.");
   }
+}
+
+/** Whether it says nothing of why: a connection that never came about. */
+function isWordless({ greeted, error, expired }: Ending): boolean {
+  return !greeted && !expired && (error === null || error.code === "connection_lost");
 }
 
 // The browser refuses to try, e.g. ws: from a page of https:.

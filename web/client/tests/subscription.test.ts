@@ -339,7 +339,7 @@ describe("a link that fails", () => {
   });
 
   test.each([
-    [4501, "token_expired"],
+    [4501, "token_refused"],
     [4504, "feed_gone"],
     [4999, "closed_by_server"],
   ])("close code %i: it does not come back", async (code, expected) => {
@@ -645,7 +645,7 @@ describe("iteration", () => {
     const loop = (async () => {
       for await (const row of iterate()) taken.push(row.id);
     })();
-    await expect(loop).rejects.toMatchObject({ code: "token_expired" });
+    await expect(loop).rejects.toMatchObject({ code: "token_refused" });
     expect(taken).toEqual([1]);
   });
 

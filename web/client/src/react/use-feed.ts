@@ -57,9 +57,10 @@ export function useFeed<R extends object = Row>(url: string, options: UseFeedOpt
 /** Subscribes and counts for as long as the returned function is not called. */
 function follow<R extends object>(url: string, latest: { current: UseFeedOptions<R> }, limit: number, dispatch: (action: Action<R>) => void): () => void {
   const { limit: _, ...options } = latest.current;
-  const wanted = withStart(url, options, limit);
-  const target = resolveTarget(url, wanted);
   const { token } = options;
+  const latestToken = typeof token === "function" ? { token: () => freshToken(latest.current, token) } : {};
+  const wanted = { ...withStart(url, options, limit), ...latestToken };
+  const target = resolveTarget(url, wanted);
   let counting: AbortController | null = null;
   let counted = false;
 
@@ -77,7 +78,6 @@ function follow<R extends object>(url: string, latest: { current: UseFeedOptions
 
   const subscription = subscribe<R>(url, {
     ...wanted,
-    ...(typeof token === "function" ? { token: () => freshToken(latest.current, token) } : {}),
     onEvent: (row, meta) => {
       dispatch({ type: "event", row, id: meta.id, truncated: meta.truncated.length > 0, limit });
       latest.current.onEvent?.(row, meta);

@@ -1,6 +1,6 @@
 // The real daemon on a real file, and a real writer beside it.
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -42,6 +42,24 @@ export class Daemon {
     if (child.exitCode !== null) throw new Error(`the daemon ended with ${child.exitCode}: ${this.#log}`);
     this.#port = Number(address.exec(this.#log)![1]);
     return this;
+  }
+
+  /** Makes it ask for tokens from its next start on; gives the options for that start. */
+  async askForTokens(): Promise<string[]> {
+    const config = join(this.directory, "walcast.toml");
+    writeFileSync(config, `[auth]\ntokens = ${JSON.stringify(join(this.directory, "tokens.toml"))}\n[feeds.remediation]\ntable = "remediation_events"\nmessage = { type = "remediation_event", body = "event" }\ncreate = true\nscope = "none"\n[feeds.other]\ntable = "remediation_events"\nscope = "none"\n`);
+    // An empty file of tokens can't be told from a forgotten one.
+    await this.token("add", "first", "--feed", "other");
+    return ["--config", config];
+  }
+
+  /** Runs `walcast token`, and waits until a running daemon has seen what it changed; gives what it prints. */
+  async token(...options: string[]): Promise<string> {
+    const timesRead = () => this.#log.split("tokens read again").length;
+    const before = timesRead();
+    const printed = execFileSync(daemonBinary()!, ["token", ...options, "--config", join(this.directory, "walcast.toml")], { encoding: "utf8" }).trim();
+    if (this.#process) await until(() => timesRead() > before, () => `the tokens being read again: ${this.#log}`);
+    return printed;
   }
 
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
