@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const BINARY = process.env.WALCAST_BIN ?? here('../../target/debug/walcast');
+export const BINARY = process.env.WALCAST_BIN ?? here('../../target/debug/walcast');
 const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
 /** How long any condition may take before a test fails: a bound for a busy machine, not a promise. */
 export const PATIENCE_MS = 20_000;
@@ -20,7 +20,7 @@ export const PATIENCE_MS = 20_000;
 const deferred = new WeakMap();
 
 /** Undoes things when the test is over, the last one first (`t.after` goes from the first): pages close before their daemon. */
-function defer(t, undo) {
+export function defer(t, undo) {
   const stack = deferred.get(t) ?? [];
   if (stack.push(undo) > 1) return;
   deferred.set(t, stack);

@@ -19,7 +19,7 @@ from harness import BINARY, PATIENCE, ROOT, TABLE, Daemon, Documentation, Relay,
 
 tests = Tests()
 test = tests.test
-README, OUTBOX, HUB = "README.md", "docs/outbox.md", "docs/your-own-hub.md"
+README, OUTBOX, HUB, RECIPES = "README.md", "docs/outbox.md", "docs/your-own-hub.md", "docs/recipes.md"
 MANUALS = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "docs").glob("*.md"))
 documentation = Documentation(README, "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "python/README.md", "web/client/README.md", *MANUALS)
 snippet = documentation.snippet
@@ -59,6 +59,8 @@ ELSEWHERE = [
     ("docs/your-own-hub.md", "+const BASE", "walcast_takes_over_from_a_hub"),
     ("docs/your-own-hub.md", "useState(null)", "what not to do"),
     ("docs/your-own-hub.md", "useRemediationWebSocket(", "web/client/tests/react.test.tsx"),
+    ("docs/recipes.md", "npm --prefix examples/recipes/", "tests/recipes"),
+    ("docs/recipes.md", "walcast token add console", "tests/recipes/frameworks.test.mjs"),
     ("docs/performance.md", "benches/run", "half an hour of measuring"),
     ("python/README.md", "pip install walcast", "python/tests"),
     ("python/README.md", "async with aio.subscribe", "python/tests/test_daemon.py"),
@@ -391,6 +393,17 @@ def an_event_source_that_comes_back_after_a_502():
             browser.wait()
             site.shutdown()
             relay.close()
+
+
+@test
+def recipes_are_shown_as_they_are():
+    """What tests/recipes runs is what the page of the recipes shows."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "examples/recipes"], cwd=ROOT, check=True, capture_output=True, text=True)
+    files = [(ROOT / name).read_text() for name in listed.stdout.split()]
+    for one in documentation.all:
+        if one.file == RECIPES and one.language != "sh":
+            assert any(one.text in text for text in files), f"no file of examples/recipes has this: {one.text.splitlines()[0]}"
+            documentation.asked.add(one)
 
 
 @test
