@@ -60,6 +60,10 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 9] = [
                 "walcast feeds http://127.0.0.1:8010",
                 "Lists the feeds of a daemon; 1 where it does not answer.",
             ),
+            (
+                "walcast feeds --ready http://127.0.0.1:8010",
+                "Ends with 0 where the daemon can serve rows, else with 1 and the reason.",
+            ),
         ],
     ),
     (

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use walcast::access::Gate;
-use walcast::cli::{Cli, ClientToken, Command, ServeArgs};
+use walcast::cli::{Cli, Command, FeedsArgs, ServeArgs};
 use walcast::commands::named_file::{Misnamed, existing_or_command};
 use walcast::commands::{self, BadUsage};
 use walcast::config::Config;
@@ -37,7 +37,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => done(commands::tail(&args)),
         Command::Emit(args) => done(commands::emit(&args)),
         Command::Init(args) => done(commands::init(&args)),
-        Command::Feeds(args, token) => feeds(args, &token),
+        Command::Feeds(args) => feeds(args),
         Command::Types(args) => match Config::load(&args) {
             Ok(config) => done(commands::types(args.file.is_some(), &config)),
             Err(error) => fail(&error, BAD_CONFIGURATION),
@@ -103,16 +103,24 @@ fn serve(args: ServeArgs) -> ExitCode {
 }
 
 /// A daemon is asked whatever the configuration says of a database.
-fn feeds(mut args: ServeArgs, token: &ClientToken) -> ExitCode {
-    let target = args.file.clone();
+fn feeds(mut args: FeedsArgs) -> ExitCode {
+    let serve = &mut args.serve;
+    let target = serve.file.clone();
     if target.as_ref().is_some_and(|target| target.contains("://")) {
-        (args.file, args.db) = (None, None);
+        (serve.file, serve.db) = (None, None);
     }
-    let config = match Config::load(&args) {
+    if args.ready {
+        // Who may come in is the daemon's to say, perhaps by a configuration that is not named here.
+        serve.anonymous.get_or_insert_with(|| "true".to_owned());
+    }
+    let config = match Config::load(serve) {
         Ok(config) => config,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
-    match commands::feeds(target.as_deref(), &config, token) {
+    if args.ready {
+        return done(commands::ready(target.as_deref(), &config));
+    }
+    match commands::feeds(target.as_deref(), &config, &args.token) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(error) => fail(&format_args!("{error:#}"), FAILED),

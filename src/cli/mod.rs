@@ -25,12 +25,19 @@ use two_words::explained;
 pub use token::{GrantArgs, TokenArgs, TokenCommand, TokenFileArgs};
 
 /// Which feeds to list.
-#[derive(Debug, Args)]
-struct FeedsArgs {
+#[derive(Debug, Clone, Args)]
+pub struct FeedsArgs {
     #[command(flatten)]
-    serve: ServeArgs,
+    pub serve: ServeArgs,
+
+    /// List nothing: exit code 0 where a running daemon can serve rows, else 1, saying why not
+    ///
+    /// Without a URL the daemon is asked that listens where flags, variables and configuration say. No token is needed.
+    #[arg(long)]
+    pub ready: bool,
+
     #[command(flatten)]
-    token: ClientToken,
+    pub token: ClientToken,
 }
 
 /// What was asked for on the command line.
@@ -55,7 +62,7 @@ pub enum Command {
     /// Write a configuration for the tables of a file.
     Init(InitArgs),
     /// List the feeds of a file, or of a running daemon.
-    Feeds(ServeArgs, ClientToken),
+    Feeds(FeedsArgs),
     /// Make, change, list and revoke tokens.
     Token(TokenArgs),
     /// Print TypeScript interfaces of the rows.
@@ -90,7 +97,10 @@ impl Cli {
             Some(Named::Serve(args)) => Command::Serve(args.sourced(own)?),
             Some(Named::Check(args)) => Command::Check(args.sourced(own)?),
             Some(Named::Config(args)) => Command::Config(args.sourced(own)?),
-            Some(Named::Feeds(args)) => Command::Feeds(args.serve.sourced(own)?, args.token),
+            Some(Named::Feeds(args)) => Command::Feeds(FeedsArgs {
+                serve: args.serve.sourced(own)?,
+                ..args
+            }),
             Some(Named::Types(args)) => Command::Types(args.sourced(own)?),
             Some(Named::Init(args)) => Command::Init(args),
             Some(Named::Completions { shell }) => Command::Completions(shell),
@@ -167,7 +177,7 @@ enum Named {
     Init(InitArgs),
     /// List the feeds of a file, and its tables that can't be feeds, with the reason; or the feeds of a running daemon
     ///
-    /// Exit code 0 where every feed can be read, else 1: fit for a container's health check.
+    /// Exit code 0 where every feed can be read, else 1. With --ready it is fit for a container's health check.
     Feeds(FeedsArgs),
     /// Print TypeScript interfaces of the rows of each feed
     Types(ServeArgs),

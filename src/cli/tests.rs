@@ -44,7 +44,7 @@ fn a_file_may_stand_where_a_command_would() {
         assert_eq!(args.db.as_deref(), Some("app.db"), "{line}");
     }
     assert!(
-        matches!(parse("walcast feeds http://h:1"), Ok(Command::Feeds(args, _)) if args.file.as_deref() == Some("http://h:1"))
+        matches!(parse("walcast feeds http://h:1"), Ok(Command::Feeds(args)) if args.serve.file.as_deref() == Some("http://h:1"))
     );
     assert!(matches!(parse("walcast version"), Ok(Command::Version)));
 }

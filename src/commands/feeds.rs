@@ -2,9 +2,11 @@
 
 use std::io::{self, Write as _};
 
+use anyhow::bail;
 use serde_json::Value;
 
-use super::daemon_feeds::feeds_of;
+use super::BadUsage;
+use super::running_daemon::{Door, feeds_of, not_ready};
 use super::shapes::shapes;
 use crate::cli::ClientToken;
 use crate::commands::named_file::existing;
@@ -20,6 +22,27 @@ pub fn feeds(target: Option<&str>, config: &Config, token: &ClientToken) -> anyh
     match target.filter(|target| target.contains("://")) {
         Some(url) => of_daemon(url, token.read()?.as_deref()),
         None => of_file(target.is_some(), config),
+    }
+}
+
+/// Asks whether the daemon at `target`, else the one that listens where the configuration says, can serve rows.
+///
+/// # Errors
+/// It can't, there is none, or `target` is a file.
+pub fn ready(target: Option<&str>, config: &Config) -> anyhow::Result<()> {
+    let door = match (target, config.listen.first()) {
+        (Some(url), _) if url.contains("://") => Door::of_url(url)?,
+        (Some(file), _) => bail!(BadUsage(format!(
+            "--ready asks a running daemon, and {file} is none; give its address, e.g. http://127.0.0.1:8010"
+        ))),
+        (None, Some(listen)) => Door::of_listener(listen),
+        (None, None) => bail!(BadUsage(
+            "--ready needs the daemon's address, e.g. http://127.0.0.1:8010".to_owned()
+        )),
+    };
+    match not_ready(&door)? {
+        None => Ok(()),
+        Some(reason) => bail!("not ready: {reason}"),
     }
 }
 

@@ -3,11 +3,11 @@
 
 mod bad_usage;
 mod check;
-mod daemon_feeds;
 mod emit;
 mod feeds;
 mod init;
 pub mod named_file;
+mod running_daemon;
 mod shapes;
 mod tail;
 mod token;
@@ -16,7 +16,7 @@ mod types;
 pub use bad_usage::BadUsage;
 pub use check::{check, look_into};
 pub use emit::emit;
-pub use feeds::feeds;
+pub use feeds::{feeds, ready};
 pub use init::init;
 pub use tail::tail;
 pub use token::token;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::common::directory;
+use crate::common::{directory, wait_until};
 use crate::program::{Running, database, names, refusal, text, walcast, write_no_database};
 
 const SCHEMA: &str = "
@@ -130,6 +130,44 @@ fn feeds_lists_what_is_and_says_why_others_are_not() {
         "{found}"
     );
     assert_eq!(checked.status.code(), Some(0), "{found}");
+}
+
+#[test]
+fn feeds_asks_a_daemon_whether_it_is_ready() {
+    let dir = directory();
+    let file = database(&dir, SCHEMA);
+    let socket = format!("unix:{}", dir.path().join("socket").display());
+    let arguments = ["events.db", "--listen", "0", "--listen", &socket];
+    let (running, url) = serve(dir.path(), &arguments);
+    let url = url.split(' ').next().unwrap().to_owned();
+    let ready = |more: &[&str]| {
+        let output = run(dir.path(), &[&["feeds", "--ready"], more].concat());
+        let code = output.status.code().unwrap();
+        assert_eq!(text(&output.stdout), "");
+        (code, text(&output.stderr))
+    };
+    let port = url.rsplit(':').next().unwrap();
+    for place in [
+        &[url.as_str()][..],
+        &["--listen", port],
+        &["--listen", &socket],
+    ] {
+        assert_eq!(ready(place), (0, String::new()), "{place:?}");
+    }
+    // As a container's health check: what it listens on is in the environment.
+    let any = format!("0.0.0.0:{port}");
+    let mut check = at(dir.path(), &["feeds", "--ready"]);
+    check.env("WALCAST_LISTEN", &any);
+    assert_eq!(check.output().unwrap().status.code(), Some(0));
+    let (code, why) = ready(&["events.db"]);
+    assert!(code == 2 && why.contains("http://127.0.0.1:8010"), "{why}");
+    std::fs::write(&file, "no database any more").unwrap();
+    wait_until("it is not ready any more", || ready(&[&url]).0 == 1);
+    let why = ready(&[&url]).1;
+    assert!(why.contains("not ready: "), "{why}");
+    drop(running);
+    let (code, why) = ready(&[&url]);
+    assert!(code == 1 && why.contains("no daemon answers"), "{why}");
 }
 
 #[test]

@@ -42,6 +42,11 @@ def output(*command):
     return done.stdout
 
 
+def is_healthy(tool):
+    """Runs the health check of the image in the container, as its interval would."""
+    return subprocess.run([tool, "healthcheck", "run", "walcast"], stdout=subprocess.DEVNULL, timeout=PATIENCE).returncode == 0
+
+
 @test
 def the_image_serves_a_directory_that_a_writer_shares():
     with podman() as (here, tool):
@@ -50,6 +55,9 @@ def the_image_serves_a_directory_that_a_writer_shares():
         image = json.loads(output(tool, "image", "inspect", "walcast:test"))[0]["Config"]
         assert image["User"] == f"{USER}:{USER}"
         assert set(image["Volumes"]) == {"/data", "/state"}
+        check = image["Healthcheck"]["Test"]
+        # Without a shell, for there is none.
+        assert check[0] == "CMD" and check[1:] == ["/walcast", "feeds", "--ready"]
         data = here / "data"
         data.mkdir()
         data.chmod(0o2770)
@@ -69,6 +77,7 @@ def the_image_serves_a_directory_that_a_writer_shares():
 
             wait_until("the container is ready", is_ready)
             assert database.stat().st_uid == USER
+            wait_until("the container is healthy", lambda: is_healthy(tool))
             with WebSocket(port, "/ws/remediation?since=now") as socket:
                 assert (socket.frame()["type"], socket.frame()["type"]) == ("hello", "live")
                 insert(database, "DiskFull")

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::url::FeedUrl;
 use crate::cli::TailArgs;
 use crate::commands::BadUsage;
-use crate::commands::daemon_feeds::feeds_of;
+use crate::commands::running_daemon::feeds_of;
 use crate::text::nearest::did_you_mean;
 
 /// Returns the path of the feed to follow: the one in the URL, the one that `--feed` names, or that of the only one.
