@@ -8,6 +8,7 @@ import contextlib
 import http.server
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -143,6 +144,39 @@ def first_run():
         finally:
             os.killpg(tail.pid, signal.SIGTERM)
             tail.wait()
+
+
+@test
+def any_other_database():
+    """Each of the commands serves it, and says on a terminal what the README shows."""
+    serve = snippet(README, "sh", "cargo run --release -- app.db")
+    says = without_version(snippet(README, "text", "serves app.db")).splitlines()
+    for command in commands(serve, 8010):
+        with place() as here:
+            with contextlib.closing(sqlite3.connect(here / "app.db")) as db, db:
+                db.executescript("PRAGMA journal_mode = wal; CREATE TABLE orders(id INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT)")
+                db.execute("INSERT INTO orders VALUES (4711, 'tea')")
+            environment = {**os.environ, "WALCAST_LISTEN": "127.0.0.1:0", "WALCAST_STATE_DIR": str(here / "state")}
+            screen, terminal = pty.openpty()
+            # A shell that hands over to the daemon, so that the signal reaches it.
+            daemon = subprocess.Popen(f"exec {command}", shell=True, cwd=here, env=environment, stdin=subprocess.DEVNULL, stderr=terminal)
+            os.close(terminal)
+            try:
+                said = ""
+                while "walcast tail" not in said or not said.endswith("\n"):
+                    said += os.read(screen, 4096).decode()
+                port = re.search(r"http://127\.0\.0\.1:(\d+)", said)[1]
+                lines = without_version(said).replace(f":{port}", ":8010").splitlines()
+                # The port's number may be longer, and so the column that it stands in.
+                assert [line.split() for line in lines if line] == [line.split() for line in says if line], said
+            finally:
+                daemon.terminate()
+                assert daemon.wait(PATIENCE) == 0
+                os.close(screen)
+
+
+def without_version(text):
+    return re.sub(r"walcast \d+\.\d+\.\d+", "walcast", text)
 
 
 @test
