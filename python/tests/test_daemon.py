@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -154,3 +156,20 @@ def test_a_cancelled_task_lets_go(daemon: Daemon) -> None:
         return feed.status.state
 
     assert asyncio.run(run()) == "closed"
+
+
+def test_a_script_that_ends_in_the_loop_ends(daemon: Daemon) -> None:
+    daemon.insert("one")
+    script = f"import sys, walcast\nfor row in walcast.subscribe({daemon.url!r}, last=1):\n    sys.exit(3)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 3
+
+
+def test_an_interrupted_script_ends(daemon: Daemon) -> None:
+    script = f"import walcast\nfor row in walcast.subscribe({daemon.url!r}, last=1):\n    print(row['id'], flush=True)"
+    daemon.insert("one")
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert said.rstrip().endswith(b"KeyboardInterrupt")

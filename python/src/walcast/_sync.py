@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 
@@ -45,6 +46,17 @@ def subscribe(
     )
 
 
+class _Open:
+    """The connection that there is."""
+
+    connection: ClientConnection | None = None
+
+    def close(self) -> None:
+        connection = self.connection
+        if connection is not None:
+            connection.close()
+
+
 class Subscription:
     """An iterator of rows that comes back by itself. `close()`, also from another thread, ends the loop over it."""
 
@@ -52,8 +64,10 @@ class Subscription:
         self._feed = state
         self._token = token
         self._closed = threading.Event()
-        self._connection: ClientConnection | None = None
+        self._open = _Open()
         self._rows = self._follow()
+        # When a script ends inside its loop: later the thread that closing waits for does not run any more.
+        weakref.finalize(self, self._open.close)
 
     @property
     def position(self) -> Position | None:
@@ -78,16 +92,14 @@ class Subscription:
     def close(self) -> None:
         """Ends it, and with it the loop over it."""
         self._closed.set()
-        connection = self._connection
-        if connection is not None:
-            connection.close()
+        self._open.close()
         self._feed.tell(Status("closed", "closed"))
 
     def _follow(self) -> Generator[Row, None, None]:
         while not self._closed.is_set():
             try:
                 with self._connect() as connection:
-                    self._connection = connection
+                    self._open.connection = connection
                     for text in connection:
                         if self._closed.is_set():
                             return
@@ -98,7 +110,7 @@ class Subscription:
             except Failure as failure:
                 error = explain(failure, self._feed.url)
             finally:
-                self._connection = None
+                self._open.connection = None
             if not self._closed.is_set():
                 self._closed.wait(self._feed.wait_after(error))
 
