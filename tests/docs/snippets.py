@@ -63,11 +63,10 @@ ELSEWHERE = [
     ("docs/recipes.md", "npm --prefix examples/recipes/", "tests/recipes"),
     ("docs/recipes.md", "walcast token add console", "tests/recipes/frameworks.test.mjs"),
     ("docs/performance.md", "benches/run", "half an hour of measuring"),
-    ("python/README.md", "pip install walcast", "python/tests"),
     ("python/README.md", "async with aio.subscribe", "python/tests/test_daemon.py"),
     ("python/README.md", "feed.position", "python/tests/test_daemon.py"),
     ("python/README.md", "walcast.subscribe(", "python/tests/test_daemon.py"),
-    ("web/client/README.md", "npm install walcast-client", "web/client/tests/pack/pack.test.ts"),
+    ("web/client/README.md", "npm pack", "web/client/tests/pack/pack.test.ts"),
     ("web/client/README.md", "subscribe", "web/client/tests/daemon.test.ts"),
     ("web/client/README.md", "useFeed", "web/client/tests/react.test.tsx"),
 ]
@@ -427,6 +426,22 @@ def an_event_source_that_comes_back_after_a_502():
             browser.wait()
             site.shutdown()
             relay.close()
+
+
+@test
+def the_python_client_is_installed():
+    """From a checkout, as its README says, and subscribes as it says."""
+    install = snippet("python/README.md", "sh", "pip install ./python").split("#")[0].strip()
+    first = snippet("python/README.md", "python", "for row in walcast.subscribe(")
+    with place() as here, Daemon(here) as daemon:
+        insert(daemon.database, "DiskFull")
+        subprocess.run(["python3", "-m", "venv", here / "venv"], check=True, timeout=PATIENCE)
+        # The sources are copied, for a build leaves files beside them.
+        shutil.copytree(ROOT / "python", here / "python", ignore=shutil.ignore_patterns("dist", ".*_cache"))
+        subprocess.run(f"{here}/venv/bin/{install} --quiet --disable-pip-version-check", shell=True, check=True, cwd=here, timeout=10 * PATIENCE)
+        code = at(daemon.port, first).replace("import walcast", "import walcast, sys") + "\n    sys.exit()"
+        done = subprocess.run([here / "venv/bin/python", "-c", code], check=True, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.stdout == "1 DiskFull\n"
 
 
 @test
