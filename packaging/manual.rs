@@ -1,6 +1,7 @@
 //! Writes the man pages and shell completions, from the definition of the command line itself:
 //! `cargo run --release --example manual -- DIRECTORY`.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use clap_complete::Shell;
 use walcast::cli::Cli;
 
 /// What one would type, and what it does, by page.
-const EXAMPLES: [(&str, &[(&str, &str)]); 9] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 17] = [
     (
         "walcast",
         &[
@@ -104,6 +105,71 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 9] = [
             "Writes TypeScript interfaces of the rows.",
         )],
     ),
+    (
+        "walcast-token",
+        &[
+            (
+                "walcast token add alice --feed orders --config walcast.toml",
+                "Makes a token that reads one feed.",
+            ),
+            (
+                "walcast token list --config walcast.toml",
+                "Lists who may read what.",
+            ),
+        ],
+    ),
+    (
+        "walcast-token-add",
+        &[
+            (
+                "walcast token add alice --feed orders --where tenant=acme --expires 90d --config walcast.toml",
+                "Prints, once, a token for the rows of one tenant, good for 90 days.",
+            ),
+            (
+                "walcast token add prometheus --metrics --tokens tokens.toml",
+                "Makes one that reads /metrics alone.",
+            ),
+        ],
+    ),
+    (
+        "walcast-token-set",
+        &[(
+            "walcast token set alice --feed orders --feed notes --config walcast.toml",
+            "Lets the holder read both feeds from now on, and every row of them.",
+        )],
+    ),
+    (
+        "walcast-token-list",
+        &[(
+            "walcast token list --tokens tokens.toml",
+            "Lists the tokens of this file.",
+        )],
+    ),
+    (
+        "walcast-token-revoke",
+        &[(
+            "walcast token revoke alice --config walcast.toml",
+            "Ends the token, and its connections within a second.",
+        )],
+    ),
+    (
+        "walcast-token-show",
+        &[(
+            "walcast token show - --config walcast.toml < token",
+            "Says what the token on standard input may do.",
+        )],
+    ),
+    (
+        "walcast-completions",
+        &[(
+            "walcast completions bash > ~/.local/share/bash-completion/completions/walcast",
+            "Installs them for this user's bash.",
+        )],
+    ),
+    (
+        "walcast-version",
+        &[("walcast version", "Prints the version.")],
+    ),
 ];
 
 /// Sections that every page ends with.
@@ -124,12 +190,26 @@ The identity of each feed's history, the first of these that there is.
 .TP
 .I /etc/walcast/walcast.toml
 The configuration of the packaged service.
+.TP
+.I /etc/walcast/tokens.toml
+Where its tokens are kept by custom: the file that auth.tokens names.
 .SH ENVIRONMENT
 Every flag of
 .B serve
 has a variable: WALCAST_ and the name of the flag in capitals, with underscores, e.g. WALCAST_DB, WALCAST_LISTEN (several
 separated by commas), WALCAST_CONFIG, WALCAST_LOG_LEVEL. A flag goes before it; it goes before the configuration. An
-empty one counts as unset. NO_COLOR, if not empty, takes the colours away.
+empty one counts as unset.
+.TP
+.B WALCAST_TOKEN
+The token that
+.BR tail " and " feeds
+present to a daemon, unless \-\-token\-file names a file.
+.TP
+.B NO_COLOR
+If not empty, takes the colours away.
+.TP
+.B BROWSER
+The programs that \-\-open tries, with colons between them, instead of the desktop's own.
 "#;
 
 fn main() -> anyhow::Result<()> {
@@ -141,13 +221,27 @@ fn main() -> anyhow::Result<()> {
         .with_context(|| format!("can't create {}", directory.display()))?;
     let mut definition = Cli::definition();
     clap_mangen::generate_to(definition.clone(), &directory)?;
-    for (page, examples) in EXAMPLES {
-        complete(&directory.join(format!("{page}.1")), examples)?;
+    for page in pages(&directory)? {
+        let name = page.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+        let (_, examples) = EXAMPLES
+            .iter()
+            .find(|(page, _)| *page == name)
+            .with_context(|| format!("there is no example for the page {name}"))?;
+        complete(&page, examples)?;
     }
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut definition, "walcast", &directory)?;
     }
     Ok(())
+}
+
+/// The man pages that were written.
+fn pages(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(directory)?;
+    let paths = entries.map(|entry| Ok(entry?.path()));
+    let paths: Vec<PathBuf> = paths.collect::<std::io::Result<_>>()?;
+    let is_page = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "1");
+    Ok(paths.into_iter().filter(is_page).collect())
 }
 
 /// Adds to a page what the definition of the command line does not know.
@@ -158,11 +252,10 @@ fn complete(page: &Path, examples: &[(&str, &str)]) -> anyhow::Result<()> {
         text.push_str(&format!(".TP\n.B {typed}\n{does}\n"));
     }
     text.push_str(ENDING);
-    // Opened, not created: a page of that name must be there.
     let mut file = OpenOptions::new()
         .append(true)
         .open(page)
-        .with_context(|| format!("there is no page {}", page.display()))?;
+        .with_context(|| format!("can't write {}", page.display()))?;
     file.write_all(text.as_bytes())?;
     Ok(())
 }

@@ -511,7 +511,13 @@ pub struct TailArgs {
 
     /// Start after this id; `earliest` starts with the whole table, `now` with the next row [default: now, but on a terminal
     /// --last 10]
-    #[arg(long, value_name = "ID|earliest|now", conflicts_with = "last")]
+    #[arg(
+        long,
+        value_name = "ID|earliest|now",
+        conflicts_with = "last",
+        value_parser = Suggested(&["earliest", "now"]).try_map(|text| text.parse::<TailSince>()),
+        hide_possible_values = true
+    )]
     pub since: Option<TailSince>,
 
     /// Start with the newest N rows, 1 to 10000

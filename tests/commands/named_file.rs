@@ -317,7 +317,9 @@ fn completions_offer_values_and_not_names_of_files() {
         assert_eq!(printed.status.code(), Some(0), "{shell}");
         let script = text(&printed.stdout);
         assert!(
-            script.contains("debug") && script.contains("wal"),
+            ["debug", "wal", "earliest"]
+                .iter()
+                .all(|value| script.contains(value)),
             "{shell}"
         );
     }
