@@ -3,7 +3,9 @@ import { createRoot } from "react-dom/client";
 import { Console } from "./console";
 import "./console.css";
 
-createRoot(document.getElementById("root")!).render(
+const root = document.getElementById("root");
+if (!root) throw new Error("index.html has no element #root");
+createRoot(root).render(
   <StrictMode>
     <Console />
   </StrictMode>,

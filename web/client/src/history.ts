@@ -33,6 +33,7 @@ export interface PageQuery {
 
 /** One page of rows that match the target's filters. `key` is the cursor column's name. Rejects with a FeedError. */
 export async function readHistory(target: Target, query: PageQuery, key: string, signal: AbortSignal): Promise<HistoryPage> {
+  // biome-ignore lint/style/noNonNullAssertion: nobody asks for a history where the target has none
   const url = new URL(target.historyUrl!);
   for (const [name, value] of target.filters) url.searchParams.append(name, value);
   for (const [name, value] of Object.entries(query)) url.searchParams.set(name, String(value));
@@ -82,6 +83,7 @@ export async function describeFeed(target: Target, feed: string, signal: AbortSi
 
 /** The error for an address that names no feed, with the feeds there are. Rejects with a FeedError where the server can't be asked. */
 export async function noFeedNamed(target: Target, signal: AbortSignal): Promise<FeedError> {
+  // biome-ignore lint/style/noNonNullAssertion: an address that names no feed is a server's, whose list of feeds has its place
   const url = target.feedsUrl!;
   const { feeds } = parseObject(await get(target, url, signal));
   const names = (Array.isArray(feeds) ? feeds : []).filter(isObject).map(({ name, ws }) => `${name} (${[ws].flat()[0]})`);

@@ -64,10 +64,12 @@ export interface Reset {
 
 /** The part of the browser's WebSocket that is used; the `ws` package has it too. */
 export interface WebSocketLike {
+  // biome-ignore-start lint/suspicious/noExplicitAny: events of the browser and of ws have no type in common that both could be given
   onopen: ((event: any) => void) | null;
   onmessage: ((event: any) => void) | null;
   onclose: ((event: any) => void) | null;
   onerror: ((event: any) => void) | null;
+  // biome-ignore-end lint/suspicious/noExplicitAny: as above
   send(data: string): void;
   close(code?: number, reason?: string): void;
 }

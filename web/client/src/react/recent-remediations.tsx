@@ -70,6 +70,7 @@ function Dot({ live }: { live: boolean }): ReactNode {
 function Item({ event, isNew }: { event: RemediationEvent; isNew: boolean }): ReactNode {
   const element = useRef<HTMLLIElement>(null);
   // By script, because a component without a style sheet has nowhere to keep keyframes. Once, when the row appears.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: what was new once is not shown again when it no longer is
   useLayoutEffect(() => {
     if (isNew && !globalThis.matchMedia?.("(prefers-reduced-motion: reduce)").matches) {
       element.current?.animate?.([{ opacity: 0 }, { opacity: 1 }], { duration: 600, easing: "ease-out" });

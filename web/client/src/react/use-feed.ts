@@ -38,6 +38,7 @@ export function useFeed<R extends object = Row>(url: string, options: UseFeedOpt
   });
   const limit = options.limit ?? LIMIT;
   const key = connectionKey(url, options);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the key stands for the address and for the options of a connection
   useEffect(() => {
     dispatch({ type: "started" });
     try {
@@ -67,7 +68,8 @@ function follow<R extends object>(url: string, latest: { current: UseFeedOptions
   function count(): void {
     if (!target.historyUrl) return;
     counting?.abort();
-    const { signal } = (counting = new AbortController());
+    counting = new AbortController();
+    const { signal } = counting;
     counted = true;
     dispatch({ type: "counting" });
     countRows(target, signal).then(

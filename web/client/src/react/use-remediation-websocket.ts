@@ -25,8 +25,10 @@ export function useRemediationWebSocket<R extends object = RemediationEvent>(
     latest.current = options;
   });
   // Declared before any effect of the caller's, but run in the same pass: the next event is set when all of them have run.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: it runs because of the event, which it has no use for
   useEffect(() => committed.current(), [lastEvent]);
   const key = url === null ? null : connectionKey(url, options);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the key stands for the address and for the options of a connection
   useEffect(() => {
     if (url === null) return undefined;
     let mounted = true;

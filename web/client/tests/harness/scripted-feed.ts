@@ -9,7 +9,7 @@ export interface ScriptedRow {
 }
 
 /** Takes over a connection: returns true when the usual conversation is not to follow. `attempt` counts from 1. */
-export type Script = (socket: WebSocket, query: URLSearchParams, attempt: number) => boolean | void;
+export type Script = (socket: WebSocket, query: URLSearchParams, attempt: number) => boolean | undefined;
 
 export class ScriptedFeed {
   rows: ScriptedRow[] = [];
@@ -17,7 +17,7 @@ export class ScriptedFeed {
   earliest: number | null | undefined;
   /** "waiting" while the table is not there. */
   status = "open";
-  script: Script = () => {};
+  script: Script = () => undefined;
   /** Whether pages of other origins may read answers. */
   allowsOrigins = true;
   /** Answers WebSocket upgrades with this status instead of upgrading. */
