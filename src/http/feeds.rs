@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use warp::http::StatusCode;
 use warp::reply::Response;
 
@@ -49,6 +49,11 @@ async fn describe(app: &App, read_owner: &ReadOwner, feed: &Arc<Feed>) -> Value 
         .flat_map(|s| s.column_names())
         .map(str::to_owned)
         .collect();
+    let types: Map<String, Value> = schema
+        .iter()
+        .flat_map(|s| s.declared_types())
+        .map(|(name, declared)| (name.to_owned(), declared.into()))
+        .collect();
     let key = schema
         .as_ref()
         .map(|s| s.table.key_name().to_owned())
@@ -58,6 +63,7 @@ async fn describe(app: &App, read_owner: &ReadOwner, feed: &Arc<Feed>) -> Value 
         "table": config.table,
         "key": key,
         "columns": columns,
+        "types": types,
         "epoch": standing.epoch,
         "head": standing.head,
         "earliest": earliest(app, read_owner, feed).await,

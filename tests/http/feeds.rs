@@ -26,6 +26,10 @@ fn feeds_say_what_they_are_and_where() {
         ("table", json!("remediation_events")),
         ("key", json!("id")),
         ("columns", json!(STOCK_COLUMNS)),
+        (
+            "types",
+            json!({"id": "INTEGER", "ts": "TEXT", "alertname": "TEXT", "tenant": "TEXT", "action": "TEXT", "status": "TEXT", "details": "TEXT"}),
+        ),
         ("epoch", empty["epoch"].clone()),
         ("head", json!(3)),
         ("earliest", json!(2)),

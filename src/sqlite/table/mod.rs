@@ -485,6 +485,17 @@ impl Schema {
         self.exposed.iter().map(|e| e.name.as_str()).collect()
     }
 
+    /// Returns the exposed columns and their declared types, upper case and empty where none was given.
+    pub fn declared_types(&self) -> impl Iterator<Item = (&str, &str)> {
+        let declared = |name: &str| self.table.columns.iter().find(|c| c.name == name);
+        self.exposed.iter().map(move |e| {
+            (
+                e.name.as_str(),
+                declared(&e.name).map_or("", |c| &c.declared),
+            )
+        })
+    }
+
     /// SQL that lists the exposed columns; then, for each that is embedded as JSON, a text where its value is JSONB (a
     /// blob, since SQLite 3.45) of at most `longest` bytes, else NULL; and then the columns that only scopes look at.
     pub fn select_list(&self, longest: usize) -> String {
