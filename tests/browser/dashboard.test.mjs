@@ -250,7 +250,7 @@ test('any table is served, with its own columns and ids beyond 2^53', async (t) 
   await writer.sql("INSERT INTO orders (number, customer) VALUES (9007199254740993, 'beyond'), (9007199254740994, 'further')");
   await row(page, '9007199254740994').getByText('further').waitFor();
   await row(page, '9007199254740993').getByText('beyond').waitFor();
-  await page.getByRole('tab', { name: 'remediation' }).click();
+  await page.getByRole('link', { name: 'remediation' }).click();
   await page.locator('#tiles').getByText('Success rate').waitFor();
 });
 
@@ -364,7 +364,7 @@ for (const colorScheme of ['light', 'dark']) {
     await row(page, 4).waitFor();
     const theme = () => page.evaluate(() => document.documentElement.dataset.theme);
     assert.equal(await theme(), colorScheme);
-    const selectors = '.tile dt, .tile .value, .tile .note, .health dt, .health dd, .cell, .cell > span, .pill, #filters span, #pause, .tab, .chart-axis span, .chart-readout, .mode';
+    const selectors = '.tile dt, .tile .value, .tile .note, .health dt, .health dd, .cell, .cell > span, .pill, #filters span, #pause, .feed-name, .chart-axis span, .chart-readout, .mode';
     const found = await page.$$eval(selectors, contrasts);
     assert.ok(found.length > 20, `${found.length} texts`);
     for (const { name, ratio } of found) assert.ok(ratio >= 4.5, `${name}: ${ratio.toFixed(2)}`);

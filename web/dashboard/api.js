@@ -1,39 +1,13 @@
-// The daemon's HTTP interface as the page uses it: addresses, the token, answers, and errors in words.
+// The daemon's HTTP interface as the page uses it: addresses, requests, answers, and errors in words.
 
+import { refusalOf, token } from './token.js';
 import { sentence } from './values.js';
 
-const TOKEN_KEY = 'walcast.token';
 /** Longer than any page of history should take; a dead link must not hold the page for ever. */
 const TIMEOUT_MS = 15_000;
 
 // The page may live under a proxy's prefix: every address is relative to it.
 const base = new URL('.', document.baseURI);
-
-export function token() {
-  try {
-    return sessionStorage.getItem(TOKEN_KEY) ?? '';
-  } catch {
-    return '';
-  }
-}
-
-export function setToken(value) {
-  try {
-    sessionStorage.setItem(TOKEN_KEY, value);
-  } catch {
-    // Storage is off in this browser: the page then asks again after a reload.
-  }
-}
-
-/** Takes a token out of the page's own address, where it would stay in the browser's history. */
-export function adoptToken() {
-  const here = new URL(location.href);
-  const value = here.searchParams.get('token');
-  if (!value) return;
-  setToken(value);
-  here.searchParams.delete('token');
-  window.history.replaceState(null, '', here);
-}
 
 /** An absolute address for a daemon path ("/ws/x") and `[name, value]` pairs. */
 export function address(path, pairs = []) {
@@ -47,14 +21,7 @@ export function openSocket(path, pairs) {
   const url = address(path, pairs);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   const secret = token();
-  if (!secret) return new WebSocket(url);
-  try {
-    return new WebSocket(url, ['walcast.v1', `walcast.bearer.${secret}`]);
-  } catch {
-    // A token with characters that no subprotocol may have.
-    url.searchParams.set('token', secret);
-    return new WebSocket(url);
-  }
+  return secret ? new WebSocket(url, ['walcast.v1', `walcast.bearer.${secret}`]) : new WebSocket(url);
 }
 
 /** `status` 0: no answer at all. */
@@ -83,7 +50,12 @@ async function errorFrom(response) {
 
 /** GET a JSON object. Rejects with an `ApiError`, or with the signal's reason once it is aborted. */
 export function get(path, pairs, signal) {
-  return request('GET', path, pairs, signal);
+  return request({ method: 'GET', path, pairs, signal });
+}
+
+/** POST rows, as JSON text. Resolves with the answer and rejects with an `ApiError`. */
+export function send(path, text) {
+  return request({ method: 'POST', path, text });
 }
 
 /**
@@ -92,14 +64,14 @@ export function get(path, pairs, signal) {
  */
 export async function refusal(path, signal) {
   try {
-    await request('POST', path, [], signal);
+    await request({ method: 'POST', path, signal });
     return null;
   } catch (error) {
     return error;
   }
 }
 
-async function request(method, path, pairs, signal) {
+async function request({ method, path, pairs, signal, text }) {
   const limit = new AbortController();
   const abort = () => limit.abort();
   const timer = setTimeout(abort, TIMEOUT_MS);
@@ -109,7 +81,8 @@ async function request(method, path, pairs, signal) {
     const response = await fetch(address(path, pairs), {
       method,
       cache: 'no-store',
-      headers: secret ? { authorization: `Bearer ${secret}` } : {},
+      headers: { ...(secret && { authorization: `Bearer ${secret}` }), ...(text !== undefined && { 'content-type': 'application/json' }) },
+      body: text,
       signal: limit.signal,
     });
     if (!response.ok) throw await errorFrom(response);
@@ -152,11 +125,13 @@ export function explain(error) {
         text: `No answer from ${base.host}. The page keeps trying and will catch up on everything it misses.`,
       };
     case 401:
-      return { title: 'A token is needed', text: sentence(error.message) };
+      return refusalOf(error);
     case 403:
       return { title: 'Access refused', text: `${sentence(error.message)} This page’s origin is ${location.origin}.` };
     case 404:
       return { title: 'Unknown feed', text: sentence(error.message) };
+    case 429:
+      return { title: 'Too many wrong tokens', text: `${sentence(error.message)} The page tries again by itself.` };
     case 503:
       if (error.code === 'unavailable') return { title: 'The database can’t be read', text: `${sentence(error.message)} The page goes on by itself when it can.` };
       return { title: 'The daemon is busy or full', text: `${sentence(error.message)} The page tries again by itself.` };

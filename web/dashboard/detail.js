@@ -1,6 +1,7 @@
 // One row in full, in a dialog: every column with its whole value, the rows beside it, a copy of it all.
 
 import { make, statusNode } from './cells.js';
+import { copyText } from './copy.js';
 import { clock, parseTime, textOf } from './values.js';
 
 /** Text that is a JSON object or array, laid out to be read; anything else as it is. */
@@ -102,13 +103,6 @@ export class Detail {
   }
 
   async #copy() {
-    const text = JSON.stringify(this.#entry.row, null, 2);
-    try {
-      await navigator.clipboard.writeText(text);
-      this.copy.textContent = 'Copied';
-    } catch {
-      // Plain HTTP away from localhost: the browser keeps the clipboard to itself.
-      this.copy.textContent = 'Not allowed here';
-    }
+    this.copy.textContent = await copyText(JSON.stringify(this.#entry.row, null, 2));
   }
 }

@@ -4,8 +4,8 @@
 import { widthOf } from './measure.js';
 import { clock, parseTime, textOf } from './values.js';
 
-const TIME_NAME = /^(ts|time|timestamp|date|datetime|at|when|(created|updated|inserted|occurred|logged|event)(_?(at|on|time|ts))?|.*_(at|ts|time|timestamp))$/i;
-const STATUS_NAME = /^(status|state|result|outcome)$/i;
+export const TIME_NAME = /^(ts|time|timestamp|date|datetime|at|when|(created|updated|inserted|occurred|logged|event)(_?(at|on|time|ts))?|.*_(at|ts|time|timestamp))$/i;
+export const STATUS_NAME = /^(status|state|result|outcome)$/i;
 /** Words a query keeps for itself: a column of such a name can't be filtered on. */
 export const RESERVED = ['since', 'last', 'epoch', 'limit', 'before', 'after', 'token'];
 /** Always offered where the table has them, however many values were seen so far. */

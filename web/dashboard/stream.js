@@ -201,9 +201,9 @@ export class Stream {
     clearTimeout(this.#retryTimer);
     const wasLive = this.live;
     this.#failures += 1;
-    if (code === 4501) return this.handlers.denied(new ApiError(401, 'token', 'The token is no longer valid.'));
+    if (code === 4501) return this.handlers.denied(new ApiError(401, 'token_revoked', reason || 'The token is no longer valid.'));
     if (code === 1013) this.#problem = { title: 'The daemon is full', text: 'It has no room for a live connection now. The page tries again by itself.' };
-    else if (code === 4504) this.#problem = { title: 'This feed is gone', text: reason || 'The daemon no longer serves it.' };
+    else if (code === 4504) this.#problem = { title: 'This feed is gone', text: 'The daemon no longer serves it, or not to this page’s token.' };
     // What was wrong still is until something answers: the notice must not blink with every attempt.
     this.#report(false, wasLive ? this.#problem : this.#problem ?? this.#reported);
     // 4500 and above: the daemon asks not to come back. The history and the list of feeds tell when it is over.
