@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{PageKey, ReplayKey};
+use super::page_request::{PageKey, ReplayKey};
 use crate::wire::block::Block;
 
 /// The most bytes of pages that are kept, all feeds together.

@@ -3,6 +3,7 @@
 //! not read.
 
 mod cache;
+mod page_request;
 mod queue;
 pub mod reader_pool;
 mod turns;
@@ -17,7 +18,7 @@ use crate::catchup::reader_pool::{Next, PooledReader, ReadPool, Work};
 use crate::hub::Feed;
 use crate::model::filter::{Filter, FilterId};
 use crate::model::position::Cursor;
-use crate::model::read_owner::{Claim, Client};
+use crate::model::read_owner::Client;
 use crate::session::Session;
 use crate::session::table_bounds::TableBounds;
 use crate::sqlite::error::Unavailable;
@@ -25,6 +26,8 @@ use crate::sqlite::reader::{LastRows, PageLimits};
 use crate::telemetry::metrics::Metrics;
 use crate::wire::block::Block;
 use cache::PageCache;
+pub use page_request::{PageError, PageResult};
+use page_request::{PageKey, PageWaiter, ReplayKey};
 use queue::{QueuedRead, ReadQueue};
 
 /// Enough rows to pay for a read and a write, few enough that a read transaction lasts a millisecond or so and that a
@@ -38,50 +41,6 @@ pub const PAGE: PageLimits = PageLimits {
 const NEAR: i64 = 4096;
 /// Streams that are remembered to need no search.
 const MOST_QUICK: usize = 10_000;
-
-/// Why a page could not be read.
-#[derive(Debug, Clone)]
-pub enum PageError {
-    /// Rows above the position were deleted before they could be sent: the subscriber must be told.
-    Pruned,
-    /// A column of the filter is gone.
-    FilterGone,
-    /// Try again later.
-    Unavailable(Unavailable),
-}
-
-pub type PageResult = Result<(Arc<Block>, u64), PageError>;
-
-/// Identifies the rows that a read is for: of which feed, in which history, through which filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct ReplayKey {
-    feed: usize,
-    generation: u64,
-    filter: FilterId,
-}
-
-impl ReplayKey {
-    fn of(session: &Session) -> ReplayKey {
-        ReplayKey {
-            feed: session.feed().index,
-            generation: session.generation(),
-            filter: session.filter_id(),
-        }
-    }
-}
-
-/// Names the page of a stream above a position.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct PageKey {
-    stream: ReplayKey,
-    after: Cursor,
-}
-
-/// Somebody who waits for a page.
-struct PageWaiter {
-    claim: Claim,
-    done: Box<dyn FnOnce(PageResult) + Send>,
-}
 
 /// Reads pages for subscribers that are behind. Cloning it clones a handle.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{PageKey, PageWaiter, ReplayKey};
+use super::page_request::{PageKey, PageWaiter, ReplayKey};
 use crate::hub::Feed;
 use crate::model::filter::Filter;
 use crate::model::read_owner::Claim;

@@ -2,39 +2,27 @@
 //! a subscriber by one write of bytes that exist already; no task, channel or buffer stands between log and socket.
 
 mod conn;
+mod context;
 pub(crate) mod frame_reader;
+mod mailbox;
 mod rate_limit;
 mod shard;
 mod timer_wheel;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use mio::{Poll, Waker};
+use mio::Poll;
 use parking_lot::Mutex;
-use tracing::Span;
 
-use crate::catchup::{CatchUp, PageResult};
-use crate::hub::{Hub, OnPublish};
+use crate::hub::OnPublish;
 use crate::os::thread::or_abort;
-use crate::session::Session;
-use crate::session::table_bounds::TableBounds;
-use crate::sqlite::error::Unavailable;
-use crate::telemetry::metrics::Metrics;
 pub use conn::{Guard, Socket};
+pub use context::Context;
+pub use mailbox::{Arrival, ConnId, Mailbox, ShardMessage};
 use shard::Shard;
-
-/// Handles that all shards share.
-pub struct Context {
-    pub hub: Arc<Hub>,
-    pub catchup: CatchUp,
-    pub metrics: Arc<Metrics>,
-    /// Read anew at each use: a reload may change it.
-    pub write_timeout: Arc<Mutex<Duration>>,
-}
 
 /// All shards; connections are handed over here.
 pub struct Fanout {
@@ -177,104 +165,5 @@ impl ShardHandle {
             return;
         }
         self.mailbox.wake();
-    }
-}
-
-/// A connection on its way to a shard.
-pub struct Arrival {
-    pub stream: Socket,
-    /// What was read of it already.
-    pub early: Vec<u8>,
-    pub session: Session,
-    pub guard: Guard,
-    /// Its life in the log.
-    pub span: Span,
-}
-
-/// Identifies a connection of a shard; `serial` tells it from those that had the slot before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnId {
-    pub slot: usize,
-    pub serial: u64,
-}
-
-/// A message from another thread to a shard.
-pub enum ShardMessage {
-    Attach(Box<Arrival>),
-    Page(ConnId, PageResult),
-    TableBounds(ConnId, Result<TableBounds, Unavailable>),
-    /// Some grants have ended; whose connections those are has to be found out.
-    GrantsEnded,
-    Drain {
-        total: usize,
-    },
-    Stop,
-}
-
-/// What other threads have for a shard, and the means to wake it.
-pub struct Mailbox {
-    commands: Mutex<Vec<ShardMessage>>,
-    /// For each feed: its log moved since the shard looked.
-    moved: Vec<AtomicBool>,
-    waker: Waker,
-    /// The waker was used and the shard has not come round yet; it need not be woken twice.
-    woken: AtomicBool,
-    /// Of each feed, connections of this shard.
-    subscribers: Vec<AtomicUsize>,
-}
-
-impl Mailbox {
-    fn new(poll: &Poll, feeds: usize) -> io::Result<Mailbox> {
-        Ok(Mailbox {
-            commands: Mutex::default(),
-            moved: (0..feeds).map(|_| AtomicBool::new(false)).collect(),
-            waker: Waker::new(poll.registry(), shard::WAKE)?,
-            woken: AtomicBool::new(false),
-            subscribers: (0..feeds).map(|_| AtomicUsize::new(0)).collect(),
-        })
-    }
-
-    pub fn send(&self, command: ShardMessage) {
-        self.commands.lock().push(command);
-        self.wake();
-    }
-
-    fn subscribers(&self, feed: usize) -> usize {
-        self.subscribers[feed].load(Ordering::Acquire)
-    }
-
-    fn connections(&self) -> usize {
-        (0..self.subscribers.len())
-            .map(|feed| self.subscribers(feed))
-            .sum()
-    }
-
-    /// One of a feed's connections has gone. Returns whether it was the last.
-    fn lost(&self, feed: usize) -> bool {
-        self.subscribers[feed].fetch_sub(1, Ordering::AcqRel) == 1
-    }
-
-    fn wake(&self) {
-        if !self.woken.swap(true, Ordering::AcqRel)
-            && let Err(e) = self.waker.wake()
-        {
-            tracing::error!("a shard can't be woken: {e}");
-        }
-    }
-
-    /// Takes what was sent; called by the shard before it looks at anything.
-    fn take(&self) -> Vec<ShardMessage> {
-        // A swap, not a store: what was set before the waker was used must be seen after it.
-        self.woken.swap(false, Ordering::AcqRel);
-        std::mem::take(&mut *self.commands.lock())
-    }
-
-    /// Returns whether there is something new for a feed's connections. Without any it can wait: whoever comes is given
-    /// the log as it is then.
-    fn take_moved(&self, feed: usize) -> bool {
-        // Asked far more often than it is true, and reading is cheaper than swapping.
-        self.subscribers(feed) > 0
-            && self.moved[feed].load(Ordering::Acquire)
-            && self.moved[feed].swap(false, Ordering::AcqRel)
     }
 }

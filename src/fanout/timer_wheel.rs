@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fanout::ConnId;
+use crate::fanout::mailbox::ConnId;
 
 /// More seconds than any timer here is set ahead.
 const SLOTS: u64 = 128;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Shard;
 use crate::catchup::{PageError, PageResult};
 use crate::fanout::conn::{Conn, ConnState, Sent, Wrote};
-use crate::fanout::{ConnId, ShardMessage};
+use crate::fanout::mailbox::{ConnId, ShardMessage};
 use crate::hub::READ_PATIENCE;
 use crate::session::table_bounds::TableBounds;
 use crate::session::{Batch, BatchLimits, Step};

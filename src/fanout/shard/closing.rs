@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Shard;
-use crate::fanout::ConnId;
 use crate::fanout::conn::{ConnState, Wrote};
+use crate::fanout::mailbox::ConnId;
 use crate::wire::control::{CloseCode, Control, reconnect_after};
 
 /// Connections that are ended between two looks for live rows: a few milliseconds of work.

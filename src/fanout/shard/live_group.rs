@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Shard;
-use crate::fanout::ConnId;
 use crate::fanout::conn::{Conn, ConnState, Sent};
+use crate::fanout::mailbox::ConnId;
 use crate::model::filter::FilterId;
 use crate::model::position::Cursor;
 use crate::session::{Batch, BatchLimits};

@@ -12,8 +12,9 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 use crate::fanout::conn::Conn;
+use crate::fanout::context::Context;
+use crate::fanout::mailbox::{Arrival, ConnId, Mailbox, ShardMessage, WAKE};
 use crate::fanout::timer_wheel::TimerWheel;
-use crate::fanout::{Arrival, ConnId, Context, Mailbox, ShardMessage};
 use crate::hub::{Feed, View};
 use crate::model::filter::FilterId;
 use crate::wire::control::HEARTBEAT_SECS;
@@ -23,8 +24,6 @@ mod closing;
 mod live_group;
 mod socket;
 mod timer;
-
-pub(super) const WAKE: Token = Token(usize::MAX);
 
 /// The finest time the shard keeps: write timeouts, retries, closing.
 const TICK: Duration = Duration::from_millis(250);

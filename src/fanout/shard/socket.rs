@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Shard;
-use crate::fanout::ConnId;
 use crate::fanout::conn::{ConnState, Wrote};
 use crate::fanout::frame_reader::Inbound;
+use crate::fanout::mailbox::ConnId;
 use crate::wire::control::{JSON_PONG, TEXT_PONG};
 
 /// Buffers read of one client before others have their turn.

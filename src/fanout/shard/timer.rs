@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Shard, TICK};
-use crate::fanout::ConnId;
 use crate::fanout::conn::ConnState;
+use crate::fanout::mailbox::ConnId;
 use crate::hub::Absence;
 use crate::wire::control::{CloseCode, Control, HEARTBEAT_SECS, PONG_TIMEOUT_SECS};
 use crate::wire::frame::opcode;
