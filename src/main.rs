@@ -71,9 +71,10 @@ fn serve(args: ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
-    if let Err(error) = Gate::new(&config.auth, &config.feeds) {
-        return fail(&format_args!("auth.tokens: {error}"), BAD_CONFIGURATION);
-    }
+    let gate = match Gate::new(&config.auth, &config.feeds) {
+        Ok(gate) => gate,
+        Err(error) => return fail(&error, BAD_CONFIGURATION),
+    };
     if args.file.is_some()
         && let Err(reason @ Unavailable::Broken { .. }) =
             commands::look_into(&config.database, |_| Ok(()))
@@ -98,7 +99,7 @@ fn serve(args: ServeArgs) -> ExitCode {
         if listeners.is_empty() {
             listeners = walcast::daemon::bind(&config.listen).await?;
         }
-        walcast::daemon::run(config, listeners, control, &log).await
+        walcast::daemon::run(config, gate, listeners, control, &log).await
     }))
 }
 

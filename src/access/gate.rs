@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,16 +9,22 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use warp::http::HeaderMap;
 
+use super::claims::{self, Said};
 use super::credential::{Presented, parameter};
 use super::failures::Failures;
+use super::files::{AccessFileError, WatchedFile};
 use super::grant::{FeedGrant, Grant};
+use super::jwt::JwtGate;
 use super::token::{PresentedToken, SecretHash, TokenId};
-use super::token_file::{TokenEntry, TokenFile, TokenFileError};
+use super::token_file::{TokenEntry, TokenFile};
 use crate::config::{AuthRules, FeedConfig, FeedScope};
 use crate::model::filter::Scope;
 
-/// How often the file of tokens is looked at. What is revoked has to be gone within a second.
+/// How often the files are looked at. What is revoked has to be gone within a second.
 pub const LOOK: Duration = Duration::from_millis(250);
+
+/// Characters of a user's name that the log shows.
+const SHOWN: usize = 64;
 
 /// Why a request is not let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub enum AuthFailure {
     Differ,
     /// It presents one in its address, where that is not allowed.
     InAddress,
+    /// A header of this name, in which only a proxy may say who somebody is, came from somewhere else.
+    NotFromProxy(String),
     /// Too many were wrong that came from there.
     TooMany(Duration),
 }
@@ -49,6 +55,7 @@ impl AuthFailure {
             AuthFailure::Expired => "token_expired",
             AuthFailure::ClaimMissing(_) => "claim_missing",
             AuthFailure::Differ => "credentials_differ",
+            AuthFailure::NotFromProxy(_) => "proxy_header_refused",
             AuthFailure::TooMany(_) => "too_many_failures",
         }
     }
@@ -74,6 +81,12 @@ impl AuthFailure {
                                    Bearer …`, or the WebSocket subprotocol `walcast.bearer.…`"
                     .to_owned()
             }
+            AuthFailure::NotFromProxy(header) => {
+                format!(
+                    "only a proxy that is trusted here may send {header}; leave it out, or have walcast know the \
+                         proxy by `trusted_proxies`"
+                )
+            }
             AuthFailure::TooMany(_) => {
                 "too many credentials from this address were wrong; wait, and send a good one"
                     .to_owned()
@@ -83,9 +96,10 @@ impl AuthFailure {
 }
 
 /// All labels of `walcast_auth_failures_total`.
-pub const AUTH_FAILURES: [&str; 6] = [
+pub const AUTH_FAILURES: [&str; 7] = [
     "claim_missing",
     "credentials_differ",
+    "proxy_header_refused",
     "token_expired",
     "token_invalid",
     "token_missing",
@@ -99,6 +113,44 @@ pub struct Presenter<'r> {
     pub query: &'r str,
     /// Where it came from; `None` over a Unix socket.
     pub address: Option<IpAddr>,
+    /// Whether the other end of its connection is believed when it says whom it asks for.
+    pub through_proxy: bool,
+}
+
+/// Why a credential is not good, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub failure: AuthFailure,
+    /// As the log calls who holds it, as far as that is certain.
+    pub name: Option<String>,
+    /// More than whoever presents it is told; for the log, and for who keeps the keys.
+    pub detail: Option<&'static str>,
+}
+
+impl Refusal {
+    pub(super) fn of(failure: AuthFailure, name: &str, detail: &'static str) -> Refusal {
+        Refusal {
+            name: Some(name.to_owned()),
+            ..Refusal::unnamed(failure, detail)
+        }
+    }
+
+    pub(super) fn unnamed(failure: AuthFailure, detail: &'static str) -> Refusal {
+        Refusal {
+            detail: Some(detail),
+            ..Refusal::from(failure)
+        }
+    }
+}
+
+impl From<AuthFailure> for Refusal {
+    fn from(failure: AuthFailure) -> Refusal {
+        Refusal {
+            failure,
+            name: None,
+            detail: None,
+        }
+    }
 }
 
 /// Lets requests in.
@@ -110,21 +162,18 @@ pub struct Gate {
     anonymous: Option<Arc<Grant>>,
     /// Nothing: with what everybody may see nobody is asked.
     public: Arc<Grant>,
+    token_file: Option<WatchedFile>,
     tokens: Mutex<Arc<Tokens>>,
+    jwt: Option<JwtGate>,
+    /// Headers in which only proxies may say who somebody is.
+    proxy_headers: Vec<String>,
     failures: Failures,
     /// Moves when grants have ended.
     ended: watch::Sender<()>,
 }
 
 /// The tokens in force.
-#[derive(Debug, Default)]
-struct Tokens {
-    known: HashMap<TokenId, KnownToken>,
-    /// Of the file they are from.
-    stamp: Option<Stamp>,
-    /// What was last said to be wrong with it.
-    trouble: Option<String>,
-}
+type Tokens = HashMap<TokenId, KnownToken>;
 
 #[derive(Debug, Clone)]
 struct KnownToken {
@@ -132,36 +181,14 @@ struct KnownToken {
     grant: Arc<Grant>,
 }
 
-/// What tells a file from the one that it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
-    rights: (u32, u32),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Stamp> {
-        let meta = std::fs::metadata(path).ok()?;
-        Some(Stamp {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.len(),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-            rights: (meta.mode(), meta.uid()),
-        })
-    }
-}
-
 impl Gate {
-    /// Reads the tokens, where there are to be any.
+    /// Reads the files that say who may come in.
     ///
     /// # Errors
-    /// They can't be read, or something is wrong with them.
-    pub fn new(rules: &AuthRules, feeds: &[FeedConfig]) -> Result<Gate, TokenFileError> {
-        let gate = Gate {
+    /// One can't be read, or something is wrong with it; the error names the key of the configuration.
+    pub fn new(rules: &AuthRules, feeds: &[FeedConfig]) -> Result<Gate, AccessFileError> {
+        let jwt = rules.jwt.as_ref().map(JwtGate::open).transpose()?;
+        let mut gate = Gate {
             anonymous: anonymous(rules).map(Arc::new),
             public: Arc::new(Grant::of("public", HashMap::new())),
             rules: rules.clone(),
@@ -169,14 +196,17 @@ impl Gate {
                 .iter()
                 .map(|feed| (feed.name.clone(), feed.scope.clone()))
                 .collect(),
+            token_file: None,
             tokens: Mutex::default(),
+            jwt,
+            proxy_headers: proxy_headers(rules, feeds),
             failures: Failures::default(),
             ended: watch::Sender::new(()),
         };
-        if let Some(path) = &gate.rules.tokens {
-            let stamp = Stamp::of(path);
-            let file = TokenFile::read(path)?;
-            *gate.tokens.lock() = Arc::new(gate.taken(&file, &Tokens::default(), stamp));
+        if let Some(path) = &rules.tokens {
+            let (file, tokens) = WatchedFile::open("auth.tokens", path, "tokens", TokenFile::read)?;
+            gate.token_file = Some(file);
+            gate.tokens = Mutex::new(Arc::new(gate.taken(&tokens, &Tokens::default())));
         }
         Ok(gate)
     }
@@ -186,9 +216,14 @@ impl Gate {
         self.rules.asks()
     }
 
-    /// Returns the file whose tokens are in force.
-    pub fn token_file(&self) -> Option<PathBuf> {
-        self.rules.tokens.clone()
+    /// Returns whether there are files to be looked at.
+    pub fn has_files(&self) -> bool {
+        self.token_file.is_some() || self.jwt.is_some()
+    }
+
+    /// Returns how many keys JWTs are verified with; `None` where none are taken.
+    pub fn jwt_keys(&self) -> Option<usize> {
+        self.jwt.as_ref().map(JwtGate::key_count)
     }
 
     /// Hears when grants have ended.
@@ -214,91 +249,141 @@ impl Gate {
             // `anonymous` is everything then.
             return self.anonymous.clone().ok_or(AuthFailure::Missing);
         }
-        self.known(asked).map_err(|(refusal, name)| {
+        self.known(asked).map_err(|refusal| {
             // That nothing was presented is how pages find out that they have to.
-            let is_wrong = refusal != AuthFailure::Missing;
+            let is_wrong = refusal.failure != AuthFailure::Missing;
             let over = is_wrong.then(|| self.failures.count(asked.address, Instant::now()));
             if let Some(wait) = over.flatten() {
                 return AuthFailure::TooMany(wait);
             }
             if is_wrong {
                 tracing::info!(
-                    reason = refusal.code(),
-                    credential = name.as_deref().unwrap_or("unknown"),
+                    reason = refusal.failure.code(),
+                    credential = refusal.name.as_deref().unwrap_or("unknown"),
+                    detail = refusal.detail,
                     "a credential was refused"
                 );
             }
-            refusal
+            refusal.failure
         })
     }
 
-    /// The grant, or why not and whose the credential is, as far as that is known.
-    fn known(&self, asked: Presenter<'_>) -> Result<Arc<Grant>, (AuthFailure, Option<String>)> {
-        let nobody = |refusal| (refusal, None);
-        let in_address = parameter(asked.query).map_err(nobody)?;
+    fn known(&self, asked: Presenter<'_>) -> Result<Arc<Grant>, Refusal> {
+        let in_address = parameter(asked.query)?;
         if in_address.is_some() && !self.rules.query_token {
-            return Err(nobody(AuthFailure::InAddress));
+            return Err(AuthFailure::InAddress.into());
         }
         let cookie = self.rules.cookie.as_deref();
-        let presented = Presented::find(asked.headers, cookie, in_address.as_deref());
-        let Some(presented) = presented.map_err(nobody)? else {
-            return self.anonymous.clone().ok_or(nobody(AuthFailure::Missing));
+        let presented = Presented::find(asked.headers, cookie, in_address.as_deref())?;
+        match (presented, self.proxy_user(asked)?) {
+            (Some(_), Some(_)) => Err(AuthFailure::Differ.into()),
+            (Some(presented), None) => self.examine(presented.text()),
+            (None, Some(user)) => Ok(Arc::new(self.proxy_grant(user, asked.headers))),
+            (None, None) => self.anonymous.clone().ok_or(AuthFailure::Missing.into()),
+        }
+    }
+
+    /// Returns what a token or JWT stands for.
+    ///
+    /// # Errors
+    /// It is not good here.
+    pub fn examine(&self, credential: &str) -> Result<Arc<Grant>, Refusal> {
+        let now = SystemTime::now();
+        let Some(token) = PresentedToken::parse(credential) else {
+            let Some(jwt) = &self.jwt else {
+                return Err(AuthFailure::Invalid.into());
+            };
+            return jwt.grant(credential, now, |token| {
+                let feeds = self.feeds_for(Said::Claims(&token.claims));
+                Grant::of(&token.name, feeds).until(Some(token.expires))
+            });
         };
-        let token = PresentedToken::parse(presented.text()).ok_or(nobody(AuthFailure::Invalid))?;
         let tokens = Arc::clone(&self.tokens.lock());
-        let known = tokens.known.get(&token.id);
+        let known = tokens.get(&token.id);
         let known = known
             .filter(|known| token.is(&known.hash))
-            .ok_or(nobody(AuthFailure::Invalid))?;
-        match known.grant.is_expired(SystemTime::now()) {
-            true => Err((AuthFailure::Expired, Some(known.grant.name().to_owned()))),
+            .ok_or(AuthFailure::Invalid)?;
+        match known.grant.is_expired(now) {
+            true => Err(Refusal {
+                name: Some(known.grant.name().to_owned()),
+                ..AuthFailure::Expired.into()
+            }),
             false => Ok(Arc::clone(&known.grant)),
         }
     }
 
-    /// Reads the tokens again where their file is another one, or has been changed. Blocks. Where it can't be read the
-    /// tokens stay as they are, and it is said once.
-    pub fn look(&self) {
-        let Some(path) = &self.rules.tokens else {
-            return;
+    /// The user whom a proxy asks for; `None` where it does not say.
+    fn proxy_user<'h>(&self, asked: Presenter<'h>) -> Result<Option<&'h str>, Refusal> {
+        let Some(proxy) = &self.rules.proxy else {
+            return Ok(None);
         };
-        let before = Arc::clone(&self.tokens.lock());
-        let stamp = Stamp::of(path);
-        if stamp.is_some() && stamp == before.stamp {
-            return;
+        let sent = self.proxy_headers.iter();
+        let mut sent = sent
+            .filter(|name| asked.headers.contains_key(name.as_str()))
+            .peekable();
+        let says_something = sent.peek().is_some();
+        for name in sent {
+            if !asked.through_proxy {
+                return Err(AuthFailure::NotFromProxy(name.clone()).into());
+            }
+            claims::header(asked.headers, name)?;
         }
-        match TokenFile::read(path) {
-            Ok(file) => {
-                let tokens = self.taken(&file, &before, stamp);
-                let count = tokens.known.len();
-                *self.tokens.lock() = Arc::new(tokens);
-                self.ended.send_replace(());
-                tracing::info!("tokens read again: {count} are in force");
-            }
-            Err(error) => {
-                let trouble = Some(error.to_string());
-                if before.trouble != trouble {
-                    tracing::error!("the tokens stay as they were: {error}");
-                }
-                *self.tokens.lock() = Arc::new(Tokens {
-                    known: before.known.clone(),
-                    // Looked at again until it can be read.
-                    stamp: before.stamp.filter(|_| stamp.is_none()),
-                    trouble,
-                });
-            }
+        match claims::header(asked.headers, &proxy.user)? {
+            // A customer of nobody: it is not taken for anonymous.
+            None if says_something => Err(Refusal::unnamed(
+                AuthFailure::Invalid,
+                "the proxy does not say in auth.proxy.user whom it asks for",
+            )),
+            user => Ok(user),
+        }
+    }
+
+    fn proxy_grant(&self, user: &str, headers: &HeaderMap) -> Grant {
+        let name: String = user.chars().take(SHOWN).collect();
+        Grant::of(&name, self.feeds_for(Said::Headers(headers)))
+    }
+
+    /// What whoever says this may read.
+    fn feeds_for(&self, said: Said<'_>) -> HashMap<String, FeedGrant> {
+        let granted = |(name, scope): &(String, FeedScope)| {
+            Some((name.clone(), claims::feed_grant(scope, said)?))
+        };
+        self.feeds.iter().filter_map(granted).collect()
+    }
+
+    /// Reads again what has changed, and ends what is not granted any more. Blocks. Where a file can't be read, all stays
+    /// as it was, and that is said once.
+    pub fn look(&self) {
+        let file = self.token_file.as_ref();
+        if let Some(file) = file.and_then(|file| file.changed(TokenFile::read)) {
+            let before = Arc::clone(&self.tokens.lock());
+            let tokens = self.taken(&file, &before);
+            let count = tokens.len();
+            *self.tokens.lock() = Arc::new(tokens);
+            self.ended.send_replace(());
+            tracing::info!("tokens read again: {count} are in force");
+        }
+        if self.jwt.as_ref().is_some_and(JwtGate::look) {
+            self.ended.send_replace(());
+        }
+    }
+
+    /// Has the files read again at the next look, changed or not.
+    pub fn forget_files(&self) {
+        if let Some(file) = &self.token_file {
+            file.forget();
+        }
+        if let Some(jwt) = &self.jwt {
+            jwt.forget();
         }
     }
 
     /// The tokens of the file. Those that are as they were keep their grants; others' grants end.
-    fn taken(&self, file: &TokenFile, before: &Tokens, stamp: Option<Stamp>) -> Tokens {
-        let mut known: HashMap<TokenId, KnownToken> = HashMap::new();
+    fn taken(&self, file: &TokenFile, before: &Tokens) -> Tokens {
+        let mut known = Tokens::new();
         for token in &file.tokens {
             let grant = self.grant_of(token);
-            let kept = before
-                .known
-                .get(&token.id)
-                .filter(|old| old.hash == token.hash);
+            let kept = before.get(&token.id).filter(|old| old.hash == token.hash);
             let same = kept.filter(|old| old.grant.allows_the_same_as(&grant));
             let grant = match (same, kept) {
                 (Some(same), _) => Arc::clone(&same.grant),
@@ -311,17 +396,13 @@ impl Gate {
             let hash = token.hash;
             known.insert(token.id.clone(), KnownToken { hash, grant });
         }
-        for (id, old) in &before.known {
+        for (id, old) in before {
             // Of the same id with another secret: the old one is good for nothing.
             if known.get(id).is_none_or(|new| new.hash != old.hash) {
                 old.grant.end(None);
             }
         }
-        Tokens {
-            known,
-            stamp,
-            trouble: None,
-        }
+        known
     }
 
     fn grant_of(&self, token: &TokenEntry) -> Grant {
@@ -345,6 +426,20 @@ impl Gate {
         let (_, wanted) = self.feeds.iter().find(|(name, _)| name == feed)?;
         wanted.missing_in(scope).map(str::to_owned)
     }
+}
+
+/// The headers in which proxies say who somebody is, and which rows are theirs.
+fn proxy_headers(rules: &AuthRules, feeds: &[FeedConfig]) -> Vec<String> {
+    let Some(proxy) = &rules.proxy else {
+        return Vec::new();
+    };
+    let mut names = vec![proxy.user.clone()];
+    for name in feeds.iter().flat_map(|feed| feed.scope.headers()) {
+        if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 fn anonymous(rules: &AuthRules) -> Option<Grant> {

@@ -116,6 +116,11 @@ impl Grant {
         self.expires.is_some_and(|expires| expires <= now)
     }
 
+    /// Returns whether it has neither been ended nor expired by then.
+    pub fn holds(&self, now: SystemTime) -> bool {
+        self.fate.get().is_none() && !self.is_expired(now)
+    }
+
     /// Returns whether both allow the same, under the same name.
     pub fn allows_the_same_as(&self, other: &Grant) -> bool {
         self.name == other.name

@@ -1,10 +1,9 @@
 //! The file of tokens: read whole, checked whole, replaced at once under a lock. It holds hashes, no secrets.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::os::unix::fs::{OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::SystemTime;
@@ -12,15 +11,13 @@ use std::time::SystemTime;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use super::files::{self, AccessFileError, Readers};
+use super::times::{parse_time, shown_time};
 use super::token::{SecretHash, TokenId};
 use crate::model::filter::{MAX_SCOPE_VALUES, Scope};
 use crate::os::users::Owned;
 
-/// Bits of a mode that let others in than the owner, and the group to read: 0600 and 0640 have none of them.
-const TOO_OPEN: u32 = 0o137;
 /// Larger files are none: some 30,000 tokens.
 const MAX_BYTES: u64 = 8 << 20;
 /// What stands above the tokens.
@@ -55,18 +52,6 @@ impl TokenEntry {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TokenFile {
     pub tokens: Vec<TokenEntry>,
-}
-
-/// Why the tokens can't be read or written.
-#[derive(Debug)]
-pub struct TokenFileError(String);
-
-impl std::error::Error for TokenFileError {}
-
-impl fmt::Display for TokenFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// The file as TOML has it.
@@ -124,21 +109,18 @@ impl TokenFile {
     ///
     /// # Errors
     /// It can't be read, others than root and the service may write to it or read it, or something in it is wrong.
-    pub fn read(path: &Path) -> Result<TokenFile, TokenFileError> {
-        let failed = |problem: String| TokenFileError(format!("{}: {problem}", path.display()));
-        let file = File::open(path).map_err(|e| {
-            failed(format!(
-                "the tokens can't be read: {e}; `walcast token add` makes the file"
-            ))
+    pub fn read(path: &Path) -> Result<TokenFile, AccessFileError> {
+        let bytes = files::read(path, Readers::Few, MAX_BYTES).map_err(|error| {
+            match path.try_exists() {
+                Ok(false) => {
+                    AccessFileError(format!("{error}; `walcast token add` makes the file"))
+                }
+                Ok(true) | Err(_) => error,
+            }
         })?;
-        let meta = file.metadata().map_err(|e| failed(e.to_string()))?;
-        check_rights(&meta).map_err(failed)?;
-        if meta.len() > MAX_BYTES {
-            return Err(failed(format!("is larger than {MAX_BYTES} bytes")));
-        }
-        let text = std::io::read_to_string(file)
-            .map_err(|e| failed(format!("the tokens can't be read: {e}")))?;
-        TokenFile::parse(&text).map_err(failed)
+        let text = String::from_utf8(bytes);
+        let text = text.map_err(|_| AccessFileError::of(path, "is not UTF-8"))?;
+        TokenFile::parse(&text).map_err(|problem| AccessFileError::of(path, problem))
     }
 
     /// Reads the text of a file. The error says what is wrong and where; it repeats nothing that might be a secret.
@@ -190,8 +172,7 @@ impl TokenFile {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let held = File::open(directory)
-            .map_err(|e| TokenFileError(format!("{}: {e}", directory.display())))?;
+        let held = File::open(directory).map_err(|e| AccessFileError::of(directory, e))?;
         // Let go of with the directory, whatever happens.
         flock(&held, FlockOperation::LockExclusive)?;
         let mut tokens = match path.try_exists() {
@@ -201,7 +182,7 @@ impl TokenFile {
         let result = change(&mut tokens)?;
         tokens
             .replace(&path, directory)
-            .map_err(|e| TokenFileError(format!("{}: can't be written: {e}", path.display())))?;
+            .map_err(|e| AccessFileError::of(&path, format_args!("can't be written: {e}")))?;
         held.sync_all()?;
         Ok(result)
     }
@@ -241,24 +222,6 @@ impl TokenFile {
         let token: Result<Vec<_>, String> = self.tokens.iter().map(written).collect();
         let body = toml::to_string(&TokenToml { token: token? }).map_err(|e| e.to_string())?;
         Ok(format!("{HEADING}\n{body}"))
-    }
-}
-
-/// Whether the file is root's or the service's, and nobody else can write to it or read it, but its group.
-fn check_rights(meta: &fs::Metadata) -> Result<(), String> {
-    let mode = meta.mode() & 0o7777;
-    if mode & TOO_OPEN != 0 {
-        return Err(format!(
-            "its mode is {mode:04o}, which lets others in; make it 0600 or 0640 (chmod 0640)"
-        ));
-    }
-    let own = geteuid().as_raw();
-    match meta.uid() == 0 || meta.uid() == own {
-        true => Ok(()),
-        false => Err(format!(
-            "it belongs to user {}, who is neither root nor walcast itself (user {own}); give it to one of them (chown)",
-            meta.uid()
-        )),
     }
 }
 
@@ -343,22 +306,6 @@ fn written(token: &TokenEntry) -> Result<WrittenToken, String> {
     })
 }
 
-/// Returns a point in time as RFC 3339 has it, in UTC and whole seconds.
-pub fn shown_time(time: SystemTime) -> String {
-    let time = OffsetDateTime::from(time);
-    let whole = time.replace_nanosecond(0).unwrap_or(time);
-    whole.format(&Rfc3339).unwrap_or_default()
-}
-
-/// Returns the point in time that is written as RFC 3339 has it; `None` for one before 1970 or, in UTC, after 9999, which
-/// could not be shown again.
-pub fn parse_time(text: &str) -> Option<SystemTime> {
-    const LAST: i64 = 253_402_300_799; // 9999-12-31T23:59:59Z
-    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    (0..=LAST).contains(&time.unix_timestamp()).then_some(())?;
-    Some(time.into())
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -410,14 +357,6 @@ mod tests {
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640, "the mode is kept");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn an_end_that_could_not_be_shown_again_is_no_time() {
-        let last = parse_time("9999-12-31T23:59:59Z").unwrap();
-        assert_eq!(shown_time(last), "9999-12-31T23:59:59Z");
-        assert_eq!(parse_time("9999-12-31T23:59:59-23:00"), None);
-        assert_eq!(parse_time("0001-01-01T00:00:00Z"), None);
     }
 
     #[test]

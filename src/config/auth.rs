@@ -1,8 +1,10 @@
 //! `[auth]`: who may come in with what, and `scope`: how a feed tells whose rows are whose.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::FeedConfig;
+use super::jwt::{self, JwtRules, ProxyRules};
 use super::layers::{Layers, Node, WrittenValue};
 use super::parse::{self, path, text, texts};
 use crate::cli::ServeArgs;
@@ -21,6 +23,10 @@ pub struct AuthRules {
     pub query_token: bool,
     /// The cookie that may carry one.
     pub cookie: Option<String>,
+    /// Whose JWTs are good; `None`: nobody's.
+    pub jwt: Option<JwtRules>,
+    /// What proxies say of whom they ask for; `None`: they are not heard.
+    pub proxy: Option<ProxyRules>,
 }
 
 /// Feeds for everyone.
@@ -34,7 +40,10 @@ pub struct AnonymousPart {
 impl AuthRules {
     /// Returns whether anybody is asked who he is.
     pub fn asks(&self) -> bool {
-        self.tokens.is_some() || self.anonymous_part.is_some()
+        self.tokens.is_some()
+            || self.jwt.is_some()
+            || self.proxy.is_some()
+            || self.anonymous_part.is_some()
     }
 
     /// Returns whether the daemon may listen where others can reach it.
@@ -51,9 +60,27 @@ pub enum FeedScope {
     Unsaid,
     /// Whoever may come in reads all of it.
     Everything,
-    /// Each of these columns must hold what the credential says in the claim of this name. What a token says of the column
-    /// stands for the claim.
-    Columns(Vec<(String, String)>),
+    /// Each of these columns must hold what is said there. What a token says of the column stands for it.
+    Columns(Vec<(String, ClaimSource)>),
+}
+
+/// Where it is said what a column must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimSource {
+    /// In this claim of a JWT.
+    Claim(String),
+    /// In this header of a proxy that authenticates.
+    Header(String),
+}
+
+/// As it is written in the configuration.
+impl fmt::Display for ClaimSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClaimSource::Claim(name) => write!(f, "claim:{name}"),
+            ClaimSource::Header(name) => write!(f, "header:{name}"),
+        }
+    }
 }
 
 impl FeedScope {
@@ -65,6 +92,18 @@ impl FeedScope {
         let said = |name: &str| scope.columns().any(|said| said.eq_ignore_ascii_case(name));
         let mut columns = columns.iter().map(|(name, _)| name.as_str());
         columns.find(|name| !said(name))
+    }
+
+    /// Returns the headers in which proxies say what columns must hold.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        let columns = match self {
+            FeedScope::Columns(columns) => columns.as_slice(),
+            FeedScope::Unsaid | FeedScope::Everything => &[],
+        };
+        columns.iter().filter_map(|(_, source)| match source {
+            ClaimSource::Header(name) => Some(name.as_str()),
+            ClaimSource::Claim(_) => None,
+        })
     }
 }
 
@@ -87,6 +126,8 @@ pub(super) fn resolve(layers: &mut Layers<'_>, args: &ServeArgs) -> AuthRules {
         tokens: layers.file_setting("auth.tokens", optional, None),
         query_token: layers.file_setting("auth.query_token", parse::boolean, false),
         cookie: layers.file_setting("auth.cookie", |value| cookie(value).map(Some), None),
+        jwt: jwt::jwt(layers),
+        proxy: jwt::proxy(layers),
     }
 }
 
@@ -142,21 +183,22 @@ fn cookie(value: &WrittenValue) -> Result<String, String> {
 
 /// The `scope` of a feed.
 pub(super) fn feed_scope(value: &WrittenValue) -> Result<FeedScope, String> {
-    const EXAMPLE: &str =
-        "write { column = \"claim:NAME\" }, or \"none\" where every holder may read all";
+    const EXAMPLE: &str = "write { column = \"claim:NAME\" } or { column = \"header:NAME\" }, or \"none\" where every \
+                           holder may read all";
     let entries = match value {
         WrittenValue::Text(text) if text == "none" => return Ok(FeedScope::Everything),
         WrittenValue::Table(entries) if !entries.is_empty() => entries,
         _ => return Err(format!("is no scope; {EXAMPLE}")),
     };
     let column = |(column, node): &(String, Node)| {
-        let source = text(&node.value).map_err(|problem| format!("{column}: {problem}"))?;
-        let claim = source
-            .strip_prefix("claim:")
-            .filter(|name| !name.is_empty());
-        let claim =
-            claim.ok_or_else(|| format!("{column} = {}: names no claim; {EXAMPLE}", node.value))?;
-        Ok((column.clone(), claim.to_owned()))
+        let said = |problem: String| format!("{column} = {}: {problem}", node.value);
+        let written = text(&node.value).map_err(said)?;
+        let source = match written.split_once(':') {
+            Some(("claim", name)) if !name.is_empty() => ClaimSource::Claim(name.to_owned()),
+            Some(("header", name)) => ClaimSource::Header(jwt::header(name).map_err(said)?),
+            _ => return Err(said(format!("names no claim; {EXAMPLE}"))),
+        };
+        Ok((column.clone(), source))
     };
     let columns: Result<Vec<_>, String> = entries.iter().map(column).collect();
     columns.map(FeedScope::Columns)
@@ -186,6 +228,17 @@ pub(super) fn apply(
             {
                 feed.scope_columns.push(column.to_owned());
             }
+        }
+    }
+    for feed in feeds.iter().filter(|_| auth.proxy.is_none()) {
+        if let Some(header) = feed.scope.headers().next() {
+            let key = format!("feeds.{}.scope", feed.name);
+            let place = layers.place(&key);
+            let problem = format!(
+                "{key}: names the header {header}, and nothing says which proxies are heard; add [auth.proxy] with \
+                 user = \"X-Auth-User\", or take the value from a claim"
+            );
+            layers.problem(&place, &problem);
         }
     }
     let names: Vec<&str> = feeds.iter().map(|feed| feed.name.as_str()).collect();

@@ -5,8 +5,8 @@ use std::fmt::Display;
 use super::feeds::ALL_TABLES;
 use super::layers::{ValueSource, quoted};
 use super::{
-    AnonymousPart, AuthRules, Config, FeedConfig, FeedScope, JournalMode, Listen, LogFormat,
-    Resolved, parse,
+    AnonymousPart, AuthRules, Config, FeedConfig, FeedScope, JournalMode, JwtKeys, JwtRules,
+    Listen, LogFormat, Resolved, parse,
 };
 use crate::model::filter::ScopeValue;
 
@@ -78,6 +78,14 @@ impl Resolved {
         out.value("answers", history.answers);
         out.section("auth");
         out.auth(auth);
+        if let Some(jwt) = &auth.jwt {
+            out.section("auth.jwt");
+            out.jwt(jwt);
+        }
+        if let Some(proxy) = &auth.proxy {
+            out.section("auth.proxy");
+            out.value("user", quoted(&proxy.user));
+        }
         out.section("log");
         out.value("level", quoted(log_level));
         out.value("format", quoted(log_format.as_str()));
@@ -143,6 +151,22 @@ impl Out<'_> {
         self.optional("cookie", cookie, "no cookie carries a token");
     }
 
+    fn jwt(&mut self, jwt: &JwtRules) {
+        let algorithms = jwt.algorithms.iter();
+        self.value("algorithms", list(algorithms.map(|one| format!("{one:?}"))));
+        let (key, file) = match &jwt.keys {
+            JwtKeys::KeyFile(file) => ("key_file", file),
+            JwtKeys::JwksFile(file) => ("jwks_file", file),
+        };
+        self.value(key, quoted(&file.to_string_lossy()));
+        self.value("issuer", quoted(&jwt.issuer));
+        self.value("audience", quoted(&jwt.audience));
+        self.value("leeway", quoted(&parse::written(jwt.leeway)));
+        let revoked = jwt.revoked_file.as_ref();
+        let revoked = revoked.map(|path| quoted(&path.to_string_lossy()));
+        self.optional("revoked_file", revoked, "they are good until they expire");
+    }
+
     fn feed(&mut self, feed: &FeedConfig) {
         self.section(&format!("feeds.{}", feed.name));
         self.value("table", quoted(&feed.table));
@@ -203,9 +227,9 @@ fn scope(scope: &FeedScope) -> Option<String> {
         FeedScope::Unsaid => None,
         FeedScope::Everything => Some(quoted("none")),
         FeedScope::Columns(columns) => {
-            let columns = columns.iter().map(|(column, claim)| {
-                let claim = quoted(&format!("claim:{claim}"));
-                format!("{} = {claim}", quoted_key(column))
+            let columns = columns.iter().map(|(column, source)| {
+                let source = quoted(&source.to_string());
+                format!("{} = {source}", quoted_key(column))
             });
             Some(format!("{{ {} }}", columns.collect::<Vec<_>>().join(", ")))
         }

@@ -4,6 +4,7 @@ mod access;
 mod auth;
 mod dump;
 mod feeds;
+mod jwt;
 mod layers;
 mod parse;
 mod reload;
@@ -20,8 +21,9 @@ use std::time::Duration;
 use crate::cli::ServeArgs;
 use crate::text::harmless::harmless;
 pub use access::{AccessRules, TrustedProxy};
-pub use auth::{AnonymousPart, AuthRules, FeedScope};
+pub use auth::{AnonymousPart, AuthRules, ClaimSource, FeedScope};
 pub use feeds::LONGEST_NAME;
+pub use jwt::{JwtKeys, JwtRules, ProxyRules};
 use layers::{Layers, Node, ValueSource};
 pub use reload::Reload;
 
@@ -212,7 +214,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// The known keys of each table of the file; the first is its top level.
-const SECTIONS: [(&str, &[&str]); 7] = [
+const SECTIONS: [(&str, &[&str]); 9] = [
     (
         "",
         &[
@@ -243,7 +245,30 @@ const SECTIONS: [(&str, &[&str]); 7] = [
         "history",
         &["waiting", "waiting_per_client", "wait", "time", "answers"],
     ),
-    ("auth", &["anonymous", "tokens", "query_token", "cookie"]),
+    (
+        "auth",
+        &[
+            "anonymous",
+            "tokens",
+            "query_token",
+            "cookie",
+            "jwt",
+            "proxy",
+        ],
+    ),
+    (
+        "auth.jwt",
+        &[
+            "algorithms",
+            "key_file",
+            "jwks_file",
+            "issuer",
+            "audience",
+            "leeway",
+            "revoked_file",
+        ],
+    ),
+    ("auth.proxy", &["user"]),
     ("log", &["level", "format"]),
     (
         "feeds.NAME",
@@ -316,8 +341,8 @@ fn read(file: &str) -> Result<Node, String> {
 }
 
 fn check_keys(layers: &mut Layers<'_>) {
-    let [top, ring, history, auth, log, feed, message] = SECTIONS;
-    for (section, keys) in [top, ring, history, auth, log] {
+    let [top, ring, history, auth, jwt, proxy, log, feed, message] = SECTIONS;
+    for (section, keys) in [top, ring, history, auth, jwt, proxy, log] {
         layers.known(section, keys, &SECTIONS);
     }
     let Some(feeds) = layers.node("feeds") else {

@@ -96,6 +96,8 @@ impl Config {
             ("auth.tokens", auth.tokens != new_auth.tokens),
             ("auth.query_token", auth.query_token != new_auth.query_token),
             ("auth.cookie", auth.cookie != new_auth.cookie),
+            ("auth.jwt", auth.jwt != new_auth.jwt),
+            ("auth.proxy", auth.proxy != new_auth.proxy),
             ("log.format", self.log_format != new.log_format),
             ("feeds", self.all_tables != new.all_tables),
         ];

@@ -90,7 +90,10 @@ fn example_is_the_defaults_and_names_every_key() {
             } else {
                 format!("{section}.{key}")
             };
-            assert!(root.get(&full).is_some(), "the example lacks {full}");
+            // One that another takes the place of is named where that stands.
+            let is_instead = full == "auth.jwt.jwks_file" && EXAMPLE.contains("# jwks_file = ");
+            let is_there = root.get(&full).is_some() || is_instead;
+            assert!(is_there, "the example lacks {full}");
         }
     }
 }
@@ -730,4 +733,20 @@ fn what_other_programs_call_it_is_told() {
         &["[feeds.NAME]", "one pair of brackets"],
     );
     refused("[feeds.a]\nauth = 1", &["[auth] stands at the top level"]);
+}
+
+#[test]
+fn jwts_and_proxies_are_described_as_they_are_written() {
+    let text = "[auth.jwt]\nalgorithms = [\"RS256\", \"PS256\"]\njwks_file = \"/k\"\nissuer = \"i\"\naudience = \"a\"\n\
+                leeway = 0\nrevoked_file = \"/r\"\n[auth.proxy]\nuser = \"X-User\"\n\
+                [feeds.a]\nscope = { b = \"claim:c\", \"d e\" = \"header:X-Tenant\" }\n";
+    let resolved = load_with(text, ServeArgs::default()).expect("valid");
+    let described = resolved.describe();
+    assert_eq!(ok(&described), resolved.config, "{described}");
+    let jwt = resolved.config.auth.jwt.expect("it is there");
+    assert_eq!((jwt.leeway, jwt.algorithms.len()), (Duration::ZERO, 2));
+    refused(
+        "[feeds.a]\nscope = { b = \"header:X-Tenant\" }",
+        &["feeds.a.scope", "[auth.proxy]"],
+    );
 }

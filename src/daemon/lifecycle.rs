@@ -73,6 +73,7 @@ fn reload(app: &App, running: &Config, new: &Config, log: &LogLevel) -> Config {
     *app.access.lock() = Arc::new(HostAndOrigin::new(&config.access));
     *app.write_timeout.lock() = config.limits.write_timeout;
     app.connections.set_bounds(bounds(&config));
+    app.gate.forget_files();
     if let Err(e) = log.set(&config.log_level) {
         tracing::error!("log level {}: {e}", config.log_level);
     }

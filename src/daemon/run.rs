@@ -35,9 +35,11 @@ use crate::{access, fanout, http};
 /// Threads that write to sockets. More than two bring nothing to a machine whose feed loop and writers run too.
 const MAX_SHARDS: usize = 4;
 
-/// Serves `config` on `listeners` until `control` says stop. An error means that it never began to.
+/// Serves `config` on `listeners` to whom `gate` lets in, until `control` says stop. An error means that it never began
+/// to.
 pub async fn run(
     config: Config,
+    gate: Gate,
     listeners: Vec<Listener>,
     control: Signals,
     log: &LogLevel,
@@ -63,7 +65,7 @@ pub async fn run(
     );
     let feed_loop = started(feed_loop).await?;
     let (drain, draining) = watch::channel(false);
-    let gate = Arc::new(gate(&config)?);
+    let gate = Arc::new(gate);
     let app = assemble(
         &config,
         &hub,
@@ -81,7 +83,7 @@ pub async fn run(
     for listener in listeners {
         tokio::spawn(server::serve(listener, Arc::clone(&app), routes.clone()));
     }
-    tokio::spawn(keep_tokens(Arc::clone(&app)));
+    tokio::spawn(keep_grants(Arc::clone(&app)));
     tokio::spawn(status_text::keep_current(Arc::clone(&hub)));
     tell(&[NotifyState::Ready]);
 
@@ -99,14 +101,9 @@ pub async fn run(
     .context("the threads could not be stopped")
 }
 
-/// Who may come in; the tokens are read.
-fn gate(config: &Config) -> anyhow::Result<Gate> {
-    Gate::new(&config.auth, &config.feeds).context("auth.tokens")
-}
-
-/// Reads the tokens again when their file changes, and ends what is not granted any more.
-async fn keep_tokens(app: Arc<App>) {
-    if app.gate.token_file().is_none() {
+/// Reads the files that say who may come in again when they change, and ends what is not granted any more.
+async fn keep_grants(app: Arc<App>) {
+    if !app.gate.has_files() {
         return;
     }
     let mut ended = app.gate.ended();
@@ -114,7 +111,7 @@ async fn keep_tokens(app: Arc<App>) {
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        read_tokens(&app).await;
+        look(&app).await;
         if ended.has_changed().unwrap_or_default() {
             ended.borrow_and_update();
             app.fanout.grants_ended();
@@ -122,7 +119,7 @@ async fn keep_tokens(app: Arc<App>) {
     }
 }
 
-async fn read_tokens(app: &App) {
+async fn look(app: &App) {
     let gate = Arc::clone(&app.gate);
     // What goes wrong in there has been logged.
     let _ = tokio::task::spawn_blocking(move || gate.look()).await;

@@ -100,6 +100,7 @@ impl From<AuthFailure> for HttpError {
     fn from(refusal: AuthFailure) -> HttpError {
         let (status, close) = match refusal {
             AuthFailure::Differ => (StatusCode::BAD_REQUEST, CloseCode::Revoked),
+            AuthFailure::NotFromProxy(_) => (StatusCode::FORBIDDEN, CloseCode::Revoked),
             AuthFailure::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, CloseCode::TryAgainLater),
             AuthFailure::Expired => (StatusCode::UNAUTHORIZED, CloseCode::Expired),
             AuthFailure::Missing

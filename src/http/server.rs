@@ -368,6 +368,7 @@ impl Connection {
             headers: request.headers(),
             query: request.uri().query().unwrap_or_default(),
             address: from.address(),
+            through_proxy: self.address.is_none() || matches!(from, CameFrom::Proxy(_)),
         })
     }
 

@@ -3,7 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod issuer;
+mod jwt;
 mod lifetime;
 mod office;
+mod proxy;
 mod refusals;
 mod scope;

@@ -39,13 +39,22 @@ pub fn settings(directory: &Path, auth: &str) -> Settings {
 }
 
 impl Office {
+    /// Notes a credential that nobody may find in what the daemon says.
+    pub fn keep_secret(&mut self, credential: &str) {
+        self.made.push(credential.to_owned());
+    }
+
     pub fn open() -> Office {
         Office::open_with("")
     }
 
     /// The same; `auth` are further keys of `[auth]`.
     pub fn open_with(auth: &str) -> Office {
-        let directory = crate::common::directory();
+        Office::open_in(crate::common::directory(), auth)
+    }
+
+    /// The same, in a directory in which files may be already.
+    pub fn open_in(directory: TempDir, auth: &str) -> Office {
         let settings = settings(directory.path(), auth).with_tables(TABLES);
         let tokens = directory.path().join("tokens.toml");
         let made = vec![add(&tokens, &["first", "--metrics"])];
@@ -176,9 +185,13 @@ impl Drop for Office {
     }
 }
 
-/// The part of a token that nobody else knows.
-pub fn secret_of(token: &str) -> &str {
-    token.splitn(3, '_').nth(2).expect("a token has parts")
+/// The part of a token, or the signature of a JWT, that nobody else knows.
+pub fn secret_of(credential: &str) -> &str {
+    let (_, secret) = match credential.starts_with("wct_") {
+        true => credential[4..].split_once('_').expect("a token has parts"),
+        false => credential.rsplit_once('.').expect("a JWT has parts"),
+    };
+    secret
 }
 
 /// The same token with another secret.

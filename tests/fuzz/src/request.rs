@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
+use walcast::access::Gate;
 use walcast::config::Config;
 use walcast::telemetry::logging;
 use walcast::daemon::signals::{Signals, Stop};
@@ -108,7 +109,8 @@ fn daemon() -> &'static Daemon {
                 stop: stopped,
                 reload,
             };
-            let ended = walcast::daemon::run(config, listeners, control, &log).await;
+            let gate = Gate::new(&config.auth, &config.feeds).expect("there are no files to be read");
+            let ended = walcast::daemon::run(config, gate, listeners, control, &log).await;
             panic!("the daemon has ended: {ended:?}");
         });
         Daemon {
