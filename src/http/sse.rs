@@ -438,20 +438,17 @@ impl SseStream {
 
     /// Ends the stream for want of a grant, and says so to every client: EventSource can't see why it is refused later.
     async fn end(&mut self, code: CloseCode) -> Result<(), StreamEnd> {
-        let code = code.code();
-        self.send(format!(
-            "event: goodbye\ndata: {{\"type\":\"goodbye\",\"code\":{code}}}\n\n"
-        ))
-        .await?;
+        self.say(&Control::GrantEnded { code: code.code() }).await?;
         Err(StreamEnd::Unauthorised)
     }
 
     async fn say(&mut self, control: &Control) -> Result<(), StreamEnd> {
         let id = match control {
             Control::Hello { .. } | Control::Live { .. } | Control::Reset { .. } => self.id_line(),
-            Control::Heartbeat { .. } | Control::Goodbye { .. } | Control::Waiting { .. } => {
-                String::new()
-            }
+            Control::Heartbeat { .. }
+            | Control::Goodbye { .. }
+            | Control::GrantEnded { .. }
+            | Control::Waiting { .. } => String::new(),
         };
         self.span
             .in_scope(|| tracing::debug!(frame = control.json(), "{}", control.name()));

@@ -179,6 +179,11 @@ pub enum Control {
     Goodbye {
         reconnect_after_ms: u64,
     },
+    /// Whoever asked may read no more. Over a WebSocket its close code says so.
+    #[serde(rename = "goodbye")]
+    GrantEnded {
+        code: u16,
+    },
     /// There is nothing to read.
     Waiting {
         reason: &'static str,
@@ -199,7 +204,7 @@ impl Control {
             Control::Live { .. } => "live",
             Control::Heartbeat { .. } => "heartbeat",
             Control::Reset { .. } => "reset",
-            Control::Goodbye { .. } => "goodbye",
+            Control::Goodbye { .. } | Control::GrantEnded { .. } => "goodbye",
             Control::Waiting { .. } => "waiting",
         }
     }
@@ -266,6 +271,10 @@ mod tests {
             }
             .json(),
             r#"{"type":"goodbye","reconnect_after_ms":1234}"#
+        );
+        assert_eq!(
+            Control::GrantEnded { code: 4401 }.json(),
+            r#"{"type":"goodbye","code":4401}"#
         );
         let waiting = Control::Waiting {
             reason: "no_table",
