@@ -60,6 +60,8 @@ class Newcomer:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
             process.wait(PATIENCE)
+            # What the shell or cargo started may take longer to end than they do.
+            wait_until("all it started has ended", lambda: not is_group(process.pid))
 
     @contextlib.contextmanager
     def serving(self, line):
@@ -73,6 +75,15 @@ class Newcomer:
     def answers(self):
         with contextlib.suppress(OSError):
             return get(f"{self.url}readyz")[0] == 200
+
+
+def is_group(group):
+    """Whether a process of this group is still there."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class Page:
