@@ -1,7 +1,7 @@
 //! Where rows come from: the thread that sees commits, and each table as it follows it.
 
-mod commit_schedule;
-mod dense_commits;
+mod file;
 pub mod follower;
 mod max_ids;
+mod schedule;
 mod table_follower;

@@ -1,17 +1,15 @@
-//! The database file as the feed loop holds it open.
+//! The database file while it is open.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
 use crate::config::Config;
-use crate::source::max_ids::MaxIds;
-use crate::source::table_follower::TableFollower;
+use crate::source::schedule::{OpenFile, Seen};
 use crate::sqlite::companions::Companions;
 use crate::sqlite::error::Unavailable;
-use crate::sqlite::file::FileId;
-use crate::sqlite::file::real_path;
+use crate::sqlite::file::{FileId, real_path};
 use crate::sqlite::mounts_and_links::{Mounts, SharedFile};
 use crate::sqlite::open::{
     journal_mode, open_reading, schema_version, switch_to_wal, tidy_on_close,
@@ -21,16 +19,10 @@ use crate::sqlite::rollback_journal;
 /// Statements of the connection, and as many of each feed, kept prepared: preparing one takes longer than running it.
 const STATEMENTS: usize = 16;
 /// A held connection never waits long: the next look comes soon, and other feeds wait meanwhile.
-pub(super) const BUSY: Duration = Duration::from_millis(5);
-
-/// A row may wait for so long while others are written to a rollback journal.
-const LONGEST_PUT_OFF: Duration = Duration::from_millis(30);
-
-/// How soon a file that can't be in WAL mode is tried again.
-const UNSWITCHABLE_FOR: Duration = Duration::from_secs(30);
+pub(crate) const BUSY: Duration = Duration::from_millis(5);
 
 /// The open file.
-pub(super) struct Database {
+pub(crate) struct Database {
     pub connection: Connection,
     pub file: FileId,
     /// The path as it was configured.
@@ -38,27 +30,19 @@ pub(super) struct Database {
     /// The same without symbolic links.
     real: PathBuf,
     /// Why it is only read, and stays in its journal mode.
-    pub other_name: Option<SharedFile>,
+    other_name: Option<SharedFile>,
     /// Since before it was looked for other names.
     mounts: Mounts,
     /// What the connection has open beside the file; `None` while that is not in WAL mode.
     companions: Option<Companions>,
-    /// `None`: look whatever the version says.
-    pub data_version: Option<i64>,
+    pub seen: Seen,
     pub schema_version: i64,
-    /// The last look left rows unread.
-    pub unfinished: bool,
-    pub wal: bool,
+    is_wal: bool,
     pub mode: String,
-    pub next_wal_attempt: Instant,
     /// A journal that was there without a transaction.
     resting_journal: Option<FileId>,
     /// It was said why it is not in WAL mode.
     told: bool,
-    /// Since when looks are put off.
-    put_off: Option<Instant>,
-    /// `None` until it is needed under this schema.
-    pub max_ids: Option<MaxIds>,
 }
 
 /// Whether the path still leads to what is open.
@@ -98,7 +82,7 @@ impl Apart {
 impl Database {
     /// Opens the file that is configured. An empty one is left alone: to open it costs nothing, but what is in it by the
     /// time is not read before there is something.
-    pub(super) fn open(config: &Config, feeds: usize) -> Result<Database, Unavailable> {
+    pub(crate) fn open(config: &Config, feeds: usize) -> Result<Database, Unavailable> {
         let path = &config.database;
         let before = FileId::of(path);
         if std::fs::metadata(path).is_ok_and(|meta| meta.len() == 0) {
@@ -111,7 +95,6 @@ impl Database {
         let file = FileId::of(path).filter(|after| Some(*after) == before);
         let file =
             file.ok_or_else(|| Unavailable::Busy(format!("{} is being replaced", path.display())))?;
-        let wal = mode == "wal";
         let schema_version =
             schema_version(&connection).map_err(|e| Unavailable::from_sqlite(&e, path))?;
         let mut database = Database {
@@ -122,16 +105,12 @@ impl Database {
             mounts: Mounts::watch(),
             other_name: SharedFile::of(path),
             companions: None,
-            data_version: None,
+            seen: Seen::Unknown,
             schema_version,
-            unfinished: false,
-            wal,
+            is_wal: mode == "wal",
             mode,
-            next_wal_attempt: Instant::now(),
-            put_off: None,
             resting_journal: None,
             told: false,
-            max_ids: None,
         };
         if let Some(other) = &database.other_name {
             tracing::warn!(
@@ -140,7 +119,7 @@ impl Database {
                 database.mode
             );
         }
-        if database.wal {
+        if database.is_wal {
             database.note_companions()?;
         }
         Ok(database)
@@ -148,26 +127,37 @@ impl Database {
 
     /// The file is in WAL mode: from now on `-wal` and `-shm` are to stay what they are. They were made by the first
     /// read at the latest.
-    pub(super) fn note_companions(&mut self) -> Result<(), Unavailable> {
+    fn note_companions(&mut self) -> Result<(), Unavailable> {
         schema_version(&self.connection).map_err(|e| Unavailable::from_sqlite(&e, &self.path))?;
         self.companions = Some(Companions::of(&self.real));
         Ok(())
     }
 
-    /// The file is in this journal mode now.
-    pub(super) fn is_in(&mut self, mode: &str) -> Result<(), Unavailable> {
-        let was_wal = std::mem::replace(&mut self.wal, mode == "wal");
-        mode.clone_into(&mut self.mode);
-        match self.wal && !was_wal {
+    /// What the schedule has to know of it.
+    pub(crate) fn situation(&self) -> OpenFile {
+        OpenFile {
+            is_wal: self.is_wal,
+            seen: self.seen,
+        }
+    }
+
+    /// Looks up the journal mode, which is walcast's or somebody else's to change.
+    pub(super) fn look_up_mode(&mut self) -> Result<(), Unavailable> {
+        let mode = schema_version(&self.connection).and_then(|_| journal_mode(&self.connection));
+        let mode = mode.map_err(|e| Unavailable::from_sqlite(&e, &self.path))?;
+        let was_wal = std::mem::replace(&mut self.is_wal, mode == "wal");
+        self.mode = mode;
+        match self.is_wal && !was_wal {
             true => self.note_companions(),
             false => Ok(()),
         }
     }
 
-    /// Switches the file to WAL where that can be done now. In the log it says what it did, or once why not.
-    pub(super) fn switch_to_wal(&mut self) {
+    /// Switches the file to WAL where that can be done now. In the log it says what it did, or once why not. Returns
+    /// whether it is done, or may be done some time soon.
+    pub(super) fn switch_to_wal(&mut self) -> bool {
         if self.other_name.is_some() || self.is_journal_kept() {
-            return;
+            return true;
         }
         let (path, mode) = (self.path.display(), &self.mode);
         match switch_to_wal(&self.path) {
@@ -175,13 +165,14 @@ impl Database {
                 "{path} switched from {mode} to wal; back with: sqlite3 {path} 'PRAGMA journal_mode = {mode}' while walcast is \
                  stopped, and journal_mode = \"keep\", which a writer needs that sets journal_mode or locking_mode itself"
             ),
-            Ok(false) => self.next_wal_attempt = Instant::now() + UNSWITCHABLE_FOR,
+            Ok(false) => return false,
             Err(reason) if !self.told => {
                 tracing::info!("in journal mode {mode} until it can be switched to WAL: {reason}");
                 self.told = true;
             }
             Err(reason) => tracing::debug!("not in WAL mode yet: {reason}"),
         }
+        true
     }
 
     /// Returns whether a writer keeps its journal when it commits: it sets `journal_mode` to PERSIST or TRUNCATE
@@ -202,25 +193,13 @@ impl Database {
         resting.is_some()
     }
 
-    /// Returns whether a look is better put off, for a transaction is being written to a file with a rollback journal:
-    /// the look takes a lock that its commit has to wait for. Of transactions without a pause between them each would
-    /// put it off, so not for ever.
-    pub(super) fn is_being_written(&mut self, now: Instant) -> bool {
-        let hot = !self.wal && rollback_journal::is_hot(&self.real);
-        if !hot {
-            self.put_off = None;
-            return false;
-        }
-        let since = *self.put_off.get_or_insert(now);
-        let put_off = now.saturating_duration_since(since) < LONGEST_PUT_OFF;
-        if !put_off {
-            self.put_off = None;
-        }
-        put_off
+    /// Returns whether a transaction is being written to a rollback journal.
+    pub(crate) fn is_being_written(&self) -> bool {
+        !self.is_wal && rollback_journal::is_hot(&self.real)
     }
 
     /// Compares what is open with what the path leads to.
-    pub(super) fn standing(&self) -> PathState {
+    pub(super) fn path_state(&self) -> PathState {
         match FileId::of(&self.path) {
             None => return PathState::Gone,
             Some(now) if now != self.file => return PathState::Replaced,
@@ -234,12 +213,12 @@ impl Database {
                 SharedFile::of_file(&self.path).as_ref() != known
             }
         };
-        if renamed || self.other_name.is_some() && self.wal {
+        if renamed || self.other_name.is_some() && self.is_wal {
             return PathState::Renamed;
         }
         let apart = self
             .companions
-            .filter(|_| self.wal)
+            .filter(|_| self.is_wal)
             .map(|companions| Apart {
                 file: self.file,
                 real: self.real.clone(),
@@ -255,7 +234,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let has_one_name = || SharedFile::of(&self.path).is_none();
-        if self.other_name.is_none() && self.standing() == PathState::Same && has_one_name() {
+        if self.other_name.is_none() && self.path_state() == PathState::Same && has_one_name() {
             // Where that fails the files stay, which SQLite does not mind.
             let _ = tidy_on_close(&self.connection);
         }
@@ -263,25 +242,12 @@ impl Drop for Database {
 }
 
 /// Keeps the statements of so many feeds prepared.
-pub(super) fn keep_statements(connection: &Connection, feeds: usize) {
+pub(crate) fn keep_statements(connection: &Connection, feeds: usize) {
     connection.set_prepared_statement_cache_capacity(STATEMENTS + STATEMENTS * feeds);
 }
 
-/// The highest id of each feed's table, as far as [`MaxIds`] tells.
-pub(super) fn tops(
-    connection: &Connection,
-    max_ids: &mut Option<MaxIds>,
-    feeds: &[TableFollower],
-) -> rusqlite::Result<Vec<Option<i64>>> {
-    let max_ids = match max_ids {
-        Some(max_ids) => max_ids,
-        None => max_ids.insert(MaxIds::new(connection, feeds)?),
-    };
-    max_ids.tops(connection, feeds.len())
-}
-
 /// Moves whenever another connection committed. About 2 µs in WAL mode.
-pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+pub(crate) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("PRAGMA data_version")?
         .query_row([], |row| row.get(0))

@@ -55,7 +55,7 @@ const AT_ONCE: Duration = Duration::from_micros(100);
 
 /// Looking again after a write, until it has been quiet for a while.
 #[derive(Debug, Default)]
-pub(crate) struct CommitSchedule {
+pub(super) struct CommitSchedule {
     /// The last write or commit, or what else may have to do with one.
     since: Option<Instant>,
     /// The last write.
@@ -72,7 +72,7 @@ pub(crate) struct CommitSchedule {
 
 /// What to do until the next look.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Pause {
+pub(super) struct Pause {
     /// Until then a write would tell nothing new.
     pub deaf_until: Instant,
     pub look_at: Instant,
@@ -80,7 +80,7 @@ pub(crate) struct Pause {
 
 impl Pause {
     /// Nothing is heard before the look, at `look_at`.
-    pub(crate) fn until(look_at: Instant) -> Pause {
+    pub(super) fn until(look_at: Instant) -> Pause {
         Pause {
             deaf_until: look_at,
             look_at,
@@ -90,7 +90,7 @@ impl Pause {
 
 impl CommitSchedule {
     /// Notes that the file was written to.
-    pub(crate) fn wrote(&mut self, now: Instant) {
+    pub(super) fn wrote(&mut self, now: Instant) {
         self.since = Some(now);
         let wrote = self.wrote.replace(now);
         // What was written long ago and not committed says nothing about when this will be.
@@ -102,23 +102,23 @@ impl CommitSchedule {
     }
 
     /// Looks for a while although nothing was written that a commit should follow.
-    pub(crate) fn look_around(&mut self, now: Instant) {
+    pub(super) fn look_around(&mut self, now: Instant) {
         self.since = Some(now);
     }
 
     /// Looks soon, and then for a while: writes were not heard of until now.
-    pub(crate) fn look_soon(&mut self, now: Instant) {
+    pub(super) fn look_soon(&mut self, now: Instant) {
         (self.since, self.wrote) = (Some(now), Some(now));
         self.in_doubt = true;
     }
 
     /// Notes that a look found no commit.
-    pub(crate) fn looked(&mut self) {
+    pub(super) fn looked(&mut self) {
         self.looks += 1;
     }
 
     /// Commits were seen; others may be on their way, all the more if there were `writes` meanwhile.
-    pub(crate) fn moved(&mut self, now: Instant, writes: bool) {
+    pub(super) fn moved(&mut self, now: Instant, writes: bool) {
         self.in_doubt = writes;
         if let Some(begun) = self.begun.take() {
             self.learn(now - begun);
@@ -141,7 +141,7 @@ impl CommitSchedule {
     }
 
     /// Returns whether a look would come before the commit, most likely.
-    pub(crate) fn is_early(&self, now: Instant) -> bool {
+    pub(super) fn is_early(&self, now: Instant) -> bool {
         self.first_look().is_some_and(|first| now < first)
     }
 
@@ -151,17 +151,19 @@ impl CommitSchedule {
         (self.usual >= AT_ONCE).then(|| begun + self.usual)
     }
 
-    pub(crate) fn is_on(&self) -> bool {
-        self.since.is_some_and(|since| since.elapsed() < FOR)
+    /// Returns whether there was a write or a commit of late, so that another may follow.
+    pub(super) fn is_on(&self, now: Instant) -> bool {
+        let quiet = |since| now.saturating_duration_since(since);
+        self.since.is_some_and(|since| quiet(since) < FOR)
     }
 
     /// When the writes were noticed that no commit has been seen for.
-    pub(crate) fn begun(&self) -> Option<Instant> {
-        self.begun.filter(|_| self.is_on())
+    pub(super) fn begun(&self, now: Instant) -> Option<Instant> {
+        self.begun.filter(|_| self.is_on(now))
     }
 
     /// When to look next; `None` when nothing is expected.
-    pub(crate) fn next(&self, now: Instant, wal: bool) -> Option<Pause> {
+    pub(super) fn next(&self, now: Instant, wal: bool) -> Option<Pause> {
         let waited = now.saturating_duration_since(self.since?);
         let listening = |pause| Pause {
             deaf_until: now,

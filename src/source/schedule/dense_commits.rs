@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// How often commits are asked for; a row is late by half of it at the mean. Looking alone takes 7 % of a core, as much as
 /// being told of some 3,000 commits a second does (on two cores of a virtual machine).
-pub(crate) const EVERY: Duration = Duration::from_micros(300);
+pub(super) const EVERY: Duration = Duration::from_micros(300);
 /// Asking begins when so many looks found commits ...
 const BEGIN_FINDS: u32 = 64;
 /// ... and were waited for no longer than this together: one in 500 µs, whatever reading and sending them took.
@@ -21,7 +21,7 @@ const END_FINDS: u32 = 45;
 
 /// Decides by how densely commits come whether to hear of writes or to ask for commits.
 #[derive(Debug, Default)]
-pub(crate) struct DenseCommits {
+pub(super) struct DenseCommits {
     finds: u32,
     /// How long they were waited for, while not asking.
     waited: Duration,
@@ -33,16 +33,15 @@ pub(crate) struct DenseCommits {
 
 impl DenseCommits {
     /// Returns whether commits are to be asked for [`EVERY`] so often, and no writes to be heard.
-    pub(crate) fn is_asking(&self) -> bool {
+    pub(super) fn is_asking(&self) -> bool {
         self.asking
     }
 
-    /// Looked from `began` to `ended`, and `found` commits or not. Returns whether asking began or stopped with that.
-    pub(crate) fn looked(&mut self, found: bool, began: Instant, ended: Instant) -> bool {
-        let asked = self.asking;
+    /// Looked from `began` to `ended`, and `found` commits or not. Asking may begin or stop with that.
+    pub(super) fn looked(&mut self, found: bool, began: Instant, ended: Instant) {
         let last_look = self.last_look.replace(ended).unwrap_or(began);
         self.finds += u32::from(found);
-        if asked {
+        if self.asking {
             self.looks += 1;
             if self.looks == END_LOOKS {
                 self.judge(self.finds >= END_FINDS);
@@ -53,7 +52,6 @@ impl DenseCommits {
                 self.judge(self.waited <= BEGIN_WITHIN);
             }
         }
-        self.asking != asked
     }
 
     /// Asks from now on or does not, and counts anew.
@@ -65,9 +63,9 @@ impl DenseCommits {
         };
     }
 
-    /// Ends asking, and counts anew. Returns whether there was any.
-    pub(crate) fn stop(&mut self) -> bool {
-        std::mem::take(self).asking
+    /// Ends asking, and counts anew.
+    pub(super) fn stop(&mut self) {
+        *self = DenseCommits::default();
     }
 }
 
@@ -84,7 +82,9 @@ mod tests {
         (1..=50 * BEGIN_FINDS).find(|look| {
             let began = now + apart;
             now = began + 1_000 * US;
-            dense_commits.looked(look % share == 0, began, now)
+            let asked = dense_commits.is_asking();
+            dense_commits.looked(look % share == 0, began, now);
+            dense_commits.is_asking() != asked
         })
     }
 
@@ -120,7 +120,8 @@ mod tests {
         follow(&mut dense_commits, 20 * US, 1);
         for look in 0..20 * END_LOOKS {
             // A checkpoint of 20 ms in every 40 ms.
-            assert!(!dense_commits.looked(look % END_LOOKS >= END_LOOKS / 2, now, now));
+            dense_commits.looked(look % END_LOOKS >= END_LOOKS / 2, now, now);
+            assert!(dense_commits.is_asking());
         }
         assert_eq!(follow(&mut dense_commits, EVERY, 15), Some(END_LOOKS));
         assert!(!dense_commits.is_asking());
