@@ -9,6 +9,7 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 use warp::reply::Reply;
 
+pub use crate::access::fuzzing::{access_files, claims, credentials};
 use crate::config::FeedConfig;
 use crate::fanout::frame_reader::{Assembler, Inbound};
 use crate::http::params;
@@ -182,6 +183,21 @@ mod tests {
     #[test]
     fn kept_frames_hold() {
         ask("frames", super::frames);
+    }
+
+    #[test]
+    fn kept_credentials_hold() {
+        ask("credentials", super::credentials);
+    }
+
+    #[test]
+    fn kept_access_files_hold() {
+        ask("access_files", super::access_files);
+    }
+
+    #[test]
+    fn kept_claims_hold() {
+        ask("claims", super::claims);
     }
 
     #[test]

@@ -221,11 +221,6 @@ impl Gate {
         self.token_file.is_some() || self.jwt.is_some()
     }
 
-    /// Returns how many keys JWTs are verified with; `None` where none are taken.
-    pub fn jwt_keys(&self) -> Option<usize> {
-        self.jwt.as_ref().map(JwtGate::key_count)
-    }
-
     /// Hears when grants have ended.
     pub fn ended(&self) -> watch::Receiver<()> {
         self.ended.subscribe()

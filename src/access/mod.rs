@@ -5,6 +5,8 @@ mod claims;
 mod credential;
 mod failures;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gate;
 mod grant;
 mod jwt;
@@ -16,6 +18,7 @@ pub use credential::{BEARER_PROTOCOL, Presented};
 pub use files::AccessFileError;
 pub use gate::{AUTH_FAILURES, AuthFailure, Gate, LOOK, Presenter, Refusal};
 pub use grant::{FeedGrant, Grant};
+pub use jwt::jwt_keys;
 pub use times::{parse_time, shown_time};
 pub use token::{NewToken, PresentedToken, TokenId};
 pub use token_file::{TokenEntry, TokenFile, check_name};

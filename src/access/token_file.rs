@@ -218,7 +218,7 @@ impl TokenFile {
     }
 
     /// The text of the file. What can't be written whole is not written: without its end a token would last for ever.
-    fn text(&self) -> Result<String, String> {
+    pub(super) fn text(&self) -> Result<String, String> {
         let token: Result<Vec<_>, String> = self.tokens.iter().map(written).collect();
         let body = toml::to_string(&TokenToml { token: token? }).map_err(|e| e.to_string())?;
         Ok(format!("{HEADING}\n{body}"))

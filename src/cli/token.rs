@@ -59,9 +59,9 @@ pub enum TokenCommand {
         #[command(flatten)]
         file: TokenFileArgs,
     },
-    /// Say what a token may do, or why it is not good
+    /// Say what a token or a JWT may do, or why it is not good
     Show {
-        /// The token, or `-` to read it from stdin, which keeps it out of the shell's history
+        /// The token or JWT, or `-` to read it from stdin, which keeps it out of the shell's history
         token: String,
         #[command(flatten)]
         file: TokenFileArgs,

@@ -1,5 +1,6 @@
 //! `walcast token`: makes, changes, lists and revokes tokens. A daemon that runs sees the file change.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -7,10 +8,12 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, anyhow, bail};
 
 use crate::access::{
-    NewToken, PresentedToken, TokenEntry, TokenFile, check_name, parse_time, shown_time,
+    FeedGrant, Gate, NewToken, PresentedToken, TokenEntry, TokenFile, check_name, parse_time,
+    shown_time,
 };
 use crate::cli::{GrantArgs, ServeArgs, TokenArgs, TokenCommand, TokenFileArgs};
-use crate::config::Config;
+use crate::config::{Config, FeedConfig, FeedScope};
+use crate::model::filter::{Scope, ScopeValue};
 use crate::text::nearest::did_you_mean;
 
 /// Does what is asked with the file of tokens.
@@ -28,7 +31,7 @@ pub fn token(args: &TokenArgs) -> anyhow::Result<()> {
         TokenCommand::Set { name, grant, file } => set(name, grant, &TokensAt::of(file)?),
         TokenCommand::List { file } => list(&TokensAt::of(file)?),
         TokenCommand::Revoke { name, file } => revoke(name, &TokensAt::of(file)?),
-        TokenCommand::Show { token, file } => show(token, &TokensAt::of(file)?),
+        TokenCommand::Show { token, file } => show(token, file),
     }
 }
 
@@ -40,17 +43,7 @@ struct TokensAt {
 
 impl TokensAt {
     fn of(args: &TokenFileArgs) -> anyhow::Result<TokensAt> {
-        let named = args
-            .config
-            .as_ref()
-            .filter(|file| !file.as_os_str().is_empty());
-        let config = named.map(|file| {
-            Config::load(&ServeArgs {
-                config: Some(file.to_string_lossy().into_owned()),
-                ..ServeArgs::default()
-            })
-        });
-        let config = config.transpose()?;
+        let config = configuration(args)?;
         let configured = config
             .as_ref()
             .and_then(|config| config.auth.tokens.clone());
@@ -91,6 +84,19 @@ impl TokensAt {
         }
         Ok(())
     }
+}
+
+/// The configuration that is named, where one is.
+fn configuration(args: &TokenFileArgs) -> anyhow::Result<Option<Config>> {
+    let named = args.config.as_ref();
+    let named = named.filter(|file| !file.as_os_str().is_empty());
+    let config = named.map(|file| {
+        Config::load(&ServeArgs {
+            config: Some(file.to_string_lossy().into_owned()),
+            ..ServeArgs::default()
+        })
+    });
+    Ok(config.transpose()?)
 }
 
 fn add(name: &str, grant: &GrantArgs, link: Option<&str>, tokens: &TokensAt) -> anyhow::Result<()> {
@@ -165,20 +171,99 @@ fn revoke(name: &str, tokens: &TokensAt) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(token: &str, tokens: &TokensAt) -> anyhow::Result<()> {
-    let text = match token {
-        "-" => {
-            let mut text = String::new();
-            std::io::stdin()
-                .take(64 * 1024)
-                .read_to_string(&mut text)
-                .context("stdin can't be read")?;
-            text
+fn show(credential: &str, args: &TokenFileArgs) -> anyhow::Result<()> {
+    let text = given(credential)?;
+    let text = text.trim();
+    match configuration(args)? {
+        Some(config) if config.auth.jwt.is_some() && PresentedToken::parse(text).is_none() => {
+            show_jwt(text, &config)
         }
-        token => token.to_owned(),
+        _ => show_token(text, &TokensAt::of(args)?),
+    }
+}
+
+/// What was given, or what stands on stdin in its place.
+fn given(credential: &str) -> anyhow::Result<String> {
+    if credential != "-" {
+        return Ok(credential.to_owned());
+    }
+    let mut text = String::new();
+    std::io::stdin()
+        .take(64 * 1024)
+        .read_to_string(&mut text)
+        .context("stdin can't be read")?;
+    Ok(text)
+}
+
+fn show_jwt(text: &str, config: &Config) -> anyhow::Result<()> {
+    let gate = Gate::new(&config.auth, &config.feeds)?;
+    let grant = gate.examine(text).map_err(|refusal| {
+        let name = refusal.name.unwrap_or_else(|| "the JWT".to_owned());
+        let why = refusal.detail.unwrap_or("it is not good here");
+        anyhow!("{name} is refused ({}): {why}", refusal.failure.code())
+    })?;
+    let until = grant.expires().map(shown_time).unwrap_or_default();
+    println!("{} (a JWT), until {until}", grant.name());
+    show_feeds(config, |feed| grant.feed(&feed.name));
+    Ok(())
+}
+
+/// Says of each feed what may be read of it, or why nothing.
+fn show_feeds(config: &Config, granted: impl Fn(&FeedConfig) -> Option<FeedGrant>) {
+    for feed in &config.feeds {
+        let what = match granted(feed) {
+            Some(FeedGrant::Rows(scope)) => rows(&scope),
+            Some(FeedGrant::ClaimMissing(column)) => format!(
+                "nothing, for it does not say which {column} it is for{}",
+                source(feed, &column)
+            ),
+            None if feed.scope == FeedScope::Unsaid => {
+                "nothing, for only tokens that name it read it".to_owned()
+            }
+            None => "nothing, for it does not name the feed".to_owned(),
+        };
+        println!("  {}: {what}", feed.name);
+    }
+}
+
+/// Where the value for this column would have to be said.
+fn source(feed: &FeedConfig, column: &str) -> String {
+    let FeedScope::Columns(columns) = &feed.scope else {
+        return String::new();
     };
+    let found = columns.iter().find(|(name, _)| name == column);
+    found.map_or(String::new(), |(_, source)| format!(" ({source})"))
+}
+
+/// Which rows, in words.
+fn rows(scope: &Scope) -> String {
+    if scope.is_everything() {
+        return "all rows".to_owned();
+    }
+    let terms: Vec<String> = scope
+        .terms()
+        .map(|(column, values)| match values.is_empty() {
+            true => format!("{column} is nothing at all"),
+            false => format!("{column} = {}", alternatives(values)),
+        })
+        .collect();
+    format!("rows where {}", terms.join(" and "))
+}
+
+fn alternatives(values: &BTreeSet<ScopeValue>) -> String {
+    let has_text = |integer: i64| values.contains(&ScopeValue::Text(integer.to_string()));
+    let shown = values.iter().filter_map(|value| match value {
+        // Beside the text that it is written as it says nothing more.
+        ScopeValue::Integer(integer) if has_text(*integer) => None,
+        ScopeValue::Integer(integer) => Some(integer.to_string()),
+        ScopeValue::Text(text) => Some(format!("{text:?}")),
+    });
+    shown.collect::<Vec<_>>().join(" or ")
+}
+
+fn show_token(text: &str, tokens: &TokensAt) -> anyhow::Result<()> {
     let file = TokenFile::read(&tokens.path)?;
-    let presented = PresentedToken::parse(text.trim())
+    let presented = PresentedToken::parse(text)
         .ok_or_else(|| anyhow!("that is not of the form of a token, wct_<id>_<secret>"))?;
     let known = file.tokens.iter().find(|token| token.id == presented.id);
     let known = known.ok_or_else(|| {
@@ -195,6 +280,16 @@ fn show(token: &str, tokens: &TokensAt) -> anyhow::Result<()> {
         );
     }
     println!("{}", described(known));
+    if let Some(config) = &tokens.config {
+        let scope = known.scope();
+        show_feeds(config, |feed| {
+            known.feeds.contains(&feed.name).then_some(())?;
+            Some(match feed.scope.missing_in(&scope) {
+                Some(column) => FeedGrant::ClaimMissing(column.to_owned()),
+                None => FeedGrant::Rows(scope.clone()),
+            })
+        });
+    }
     match known.expires {
         Some(expires) if expires <= SystemTime::now() => bail!("{} has expired", known.name),
         _ => Ok(()),

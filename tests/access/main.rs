@@ -10,3 +10,4 @@ mod office;
 mod proxy;
 mod refusals;
 mod scope;
+mod told;

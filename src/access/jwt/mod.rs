@@ -214,11 +214,20 @@ impl JwtGate {
             file.forget();
         }
     }
+}
 
-    /// Returns how many keys there are.
-    pub(super) fn key_count(&self) -> usize {
-        self.keys.lock().len()
-    }
+/// Returns how many keys JWTs are verified with.
+///
+/// # Errors
+/// No JWT could be verified: a file can't be read, or no key fits.
+pub fn jwt_keys(rules: &JwtRules) -> Result<usize, AccessFileError> {
+    JwtGate::open(rules).map(|gate| gate.keys.lock().len())
+}
+
+/// Reads what is revoked; the error says what is wrong and where.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn parse_revoked(text: &str) -> Result<(), String> {
+    Revoked::parse(text).map(drop)
 }
 
 fn validation(rules: &JwtRules) -> Validation {

@@ -357,8 +357,9 @@ fn a_set_is_chosen_from_by_kid_and_holds_what_is_of_no_use_too() {
         json!(5),
     ];
     let keys = [[one.jwk("one"), two.jwk("two")].as_slice(), &others].concat();
-    let gate = Place::of_set(&[Algorithm::ES256], &keys).gate();
-    assert_eq!(gate.key_count(), 2);
+    let place = Place::of_set(&[Algorithm::ES256], &keys);
+    assert_eq!(jwt_keys(&place.rules).ok(), Some(2));
+    let gate = place.gate();
     let refusal = refused(&gate, &one.sign(&claims()));
     assert_eq!(
         refusal.detail,

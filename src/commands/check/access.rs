@@ -1,9 +1,6 @@
-//! Who may come in, as far as the configuration alone tells what would not work.
-
-use std::time::SystemTime;
+//! Under which names the daemon answers, to which pages, and whom it believes.
 
 use super::report::Report;
-use crate::access::TokenFile;
 use crate::address::{AllowedOrigin, HostName};
 use crate::config::{AccessRules, Config, Listen, TrustedProxy};
 
@@ -25,49 +22,6 @@ pub(super) fn look(config: &Config, report: &mut Report) {
         report.ok("origins", format!("same origin and loopback{origins}"));
     }
     proxies(rules, report);
-    tokens(config, report);
-}
-
-/// Whether the tokens can be read, and say what the feeds' scopes ask for.
-fn tokens(config: &Config, report: &mut Report) {
-    const LABEL: &str = "tokens";
-    let Some(path) = &config.auth.tokens else {
-        return;
-    };
-    let file = match TokenFile::read(path) {
-        Ok(file) => file,
-        Err(error) => return report.problem(LABEL, error.to_string(), &[]),
-    };
-    let now = SystemTime::now();
-    let expired = file
-        .tokens
-        .iter()
-        .filter(|token| token.expires.is_some_and(|end| end <= now));
-    let (count, expired) = (file.tokens.len(), expired.count());
-    report.ok(
-        LABEL,
-        format!(
-            "{} has {count}, of which {expired} have expired",
-            path.display()
-        ),
-    );
-    for token in &file.tokens {
-        for name in token.feeds.iter().filter(|_| !config.all_tables) {
-            let Some(feed) = config.feeds.iter().find(|feed| feed.name == *name) else {
-                let problem = format!("{} is for the feed {name}, which is not there", token.name);
-                report.warn(LABEL, problem, &[]);
-                continue;
-            };
-            if let Some(column) = feed.scope.missing_in(&token.scope()) {
-                let problem = format!(
-                    "{} reads nothing of {name}: it does not say which {column} it is for",
-                    token.name
-                );
-                let remedy = format!("walcast token set {} … --where {column}=…", token.name);
-                report.warn(LABEL, problem, &[remedy]);
-            }
-        }
-    }
 }
 
 fn hosts(config: &Config, report: &mut Report) {

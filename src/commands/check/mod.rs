@@ -2,6 +2,7 @@
 //! to mend it. Creates and changes nothing; a probe file for file events is removed again.
 
 mod access;
+mod auth;
 mod database;
 mod feeds;
 mod indexes;
@@ -74,6 +75,7 @@ fn look(config: &mut Config, args: &ServeArgs, report: &mut Report) {
     surroundings::state_directory(config, report);
     listen::look(config, report);
     access::look(config, report);
+    auth::look(config, report);
     surroundings::connections(config, report);
 }
 

@@ -14,11 +14,14 @@ use libfuzzer_sys::fuzz_target;
 type Target = fn(&[u8]);
 
 /// The names are those of the directories under `corpus`.
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 8] = [
     ("frames", walcast::fuzzing::frames),
     ("query", walcast::fuzzing::query),
     ("address", address::address),
     ("request", request::request),
+    ("credentials", walcast::fuzzing::credentials),
+    ("access_files", walcast::fuzzing::access_files),
+    ("claims", walcast::fuzzing::claims),
     ("configuration", configuration::configuration),
 ];
 
