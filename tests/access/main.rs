@@ -10,4 +10,5 @@ mod office;
 mod proxy;
 mod refusals;
 mod scope;
+mod tenants;
 mod told;

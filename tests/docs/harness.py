@@ -121,6 +121,11 @@ class Documentation:
         self.asked.add(found[0])
         return found[0].text
 
+    @staticmethod
+    def text(file):
+        """The whole text of a file."""
+        return (ROOT / file).read_text()
+
 
 # --- the daemon
 
@@ -201,13 +206,14 @@ def place():
 class WebSocket:
     """A client that reads text frames. The daemon's frames are neither masked nor fragmented."""
 
-    def __init__(self, port, path, host=None, origin=None):
+    def __init__(self, port, path, host=None, origin=None, more=()):
         self.stream = socket.create_connection(("127.0.0.1", port), PATIENCE)
         key = base64.b64encode(os.urandom(16)).decode()
         headers = [f"GET {path} HTTP/1.1", f"Host: {host or f'127.0.0.1:{port}'}", "Connection: Upgrade", "Upgrade: websocket"]
         headers += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}"]
         if origin:
             headers.append(f"Origin: {origin}")
+        headers += [f"{name}: {value}" for name, value in dict(more).items()]
         self.stream.sendall(("\r\n".join(headers) + "\r\n\r\n").encode())
         self.buffer = b""
         while b"\r\n\r\n" not in self.buffer:

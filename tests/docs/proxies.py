@@ -1,30 +1,37 @@
 #!/usr/bin/env python3
-"""Runs the proxies of docs/proxies.md before a daemon, configured as it says.
+"""Runs the proxies of docs/proxies.md and docs/access.md before a daemon, configured as they say.
 
 tests/docs/proxies.py [WORD...]   only tests whose name contains one of the words; a proxy that is missing counts as skipped
 """
 
 import contextlib
 import http.client
+import http.server
+import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
+import threading
 
 from harness import PATIENCE, Daemon, Documentation, Skipped, Tests, WebSocket, free_port, place, wait_until
 from snippets import insert
 
 tests = Tests()
 test = tests.test
-PAGE = "docs/proxies.md"
-documentation = Documentation(PAGE)
+PAGE, ACCESS = "docs/proxies.md", "docs/access.md"
+documentation, access = Documentation(PAGE), Documentation(ACCESS)
 NAME = "console.example.com"
 HIDDEN = ["/metrics", "/metrics?x", "/metrics/", "//metrics", "///metrics", "/%6detrics", "/./metrics", "/x/../metrics", "/METRICS"]
 
 
 def configuration(language, containing, changes):
     """A snippet, on other addresses than it names; each of them has to be there."""
-    text = documentation.snippet(PAGE, language, containing)
+    return changed(documentation.snippet(PAGE, language, containing), changes)
+
+
+def changed(text, changes):
     for old, new in changes.items():
         assert old in text, f"{old} is not in\n{text}"
         text = text.replace(old, new)
@@ -113,10 +120,14 @@ def event_of(stream, word):
 
 def nginx_before(here, walcast, port, server):
     upstream = configuration("nginx", "upstream walcast", {"127.0.0.1:8010": f"127.0.0.1:{walcast.port}"})
+    return nginx_with(here, port, server(upstream))
+
+
+def nginx_with(here, port, sites):
     folders = "".join(f"{kind}_temp_path {here}/{kind};\n" for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
     (here / "nginx.conf").write_text(
         f"daemon off; pid {here}/nginx.pid; error_log {here}/error.log;\nevents {{ worker_connections 64; }}\n"
-        f"http {{ access_log off;\n{folders}{server(upstream)}\n}}\n"
+        f"http {{ access_log off;\n{folders}{sites}\n}}\n"
     )
     return running(here, port, program("nginx"), "-p", here, "-e", here / "error.log", "-c", here / "nginx.conf")
 
@@ -142,14 +153,18 @@ def nginx_below_a_path():
         serves_its_pages_and_hides_metrics(walcast, port, "/live")
 
 
+def caddy_with(here, port, site):
+    (here / "Caddyfile").write_text(f"{{\n    admin off\n    auto_https off\n    grace_period 1s\n}}\n{site}")
+    return running(here, port, program("caddy"), "run", "--adapter", "caddyfile", "--config", here / "Caddyfile")
+
+
 @test
 def caddy():
     port = free_port()
     with place() as here, daemon(here) as walcast:
         changes = {f"{NAME} {{": f"http://{NAME}:{port} {{\n    bind 127.0.0.1", "127.0.0.1:8010": f"127.0.0.1:{walcast.port}"}
         site = configuration("caddy", "reverse_proxy", changes)
-        (here / "Caddyfile").write_text(f"{{\n    admin off\n    auto_https off\n    grace_period 1s\n}}\n{site}")
-        with running(here, port, program("caddy"), "run", "--adapter", "caddyfile", "--config", here / "Caddyfile"):
+        with caddy_with(here, port, site):
             serves_its_pages_and_hides_metrics(walcast, port)
 
 
@@ -179,6 +194,94 @@ def apache():
         )
         with running(here, port, program("apache2"), "-DFOREGROUND", "-f", here / "apache.conf"):
             serves_its_pages_and_hides_metrics(walcast, port)
+
+
+class Doorman(http.server.BaseHTTPRequestHandler):
+    """What oauth2-proxy does: answers who a session belongs to."""
+
+    def do_GET(self):
+        user = {"session=1": ("alice", "acme"), "session=2": ("bob", "globex")}.get(self.headers.get("Cookie"))
+        self.send_response(200 if user else 401)
+        if user:
+            self.send_header("X-Auth-User", user[0])
+            self.send_header("X-Tenant", user[1])
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def doorman():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Doorman) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@contextlib.contextmanager
+def behind_a_proxy_that_authenticates(here):
+    """Orders of two customers, served as docs/access.md says."""
+    here.chmod(0o755)
+    text = access.snippet(ACCESS, "toml", "[auth.proxy]")
+    (here / "walcast.toml").write_text(f'database = "{here}/events.db"\nhosts = ["{NAME}"]\n{text}')
+    with contextlib.closing(sqlite3.connect(here / "events.db")) as db, db:
+        db.execute("CREATE TABLE orders(id INTEGER PRIMARY KEY AUTOINCREMENT, customer TEXT)")
+        db.execute("INSERT INTO orders(customer) VALUES ('acme'), ('globex'), ('acme')")
+    with Daemon(here, "--config", "walcast.toml") as started:
+        yield started
+
+
+def keeps_customers_apart(walcast, port):
+    path = "/api/feeds/orders/events"
+    forged = {"X-Auth-User": "eve", "X-Tenant": "globex", "Authorization": "Bearer x"}
+    for more in [{}, forged]:
+        for session, ids in [("session=1", [3, 1]), ("session=2", [2])]:
+            connection, answer = asked(port, path, Cookie=session, **more)
+            text = answer.read().decode()
+            assert answer.status == 200, f"{answer.status} {text}"
+            assert [item["id"] for item in json.loads(text)["items"]] == ids, text
+            connection.close()
+        for cookies in [{}, {"Cookie": "session=3"}]:
+            connection, answer = asked(port, path, **cookies, **more)
+            assert answer.status == 401, f"{answer.status} {answer.read()}"
+            connection.close()
+    host = f"{NAME}:{port}"
+    with WebSocket(port, "/ws/orders?since=earliest", host, f"http://{host}", {"Cookie": "session=1", **forged}) as client:
+        assert client.status == 101, client.head
+        frames = [client.frame() for _ in range(4)]
+        assert [frame["type"] for frame in frames] == ["hello", "orders_event", "orders_event", "live"], frames
+        assert [frame["event"]["id"] for frame in frames[1:3]] == [1, 3]
+        with contextlib.closing(sqlite3.connect(walcast.database, timeout=PATIENCE)) as db, db:
+            db.execute("INSERT INTO orders(customer) VALUES ('globex'), ('acme')")
+        assert client.frame()["event"]["id"] == 5
+    # Past the proxy the headers are nobody's: its address is trusted here, so the daemon's own test shows that.
+    with WebSocket(port, "/ws/orders", host, f"http://{host}") as refused:
+        assert refused.status == 401, refused.head
+
+
+@test
+def nginx_that_authenticates():
+    port = free_port()
+    with place() as here, doorman() as door, behind_a_proxy_that_authenticates(here) as walcast:
+        changes = {"127.0.0.1:8010": f"127.0.0.1:{walcast.port}", "listen 443 ssl": f"listen 127.0.0.1:{port}", "127.0.0.1:4180": door}
+        site = changed(access.snippet(ACCESS, "nginx", "auth_request"), changes)
+        with nginx_with(here, port, site):
+            keeps_customers_apart(walcast, port)
+
+
+@test
+def caddy_that_authenticates():
+    port = free_port()
+    with place() as here, doorman() as door, behind_a_proxy_that_authenticates(here) as walcast:
+        changes = {
+            f"{NAME} {{": f"http://{NAME}:{port} {{\n    bind 127.0.0.1",
+            "127.0.0.1:8010": f"127.0.0.1:{walcast.port}",
+            "127.0.0.1:4180": door,
+        }
+        with caddy_with(here, port, changed(access.snippet(ACCESS, "caddy", "forward_auth"), changes)):
+            keeps_customers_apart(walcast, port)
 
 
 if __name__ == "__main__":
