@@ -68,7 +68,7 @@ impl Tables {
 
     /// How far each feed was sent, for the log.
     pub(super) fn positions(&self) -> String {
-        let positions = self.feeds.iter().map(TableFollower::position);
+        let positions = self.feeds.iter().map(TableFollower::sent_up_to);
         positions.collect::<Vec<_>>().join(", ")
     }
 

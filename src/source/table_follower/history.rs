@@ -25,17 +25,22 @@ pub(super) struct History {
     /// `None`: kept nowhere.
     files: Option<IdentityFiles>,
     known: Option<Identity>,
-    /// What is in the files.
-    kept: Option<Identity>,
+    stored: Stored,
     /// Something happened since the identity was kept.
     dirty_since: Option<Instant>,
     /// Rows published that the sample has not been asked about.
     unsampled: usize,
     /// Sampled since it was kept.
     sampled: bool,
-    /// Keeping it failed the last time.
-    unkept: bool,
     saved_at: Option<Instant>,
+}
+
+/// What is in the files.
+enum Stored {
+    /// This, or nothing.
+    Last(Option<Identity>),
+    /// Keeping it failed the last time, which was said.
+    Failed,
 }
 
 impl History {
@@ -58,12 +63,11 @@ impl History {
             table: feed.table.clone(),
             database: config.database.clone(),
             files,
-            kept: known.clone(),
+            stored: Stored::Last(known.clone()),
             known,
             dirty_since: None,
             unsampled: 0,
             sampled: false,
-            unkept: false,
             saved_at: None,
         }
     }
@@ -72,21 +76,21 @@ impl History {
         self.known.as_ref()
     }
 
-    /// Asks whether this is still the history of `table`, whose highest id was `head`; `None` where none is known.
+    /// The question whether this is still the history of `table`, whose highest id was `head`.
     pub(super) fn question<'a>(
         &'a self,
         table: &'a Table,
         head: i64,
         doubt: Doubt,
-    ) -> Option<Question<'a>> {
-        let known = self.known.as_ref()?;
-        Some(Question {
+    ) -> Question<'a> {
+        let known = self.known.as_ref();
+        Question {
             table,
-            sample: &known.sample,
-            sampled_to: known.head.min(head),
+            sample: known.map(|known| &known.sample),
+            sampled_to: known.map_or(head, |known| known.head.min(head)),
             head,
             doubt,
-        })
+        }
     }
 
     /// Returns whether there is a place to keep it.
@@ -171,19 +175,25 @@ impl History {
         let (Some(files), Some(known)) = (&mut self.files, &self.known) else {
             return;
         };
-        if self.kept.as_ref() == Some(known) && !self.unkept {
+        if matches!(&self.stored, Stored::Last(Some(last)) if last == known) {
             return;
         }
-        let stored = files.store(known);
-        let feed = &self.feed;
-        match &stored {
-            Err(e) if !self.unkept => tracing::error!(
-                "the identity of feed {feed} can't be kept ({e}); after a restart subscribers may have to start over"
-            ),
-            Ok(()) if self.unkept => tracing::info!("the identity of feed {feed} is kept again"),
-            _ => {}
-        }
-        self.unkept = stored.is_err();
-        self.kept = Some(known.clone());
+        let (feed, has_failed) = (&self.feed, matches!(self.stored, Stored::Failed));
+        self.stored = match files.store(known) {
+            Ok(()) => {
+                if has_failed {
+                    tracing::info!("the identity of feed {feed} is kept again");
+                }
+                Stored::Last(Some(known.clone()))
+            }
+            Err(e) => {
+                if !has_failed {
+                    tracing::error!(
+                        "the identity of feed {feed} can't be kept ({e}); after a restart subscribers may have to start over"
+                    );
+                }
+                Stored::Failed
+            }
+        };
     }
 }

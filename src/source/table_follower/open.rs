@@ -8,41 +8,41 @@ use crate::hub::Feed;
 use crate::model::filter::{FilterId, FilterIndex};
 use crate::model::position::Cursor;
 use crate::sqlite::file::FileId;
-use crate::sqlite::identity::Sample;
+use crate::sqlite::identity::{Doubt, Newest, Sample, given};
 use crate::sqlite::reader::{HeadPage, PageLimits, RowReader};
 use crate::sqlite::table::{Schema, Table};
+
+/// The first page after a wake is small, so that the first rows of a burst leave early; the next ones are larger.
+const FIRST_PAGE: PageLimits = PageLimits {
+    rows: 64,
+    bytes: 64 * 1024,
+};
+const NEXT_PAGE: PageLimits = PageLimits {
+    rows: 1024,
+    bytes: 256 * 1024,
+};
+/// To see whether it can be read at all.
+const ONE_ROW: PageLimits = PageLimits { rows: 1, bytes: 1 };
 
 /// A table of the open file, and where the last look at it ended.
 pub(super) struct OpenTable {
     reader: RowReader,
     pub file: FileId,
+    reading: Reading,
+    newest: Newest,
+    /// The highest id, when many tables were asked at once; `None` where it was not asked since something went wrong.
+    max_id: Option<Option<i64>>,
+}
+
+/// How far the table was read.
+#[derive(Debug)]
+enum Reading {
+    /// To its end, as far as is known.
+    Ended,
+    /// A page was read, and is still to be published.
+    Fetched(HeadPage),
     /// The last page was full: the next one follows at once, and is larger.
-    pub more: bool,
-    /// It was read to its end.
-    pub is_read: bool,
-    /// Read, and not yet published.
-    pub fetched: Option<HeadPage>,
-    head_row: HeadRow,
-    /// The highest id as it was probed last.
-    probed_top: Option<Option<i64>>,
-    ids: Ids,
-}
-
-/// What is known of the row at the head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum HeadRow {
-    Unknown,
-    Absent,
-    Seen(u64),
-}
-
-/// Whether an id that was deleted can be given again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ids {
-    /// SQLite remembers the highest one given, and gives higher ones.
-    Remembered,
-    /// It gives the one above the highest there is, which was this at the last look.
-    AboveTop(Option<i64>),
+    More,
 }
 
 impl OpenTable {
@@ -50,12 +50,9 @@ impl OpenTable {
         OpenTable {
             reader: RowReader::new(&feed.config, schema, feed.max_row_bytes),
             file,
-            more: false,
-            is_read: false,
-            fetched: None,
-            head_row: HeadRow::Unknown,
-            probed_top: None,
-            ids: Ids::AboveTop(None),
+            reading: Reading::Ended,
+            newest: Newest::unknown(),
+            max_id: None,
         }
     }
 
@@ -73,104 +70,101 @@ impl OpenTable {
         connection: &Connection,
         head: Cursor,
     ) -> rusqlite::Result<()> {
-        const ONE: PageLimits = PageLimits { rows: 1, bytes: 1 };
         let nothing = FilterIndex::default();
-        self.read_above(connection, head, ONE, &nothing, FilterId::NONE)
+        self.reader
+            .above_head(connection, head, ONE_ROW, &nothing, FilterId::NONE)
             .map(drop)
     }
 
+    /// Reads the next page above `head`; one that another feed's failure left unpublished is read again.
     pub(super) fn read_above(
         &mut self,
         connection: &Connection,
         head: Cursor,
-        limits: PageLimits,
         filters: &FilterIndex,
         known_below: FilterId,
     ) -> rusqlite::Result<HeadPage> {
+        let limits = match self.has_more() {
+            true => NEXT_PAGE,
+            false => FIRST_PAGE,
+        };
+        self.reading = Reading::Ended;
         self.reader
             .above_head(connection, head, limits, filters, known_below)
     }
 
-    /// Another history begins in this table.
-    pub(super) fn begin_anew(&mut self) {
-        (self.fetched, self.more) = (None, false);
-        self.head_row = HeadRow::Unknown;
-    }
-
-    /// The history up to `head` is the one to go on with.
-    pub(super) fn note_ids(
-        &mut self,
-        connection: &Connection,
-        head: Cursor,
-    ) -> rusqlite::Result<()> {
-        let remembered = head.0 > 0 && self.sequence(connection)? >= head;
-        self.ids = match remembered {
-            true => Ids::Remembered,
-            // No AUTOINCREMENT, or the sequence went with a table that was made anew.
-            false => Ids::AboveTop(self.table().max_key(connection)?),
-        };
-        Ok(())
-    }
-
-    /// The highest id that SQLite remembers having given.
-    pub(super) fn sequence(&self, connection: &Connection) -> rusqlite::Result<Cursor> {
-        let sequence = self.table().sequence(connection)?;
-        Ok(sequence.map_or(Cursor::MIN, Cursor))
-    }
-
-    /// Whether ids up to the head are being given again, as far as they tell.
-    pub(super) fn ids_are_given_again(
+    /// What a page that was just read gives to doubt.
+    pub(super) fn doubt(
         &mut self,
         connection: &Connection,
         page: &HeadPage,
         head: Cursor,
-    ) -> rusqlite::Result<bool> {
-        if head == Cursor::MIN {
-            return Ok(false);
-        }
-        let Ids::AboveTop(before) = self.ids else {
-            let fell = page.block.entries.is_empty() && self.sequence(connection)? < head;
-            return Ok(fell && self.table().max_key(connection)? < Some(head.0));
-        };
-        let top = self.table().max_key(connection)?;
-        self.ids = Ids::AboveTop(top);
-        // A row appeared below the head, above all others: a deleted id was given again.
-        let again = top.is_some_and(|top| top < head.0) && top > before;
-        Ok(again || (self.head_row == HeadRow::Absent && page.head_row.is_some()))
+    ) -> rusqlite::Result<Option<Doubt>> {
+        let table = &self.reader.schema.table;
+        self.newest.doubt(connection, table, page, head)
     }
 
-    /// Returns whether the row at the head is not what it was at the last look.
-    pub(super) fn head_row_changed(&self, page: &HeadPage) -> bool {
-        let now = page.head_row.map_or(HeadRow::Absent, HeadRow::Seen);
-        self.head_row != HeadRow::Unknown && self.head_row != now
+    /// The page is to be published.
+    pub(super) fn fetched(&mut self, page: HeadPage) {
+        self.reading = Reading::Fetched(page);
+    }
+
+    /// Takes the page that is to be published.
+    pub(super) fn take_fetched(&mut self) -> Option<HeadPage> {
+        match std::mem::replace(&mut self.reading, Reading::Ended) {
+            Reading::Fetched(page) => {
+                if page.full {
+                    self.reading = Reading::More;
+                }
+                Some(page)
+            }
+            other => {
+                self.reading = other;
+                None
+            }
+        }
+    }
+
+    /// Returns whether the last page was full.
+    pub(super) fn has_more(&self) -> bool {
+        match &self.reading {
+            Reading::Ended => false,
+            Reading::Fetched(page) => page.full,
+            Reading::More => true,
+        }
     }
 
     /// The page is published: its last row is at the head, which was at `head`.
-    pub(super) fn note_head_row(&mut self, page: &HeadPage, head: Cursor) {
-        let block = &page.block;
-        let last_row = block.entries.len().checked_sub(1);
-        self.head_row = match last_row {
-            Some(last) if block.entries[last].id == block.last.0 => {
-                HeadRow::Seen(RowReader::fingerprint_of(block.message(last)))
-            }
-            None if block.last == head => page.head_row.map_or(HeadRow::Absent, HeadRow::Seen),
-            _ => HeadRow::Absent,
-        };
-        // From the first id that it gives, AUTOINCREMENT remembers.
-        if self.table().autoincrement && block.last > head && block.last.0 > 0 {
-            self.ids = Ids::Remembered;
-        }
+    pub(super) fn passed(&mut self, page: &HeadPage, head: Cursor) {
+        self.newest.passed(&self.reader.schema.table, page, head);
+    }
+
+    /// The history up to `head` is the one to go on with.
+    pub(super) fn go_on(&mut self, connection: &Connection, head: Cursor) -> rusqlite::Result<()> {
+        self.newest
+            .begin(connection, &self.reader.schema.table, head)
+    }
+
+    /// Another history begins in this table.
+    pub(super) fn begin_anew(&mut self) {
+        self.reading = Reading::Ended;
+        self.newest.forget();
+    }
+
+    /// The highest id that SQLite remembers having given; below every id where it remembers none.
+    pub(super) fn given(&self, connection: &Connection) -> rusqlite::Result<Cursor> {
+        given(connection, self.table())
     }
 
     /// Returns whether the highest id is another than when this was asked last.
-    pub(super) fn has_moved(&mut self, top: Option<i64>) -> bool {
-        let before = self.probed_top.replace(top);
-        self.head_row == HeadRow::Unknown || before != Some(top)
+    pub(super) fn has_moved(&mut self, max_id: Option<i64>) -> bool {
+        let before = self.max_id.replace(max_id);
+        !self.newest.is_known() || before != Some(max_id)
     }
 
-    /// Something went wrong before all tables were read: the next probe says that this one moved.
+    /// Something went wrong before all tables were read: the next time it is asked, this one moved.
     pub(super) fn forget_look(&mut self) {
-        (self.probed_top, self.is_read) = (None, false);
+        self.max_id = None;
     }
 
     /// Reads the row at the head through another connection.

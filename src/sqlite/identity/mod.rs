@@ -4,6 +4,7 @@
 //! A false "another" costs subscribers a replay, a false "same" loses rows for good: where it can't be told, it is another.
 
 mod follows;
+mod newest;
 mod sample;
 
 use std::collections::{HashMap, HashSet};
@@ -14,10 +15,11 @@ use crate::sqlite::file::FileId;
 use crate::sqlite::reader::fingerprint;
 use crate::sqlite::table::Table;
 use follows::follows_from_id;
+pub use newest::{Newest, given};
 use sample::{Resampled, SampledValue};
 pub use sample::{SAMPLE_ROWS, Sample};
 
-/// What may have happened to the table since it was sampled.
+/// What may have happened to the table since it was sampled, or what was seen to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
     /// The path names another file than the one sampled, or it is not known which that was.
@@ -28,14 +30,18 @@ pub enum Doubt {
     Reshaped,
     /// The same open file, whose newest row is not what it was: most likely an update or a deletion.
     Edited,
+    /// An id up to the head was given again, after its row was deleted.
+    GivenAgain,
+    /// The head is the largest id there is, and rows came below it: SQLite gives ids at random then, in no order.
+    Exhausted,
 }
 
 /// Asks whether a table still holds the history that was sampled.
 #[derive(Debug)]
 pub struct Question<'a> {
     pub table: &'a Table,
-    /// The newest rows up to `sampled_to`, as they were.
-    pub sample: &'a Sample,
+    /// The newest rows up to `sampled_to`, as they were; `None` where no history is known.
+    pub sample: Option<&'a Sample>,
     /// The highest id given when they were sampled; [`i64::MIN`] for none.
     pub sampled_to: i64,
     /// The highest id given, as far as is known by now. Not below `sampled_to`.
@@ -61,10 +67,22 @@ impl Verdict {
 
 impl Question<'_> {
     /// Compares the table with the sample. To be called within one snapshot.
+    ///
+    /// # Errors
+    /// The table can't be read.
     pub fn answer(&self, connection: &Connection) -> rusqlite::Result<Verdict> {
-        let now = self.sample.again(connection, self.table)?;
-        let compared = Compared::new(self.sample, &now);
-        let signs = Signs::look(self, connection, &now)?;
+        match (self.doubt, self.sample) {
+            (Doubt::GivenAgain | Doubt::Exhausted, _) => Ok(Verdict::Another),
+            (_, Some(sample)) => self.compare(connection, sample),
+            // Nothing is known that it could be another than.
+            (_, None) => Ok(Verdict::Same),
+        }
+    }
+
+    fn compare(&self, connection: &Connection, sample: &Sample) -> rusqlite::Result<Verdict> {
+        let now = sample.again(connection, self.table)?;
+        let compared = Compared::new(sample, &now);
+        let signs = Signs::look(self, sample, connection, &now)?;
         if signs.fell && !(self.doubt == Doubt::Reshaped && signs.keeps_all && compared.is_whole())
         {
             return Ok(Verdict::Another);
@@ -81,9 +99,7 @@ impl Question<'_> {
             Doubt::Unwatched => Verdict::same_if(
                 !compared.some_column_is_foreign() && !compared.newest_are_foreign(1),
             ),
-            Doubt::OtherFile => {
-                Verdict::same_if(!compared.some_column_is_foreign() && compared.newest_is_known())
-            }
+            _ => Verdict::same_if(!compared.some_column_is_foreign() && compared.newest_is_known()),
         })
     }
 
@@ -100,7 +116,7 @@ impl Question<'_> {
             Doubt::Reshaped => Verdict::same_if(signs.remembers),
             Doubt::Unwatched => Verdict::same_if(signs.remembers && !signs.strangers),
             // Nothing below the head was put in the place of what was there.
-            Doubt::OtherFile => Verdict::same_if(signs.remembers && signs.nothing_below),
+            _ => Verdict::same_if(signs.remembers && signs.nothing_below),
         }
     }
 }
@@ -125,12 +141,12 @@ struct Signs {
 impl Signs {
     fn look(
         question: &Question<'_>,
+        sample: &Sample,
         connection: &Connection,
         now: &Resampled,
     ) -> rusqlite::Result<Signs> {
         let Question {
             table,
-            sample,
             sampled_to,
             head,
             ..

@@ -44,7 +44,7 @@ fn asked(db: &Connection, sample: &Sample, head: i64, doubt: Doubt) -> Verdict {
     let table = Table::introspect(db, "t", None).unwrap();
     let question = Question {
         table: &table,
-        sample,
+        sample: Some(sample),
         sampled_to: head,
         head,
         doubt,
@@ -286,5 +286,28 @@ fn an_empty_table_has_no_history_yet() {
         db.execute_batch("DELETE FROM t; DELETE FROM sqlite_sequence")
             .unwrap();
         assert_eq!(after_on(&db, doubt, &written(1, 5, "a")), Verdict::Same);
+    }
+}
+
+#[test]
+fn what_was_seen_to_happen_needs_no_comparison_and_nothing_known_is_no_other_history() {
+    let db = events(true);
+    let table = Table::introspect(&db, "t", None).unwrap();
+    let sample = Sample::take(&db, &table, HEAD).unwrap();
+    for (sample, doubt, verdict) in [
+        (Some(&sample), Doubt::GivenAgain, Verdict::Another),
+        (Some(&sample), Doubt::Exhausted, Verdict::Another),
+        (None, Doubt::GivenAgain, Verdict::Another),
+        (None, Doubt::Edited, Verdict::Same),
+        (None, Doubt::OtherFile, Verdict::Same),
+    ] {
+        let question = Question {
+            table: &table,
+            sample,
+            sampled_to: HEAD,
+            head: HEAD,
+            doubt,
+        };
+        assert_eq!(question.answer(&db).unwrap(), verdict, "{doubt:?}");
     }
 }
