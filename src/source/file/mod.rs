@@ -70,14 +70,14 @@ impl SourceFile {
     /// Closes what is open if the path does not lead to it any more, and says how that came.
     pub(crate) fn compare(&mut self) -> Option<Departure> {
         let state = self.database.as_ref()?.path_state();
-        if state == PathState::Same {
-            return None;
-        }
-        self.database = None;
         let path = self.config.database.display();
-        Some(match state {
+        let departure = match state {
             PathState::Same => return None,
             PathState::Gone => Departure::Gone,
+            PathState::Replaced => {
+                tracing::info!("{path} was replaced by another file");
+                Departure::Replaced
+            }
             PathState::Renamed => {
                 tracing::info!(
                     "{path} has other names than it had, or is in another mode: opened anew"
@@ -85,16 +85,14 @@ impl SourceFile {
                 self.is_stale = true;
                 Departure::Replaced
             }
-            PathState::Replaced => {
-                tracing::info!("{path} was replaced by another file");
-                Departure::Replaced
-            }
             PathState::Apart(apart) => {
                 self.apart = Some(apart);
                 self.is_stale = true;
                 Departure::Apart
             }
-        })
+        };
+        self.database = None;
+        Some(departure)
     }
 
     /// Returns whether the file may be opened: a connection opened now would be fresh. Makes the stock table first, where
