@@ -14,18 +14,21 @@ use crate::http::App;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors ";
 
-/// Name, media type and text.
+/// Name in the address, media type and text.
 type File = (&'static str, &'static str, &'static str);
 
 macro_rules! file {
     ($name:literal, $kind:expr) => {
+        file!($name, $kind, $name)
+    };
+    ($name:literal, $kind:expr, $source:literal) => {
         (
             $name,
             $kind,
             include_str!(concat!(
                 env!("CARGO_MANIFEST_DIR"),
                 "/web/dashboard/",
-                $name
+                $source
             )),
         )
     };
@@ -35,11 +38,16 @@ const HTML: &str = "text/html; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
+const TEXT: &str = "text/plain; charset=utf-8";
 
 const FILES: &[File] = &[
     file!("index.html", HTML),
+    file!("add-filter.js", JS),
     file!("api.js", JS),
     file!("app.js", JS),
+    file!("arrange.js", JS),
+    file!("arranging.js", JS),
+    file!("bins.js", JS),
     file!("cells.js", JS),
     file!("chart.js", JS),
     file!("connect.js", JS),
@@ -50,12 +58,17 @@ const FILES: &[File] = &[
     file!("export.js", JS),
     file!("feed-list.js", JS),
     file!("filters.js", JS),
+    file!("grid-head.js", JS),
     file!("health.js", JS),
+    file!("keys.js", JS),
+    file!("layout.js", JS),
     file!("measure.js", JS),
     file!("notices.js", JS),
     file!("place.js", JS),
+    file!("popover.js", JS),
     file!("profile.js", JS),
     file!("pulse.js", JS),
+    file!("row-element.js", JS),
     file!("rows.js", JS),
     file!("snippets.js", JS),
     file!("stream.js", JS),
@@ -64,12 +77,18 @@ const FILES: &[File] = &[
     file!("theme.js", JS),
     file!("tiles.js", JS),
     file!("token.js", JS),
+    file!("value-menu.js", JS),
     file!("values.js", JS),
+    file!("view-menu.js", JS),
     file!("view.js", JS),
+    file!("controls.css", CSS),
     file!("rows.css", CSS),
     file!("sheets.css", CSS),
     file!("style.css", CSS),
     file!("favicon.svg", SVG),
+    file!("uplot.js", JS, "vendor/uPlot/uPlot.iife.min.js"),
+    file!("uplot.css", CSS, "vendor/uPlot/uPlot.min.css"),
+    file!("uplot-licence.txt", TEXT, "vendor/uPlot/LICENSE"),
 ];
 
 /// Returns whether one of the files is at this path.

@@ -364,7 +364,7 @@ for (const colorScheme of ['light', 'dark']) {
     await row(page, 4).waitFor();
     const theme = () => page.evaluate(() => document.documentElement.dataset.theme);
     assert.equal(await theme(), colorScheme);
-    const selectors = '.tile dt, .tile .value, .tile .note, .health dt, .health dd, .cell, .cell > span, .pill, #filters span, #pause, .feed-name, .chart-axis span, .chart-readout, .mode';
+    const selectors = '.tile dt, .tile .value, .tile .note, .health dt, .health dd, .cell, .cell > span, .pill, #filters span, #pause, .feed-name, .chart-readout, .mode';
     const found = await page.$$eval(selectors, contrasts);
     assert.ok(found.length > 20, `${found.length} texts`);
     for (const { name, ratio } of found) assert.ok(ratio >= 4.5, `${name}: ${ratio.toFixed(2)}`);

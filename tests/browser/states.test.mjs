@@ -49,15 +49,14 @@ test('a database that is taken away under the page is not called live', async (t
   assert.equal(await page.locator('#dot.live').count(), 0);
 });
 
-test('a table without a time column has its arrivals counted, not its events denied', async (t) => {
-  const { daemon, writer } = await things(t, 'n integer', [{ n: 1 }, { n: 2 }]);
+test('a table without a time column has no chart, one that tells the time has', async (t) => {
+  const { daemon, writer } = await things(t, 'n integer, at text', [{ n: 1 }, { n: 2 }]);
   const page = await openPage(t, daemon.url);
   await live(page);
-  await page.getByText('0 since opened · no time column').waitFor();
-  const { id } = await writer.insert({ n: 3 }, 'things');
-  await row(page, id).waitFor();
-  await page.getByText('1 since opened · no time column').waitFor();
-  assert.equal(await page.locator('#chart-name').textContent(), 'Arrivals');
+  await row(page, 2).waitFor();
+  assert.equal(await page.locator('#chart').isVisible(), false);
+  await writer.insert({ n: 3, at: new Date().toISOString() }, 'things');
+  await page.locator('#chart-readout').getByText('1 event', { exact: true }).waitFor();
 });
 
 test('words are shown whole, and numbers stand beside them', async (t) => {

@@ -1,6 +1,8 @@
 // The page: which feeds there are, which one is shown, and what follows when either changes.
 
+import { AddFilter } from './add-filter.js';
 import { explain, get } from './api.js';
+import { Arranging } from './arranging.js';
 import { Chart } from './chart.js';
 import { Connect } from './connect.js';
 import { Detail } from './detail.js';
@@ -9,13 +11,15 @@ import { exportRows } from './export.js';
 import { FeedList } from './feed-list.js';
 import { FilterBar } from './filters.js';
 import { feedProblem, modeWord, renderHealth } from './health.js';
+import { Keys } from './keys.js';
 import { Notices } from './notices.js';
 import { addressOf, readPlace } from './place.js';
 import { Profile } from './profile.js';
 import { Table } from './table.js';
 import { renderTiles } from './tiles.js';
 import { TokenForm, adoptToken, refusalOf, token } from './token.js';
-import { count } from './values.js';
+import { HoverButton, ValueMenu } from './value-menu.js';
+import { count, isId } from './values.js';
 import { FeedView } from './view.js';
 
 const FEEDS_MS = 3_000;
@@ -29,6 +33,8 @@ const $ = (id) => document.getElementById(id);
 
 let feeds = null;
 let view = null;
+/** The id of a row that the address names and that is still to be opened. */
+let wantedRow = null;
 /** Feed name → Profile: what was learnt of the columns outlives a change of filters. */
 const profiles = new Map();
 
@@ -38,20 +44,36 @@ const table = new Table({
   head: $('grid-head'),
   body: $('grid-body'),
   onOpen: (entry) => detail.open(entry, view.profile),
-  onEnd: () => view?.loadOlder().catch(() => {}),
+  // The end of what was found is soon in sight: a search over all rows would load them all.
+  onEnd: () => view?.arrangement.active || view?.loadOlder().catch(() => {}),
   onTop: (atTop) => {
     if (!view || view.paused || !atTop || view.unseen === 0) return;
     view.unseen = 0;
     renderFresh();
   },
+  onSort: (column) => arranging.sortBy(column),
+  onResize: (column, ch, done) => arranging.resize(column, ch, done),
 });
-const detail = new Detail($('detail'), table);
-const chart = new Chart({ name: $('chart-name'), svg: $('chart-svg'), readout: $('chart-readout'), axis: $('chart-axis'), select: $('chart-range') });
+const onFilter = (filters) => go(view.feed.name, filters);
+const valueMenu = new ValueMenu($('value-menu'), { current: () => view, onFilter });
+new HoverButton({ button: $('value-open'), list: $('list'), body: $('grid-body'), entryOf: (id) => table.entry(id), menu: valueMenu });
+new AddFilter({
+  button: $('add-filter'), popover: $('filter-form'), form: $('filter-form'), column: $('filter-column'), value: $('filter-value'), known: $('filter-known'),
+}, { current: () => view, onFilter });
+const detail = new Detail($('detail'), { table, menu: valueMenu, onShow: showRowInAddress });
+const chart = new Chart({
+  figure: $('chart'), place: $('chart-place'), readout: $('chart-readout'), legend: $('chart-legend'),
+  select: $('chart-range'), unzoom: $('chart-unzoom'), tip: $('chart-tip'),
+});
+const arranging = new Arranging({
+  search: $('search'), note: $('arranged'), text: $('arranged-text'), more: $('arranged-more'), undo: $('arranged-undo'),
+  viewMenu: { button: $('view-open'), popover: $('view-menu'), order: $('view-order'), columns: $('view-columns'), reset: $('view-reset') },
+}, { table, current: () => view, changed: render });
 const feedList = new FeedList({
   aside: $('feeds'), nav: $('feeds-nav'), list: $('feed-list'), find: $('feed-find'), none: $('feed-none'),
   button: $('feeds-open'), name: $('feed-name'), sheet: $('feeds-sheet'),
 });
-const filterBar = new FilterBar({ container: $('filters'), clear: $('clear'), onChange: (filters) => go(view.feed.name, filters) });
+const filterBar = new FilterBar({ container: $('filters'), clear: $('clear'), onChange: onFilter });
 const connect = new Connect($('connect'), () => ({ feed: view.feed, filters: view.filters, newest: view.log.entries.at(-1)?.row }));
 const empty = new EmptyState({
   panel: $('panel'), grid: $('grid'), box: $('empty'), title: $('empty-title'), text: $('empty-text'),
@@ -134,18 +156,22 @@ function profileFor(feed) {
 function closeView() {
   view?.close();
   view = null;
+  wantedRow = null;
   for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
   for (const name of ['stream', 'state', 'malformed']) notices.set(name, null);
 }
 
 function openView() {
+  const old = view;
   closeView();
-  const { feed, filters, unknown } = readPlace(feeds);
+  const { feed, filters, unknown, row } = readPlace(feeds);
+  wantedRow = row;
   if (unknown) notices.pass('unknown', { title: 'Unknown feed', text: `There is no feed “${unknown}” here.` });
   view = new FeedView({
-    feed, filters, profile: profileFor(feed), table, chart,
+    feed, filters, profile: profileFor(feed), layout: arranging.layoutOf(feed.name), table, chart,
     on: { status: renderStatus, change: render, columns: relist, restart, denied: (error) => askToken(refusalOf(error)) },
   });
+  arranging.hand(old, view);
   $('connect-open').disabled = false;
   feedList.select(feed.name);
   filterBar.render(view);
@@ -164,6 +190,30 @@ function restart(reason) {
   if (reason !== 'behind') profiles.delete(view.feed.name);
   openView();
   notices.pass('restart', RESTARTS[reason]);
+}
+
+/** The address names the row that is open, so that it can be passed on; going back closes the row with its view. */
+function showRowInAddress(entry) {
+  if (view) history.replaceState(null, '', addressOf(view.feed.name, view.filters, entry?.id ?? null));
+}
+
+/** Opens the row that the address names. */
+async function openWanted() {
+  const [id, at] = [wantedRow, view];
+  wantedRow = null;
+  try {
+    const entry = isId(id) ? await at.row(id) : null;
+    if (at !== view) return;
+    if (entry) {
+      table.select(entry);
+      return detail.open(entry, view.profile);
+    }
+    const why = view.filters.length > 0 ? 'It was deleted, or does not match the filters.' : 'It was deleted, or never written.';
+    notices.pass('row', { title: `There is no row ${id} here.`, text: why });
+  } catch (error) {
+    if (at === view) notices.pass('row', explain(error));
+  }
+  showRowInAddress(null);
 }
 
 /** Nothing is asked for until there is another token; what was read with the old one leaves the screen. */
@@ -209,6 +259,8 @@ function renderNow() {
   renderHealth(view);
   detail.refresh();
   renderMode();
+  arranging.render(view);
+  if (wantedRow !== null && !view.loading) openWanted();
 }
 
 function renderFresh() {
@@ -224,7 +276,7 @@ function renderFeedState() {
   notices.set('state', view.shown.length === 0 ? null : state);
   empty.render(view, state);
   // The grid had no height while it was hidden.
-  if (view.shown.length > 0) table.schedule();
+  if (view.listed > 0) table.schedule();
 }
 
 function showMode(mode) {
@@ -273,6 +325,19 @@ $('fresh').addEventListener('click', () => {
 for (const kind of ['json', 'csv']) {
   $(`export-${kind}`).addEventListener('click', ({ currentTarget }) => view && exportRows(view, currentTarget, kind, (problem) => notices.set('export', problem)));
 }
+
+new Keys({
+  help: $('help'), toggle: $('keys-toggle'), open: $('help-open'),
+  actions: {
+    '/': () => arranging.focusSearch(),
+    j: () => table.step(1),
+    k: () => table.step(-1),
+    '[': () => feeds?.length > 1 && go(feedList.neighbour(-1), []),
+    ']': () => feeds?.length > 1 && go(feedList.neighbour(1), []),
+    p: () => view?.setPaused(!view.paused),
+    c: () => view && connect.open(),
+  },
+});
 
 addEventListener('hashchange', () => {
   if (adopt()) {

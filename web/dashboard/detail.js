@@ -17,10 +17,12 @@ function readable(text) {
 export class Detail {
   #entry = null;
 
-  /** `table` gives the neighbours and follows along. */
-  constructor(dialog, table) {
-    this.dialog = dialog;
-    this.table = table;
+  /**
+   * `table` gives the neighbours and follows along; `onShow(entry)` with every row that is shown, null when the dialog closes;
+   * `menu` is the ValueMenu.
+   */
+  constructor(dialog, { table, menu, onShow }) {
+    Object.assign(this, { dialog, table, menu, onShow });
     this.title = dialog.querySelector('#detail-title');
     this.fields = dialog.querySelector('#detail-fields');
     this.newer = dialog.querySelector('#detail-newer');
@@ -28,7 +30,18 @@ export class Detail {
     this.copy = dialog.querySelector('#detail-copy');
     this.newer.addEventListener('click', () => this.#step(-1));
     this.older.addEventListener('click', () => this.#step(1));
-    this.copy.addEventListener('click', () => this.#copy());
+    this.link = dialog.querySelector('#detail-link');
+    this.copy.addEventListener('click', async () => {
+      this.copy.textContent = await copyText(JSON.stringify(this.#entry.row, null, 2));
+    });
+    this.link.addEventListener('click', async () => {
+      this.link.textContent = await copyText(location.href);
+    });
+    dialog.addEventListener('close', () => onShow(null));
+    this.fields.addEventListener('click', ({ target }) => {
+      const button = target.closest('button');
+      if (button) menu.open(button, this.#entry, button.dataset.column);
+    });
     dialog.querySelector('#detail-close').addEventListener('click', () => dialog.close());
     dialog.addEventListener('click', (event) => event.target === dialog && dialog.close());
     dialog.addEventListener('keydown', (event) => this.#key(event));
@@ -62,6 +75,12 @@ export class Detail {
     const names = [...new Set([...columns, ...Object.keys(entry.row)])];
     this.fields.replaceChildren(...names.flatMap((name) => {
       const term = make('dt', '', name);
+      const more = make('button', 'more', '⋯');
+      more.type = 'button';
+      more.dataset.column = name;
+      more.setAttribute('aria-label', `Filter or copy ${name}`);
+      more.setAttribute('aria-haspopup', 'true');
+      term.append(more);
       const value = make('dd');
       value.dir = 'auto';
       value.append(...this.#value(name, entry.row[name], { status, time }));
@@ -70,6 +89,8 @@ export class Detail {
     }));
     this.fields.scrollTop = 0;
     this.copy.textContent = 'Copy JSON';
+    this.link.textContent = 'Copy link';
+    this.onShow(entry);
     this.refresh();
   }
 
@@ -96,13 +117,9 @@ export class Detail {
 
   #key(event) {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const step = { ArrowLeft: -1, k: -1, ArrowRight: 1, j: 1 }[event.key];
     if (step === undefined) return;
     event.preventDefault();
     this.#step(step);
-  }
-
-  async #copy() {
-    this.copy.textContent = await copyText(JSON.stringify(this.#entry.row, null, 2));
   }
 }

@@ -1,5 +1,7 @@
 // What stands where the rows would be while there are none, and what can be done about it.
 
+import { count } from './values.js';
+
 export class EmptyState {
   constructor({ panel, grid, box, title, text, clear, connect, test }) {
     Object.assign(this, { panel, grid, box, title, text, clear, connect, test });
@@ -23,9 +25,15 @@ export class EmptyState {
     this.box.hidden = true;
   }
 
+  #nothingFound(view) {
+    const text = `None of the ${count(view.shown.length)} loaded rows contains “${view.arrangement.text.trim()}”.`;
+    this.show({ title: 'Nothing found', text: view.hasMore ? `${text} Older rows are not loaded: a filter asks for all.` : text });
+  }
+
   /** `state`: what the daemon says of the table, null where it is there. */
   render(view, state) {
-    if (view.shown.length > 0) return this.#rows();
+    if (view.listed > 0) return this.#rows();
+    if (view.shown.length > 0) return this.#nothingFound(view);
     const bare = view.feed.status === 'error';
     if (view.problem?.unreachable) return this.show(view.problem, { bare });
     if (state) return this.show(state, { bare });

@@ -39,7 +39,7 @@ function download(name, type, text) {
 export async function exportRows(view, button, kind, tell) {
   const label = button.textContent;
   button.disabled = true;
-  button.textContent = 'Exporting…';
+  button.textContent = 'Wait…';
   try {
     const rows = await view.rowsForExport();
     const name = `${view.feed.name}-${new Date().toISOString().replace(/[:.]/g, '-')}.${kind}`;

@@ -44,6 +44,7 @@ export class FeedList {
   select(name) {
     this.#current = name;
     this.name.textContent = name;
+    this.name.hidden = false;
     document.getElementById('feeds-button-name').textContent = name;
     for (const [one, { link, badge }] of this.#items) {
       if (one !== name) link.removeAttribute('aria-current');

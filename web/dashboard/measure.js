@@ -15,3 +15,9 @@ export function widthOf(text) {
   if (context === null) prepare();
   return context.measureText(text).width / zero;
 }
+
+/** How many px one `ch` is. */
+export function chPx() {
+  if (context === null) prepare();
+  return zero;
+}

@@ -21,6 +21,9 @@ const STRETCH_FROM = 24;
 /** The widest, in `ch`, that a column is without being the one that fills the window. */
 const COLUMN_MAX = 44;
 
+/** The narrowest, in `ch`, that a text of many words gets. */
+const TEXT_MIN = 16;
+
 /** A column whose every second value is new is data, not a category. */
 const FACET_MIN_REPEAT = 2;
 
@@ -53,8 +56,8 @@ export class Profile {
   #rows = 0;
   #lengths = new Map();
   #timeHits = new Map();
-  /** Columns with a moment of another year, which is shown with its year. */
-  #otherYears = new Set();
+  /** Column → the earliest moment seen in it: one of another day is shown with its day, of another year with its year. */
+  #earliest = new Map();
 
   constructor(feed) {
     this.feed = feed;
@@ -81,7 +84,7 @@ export class Profile {
     const at = parseTime(value);
     if (at) {
       this.#timeHits.set(name, (this.#timeHits.get(name) ?? 0) + 1);
-      if (clock(at.ms).day.length > 5) this.#otherYears.add(name);
+      this.#earliest.set(name, Math.min(at.ms, this.#earliest.get(name) ?? at.ms));
     }
     if (typeof value !== 'string' || this.#seen.get(name) === null) return;
     const values = this.#seen.get(name) ?? new Map();
@@ -138,12 +141,20 @@ export class Profile {
 
   /** Preferred width of a column in characters: what most values need, within reason. */
   width(name) {
-    if (name === this.time) return this.#otherYears.has(name) ? 20 : 15;
+    // "12:34:56", and the day before it: "11-26 " or "2019-11-26 ".
+    if (name === this.time) return Math.max(10 + clock(this.#earliest.get(name)).day.length, Math.ceil(widthOf(name)) + 1);
     const { sum = 0, n = 0, max = 0 } = this.#lengths.get(name) ?? {};
     // A category is shown whole; other texts get what most of them need.
     const whole = this.#seen.get(name) || max <= 16;
     const typical = n === 0 ? 8 : whole ? max : Math.min(max, (sum / n) * 1.35);
     return Math.min(COLUMN_MAX, this.#withRoom(name, Math.max(typical, widthOf(name) + 1, 5)));
+  }
+
+  /** What a column makes do with in `ch` where the window is narrow: texts of many words are cut before a column leaves the screen. */
+  least(name) {
+    const width = this.width(name);
+    const whole = [this.feed.key, this.time, this.status].includes(name) || this.numeric(name) || this.#seen.get(name);
+    return whole ? width : Math.min(width, TEXT_MIN);
   }
 
   #withRoom(name, width) {
@@ -173,6 +184,6 @@ export class Profile {
     const texts = this.columns.filter((name) => ![key, this.time, this.status].includes(name) && !this.numeric(name));
     const name = texts.reduce((best, one) => (best === null || max(one) > max(best) ? one : best), null);
     if (name === null || max(name) <= STRETCH_FROM) return null;
-    return { name, least: STRETCH_FROM, most: this.#withRoom(name, max(name)) };
+    return { name, least: TEXT_MIN, most: this.#withRoom(name, max(name)) };
   }
 }

@@ -64,7 +64,7 @@ function browser({ feed, filters, secured }) {
   const query = new URLSearchParams(filters).toString();
   const url = `${socketAddress(feed.ws[0])}?\${from}${query ? `&${query.replaceAll('`', '%60').replaceAll('${', '%24{')}` : ''}`;
   const token = secured ? 'const token = "wct_…"; // yours\n' : '';
-  const protocols = secured ? ', ["walcast.v1", `walcast.bearer.${token}`]' : '';
+  const protocols = secured ? ', ["walcast.v1", "walcast.bearer." + token]' : '';
   return `${token}let from = "last=${LAST}"; // then: the last row seen, and the history it belongs to
 let epoch = "";
 function connect() {

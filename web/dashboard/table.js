@@ -1,7 +1,9 @@
 // The list of rows: only what can be seen is in the document, so 10,000 rows scroll like ten.
 // Works in its own scroll area (wide) and in the page's (phone), with the mouse and with the keyboard.
 
-import { make, statusNode, timeNode, valueNode } from './cells.js';
+import { make } from './cells.js';
+import { GridHead } from './grid-head.js';
+import { cardOf, cellClass, cellsOf } from './row-element.js';
 import { compareIds } from './values.js';
 
 /** A new row stays marked for this long; the style sheet's animation has the same length. */
@@ -15,14 +17,22 @@ const GAP_CH = 2;
 export class Table {
   #entries = [];
   #profile = null;
+  #columns = [];
+  #template = '';
+  #look = '';
+  #sort = { column: null, descending: true };
+  /** Id → place in `#entries`, where they are in another order than that of their ids. */
+  #places = null;
+  #head;
   #active = null;
   #elements = new Map();
   #scheduled = false;
   #compact = matchMedia('(max-width: 640px)');
 
-  /** `onOpen(entry)` for a click or Enter; `onEnd()` whenever the last rows come into sight; `onTop(atTop)` with every drawing. */
-  constructor({ grid, head, body, onOpen, onEnd, onTop }) {
+  /** `onOpen(entry)` for a click or Enter; `onEnd()` whenever the last rows come into sight; `onTop(atTop)` with every drawing; `onSort` and `onResize` are those of GridHead. */
+  constructor({ grid, head, body, onOpen, onEnd, onTop, onSort, onResize }) {
     Object.assign(this, { grid, head, body, onOpen, onEnd, onTop });
+    this.#head = new GridHead(head, { onSort, onResize });
     addEventListener('scroll', () => this.schedule(), { capture: true, passive: true });
     addEventListener('resize', () => this.schedule());
     this.#compact.addEventListener('change', () => this.#rebuild());
@@ -40,32 +50,40 @@ export class Table {
     return this.#offset() <= this.#rowPx / 2;
   }
 
-  setProfile(profile) {
-    const { roomiest } = profile;
-    const widths = profile.columns.map((name) => (name === roomiest?.name ? roomiest.least : profile.width(name)) + GAP_CH);
-    const template = widths.map((ch, i) => (profile.columns[i] === roomiest?.name ? `minmax(${ch}ch, ${roomiest.most + GAP_CH}ch)` : `${ch}ch`)).join(' ');
-    const shape = JSON.stringify([template, profile.columns.map((name) => [name, profile.numeric(name)]), profile.time, profile.status]);
+  /** Takes what is known of the columns, and how the person at the screen wants them. */
+  setProfile(profile, layout) {
+    const columns = layout.visible(profile.columns);
+    const roomiest = columns.includes(profile.roomiest?.name) && layout.width(profile.roomiest.name) === null ? profile.roomiest : null;
+    const least = (name) => layout.width(name) ?? profile.least(name) + GAP_CH;
+    const most = (name) => layout.width(name) ?? (name === roomiest?.name ? roomiest.most : profile.width(name)) + GAP_CH;
+    const widths = columns.map((name) => ({ least: Math.min(least(name), most(name)), most: most(name) }));
+    const template = widths.map(({ least: from, most: to }) => (from < to ? `minmax(${from}ch, ${to}ch)` : `${to}ch`)).join(' ');
+    const look = JSON.stringify([columns.map((name) => [name, profile.numeric(name)]), profile.time, profile.status]);
     this.#profile = profile;
-    if (shape === this.shape) return;
-    this.shape = shape;
-    this.grid.style.setProperty('--columns', template);
-    // Rows are positioned absolutely and give their parent no width: it is told.
-    this.grid.style.setProperty('--width', `${widths.reduce((sum, ch) => sum + ch, 0)}ch`);
-    this.head.replaceChildren(
-      ...profile.columns.map((name, i) => {
-        const cell = make('div', this.#cellClass(name), name);
-        cell.setAttribute('role', 'columnheader');
-        cell.setAttribute('aria-colindex', i + 1);
-        return cell;
-      }),
-    );
+    this.#columns = columns;
+    if (template !== this.#template) {
+      this.#template = template;
+      this.grid.style.setProperty('--columns', template);
+      // Rows are positioned absolutely and give their parent no width: it is told.
+      this.grid.style.setProperty('--width', `${widths.reduce((sum, { least: ch }) => sum + ch, 0)}ch`);
+    }
+    if (look === this.#look) return;
+    this.#look = look;
+    this.#head.draw(columns.map((name) => ({ name, className: cellClass(name, profile) })), this.#sort);
     this.#rebuild();
   }
 
-  /** Shows these entries (oldest first, as the log keeps them); what is being read stays where it is. */
-  show(entries, { keepPlace = true } = {}) {
+  /** Says in the header by which column the entries are sorted, `{column: null}` for none. */
+  markSort(sort) {
+    this.#sort = sort;
+    this.#head.mark(sort);
+  }
+
+  /** Shows these entries (what is shown first is last, as the log keeps them; `sorted`: not by id); what is being read stays where it is. */
+  show(entries, { keepPlace = true, sorted = false } = {}) {
     const anchor = keepPlace && !this.atTop ? this.#anchor() : null;
     this.#entries = entries;
+    this.#places = sorted ? new Map(entries.map(({ id }, i) => [String(id), i])) : null;
     if (this.#active !== null && this.#find(this.#active) < 0) this.#active = null;
     this.#resize();
     if (anchor) this.#restore(anchor);
@@ -117,6 +135,7 @@ export class Table {
   }
 
   #find(id) {
+    if (this.#places) return this.#places.has(String(id)) ? this.#entries.length - 1 - this.#places.get(String(id)) : -1;
     let low = 0;
     let high = this.#entries.length - 1;
     while (low <= high) {
@@ -180,8 +199,8 @@ export class Table {
     element.setAttribute('role', 'row');
     element.id = `row-${entry.id}`;
     element.dataset.id = String(entry.id);
-    if (this.#compact.matches) this.#fillCard(element, entry);
-    else this.#fillRow(element, entry);
+    if (this.#compact.matches) element.append(cardOf(entry, this.#columns, this.#profile));
+    else element.append(...cellsOf(entry, this.#columns, this.#profile));
     const age = Date.now() - entry.arrived;
     if (age < MARK_MS) {
       element.classList.add('new');
@@ -191,53 +210,6 @@ export class Table {
     }
     this.#elements.set(element.dataset.id, element);
     return element;
-  }
-
-  #fillRow(element, entry) {
-    this.#profile.columns.forEach((name, i) => {
-      const cell = make('div', this.#cellClass(name));
-      cell.setAttribute('role', 'gridcell');
-      cell.setAttribute('aria-colindex', i + 1);
-      cell.append(this.#node(name, entry.row[name]));
-      element.append(cell);
-    });
-  }
-
-  #node(name, value) {
-    if (name === this.#profile.status) return statusNode(value);
-    return name === this.#profile.time ? timeNode(value) : valueNode(value);
-  }
-
-  /** On a phone a row is a card: headline, status and time, and the rest in one muted line. */
-  #fillCard(element, { row }) {
-    const { columns, status, time, title, feed } = this.#profile;
-    const cell = make('div', 'card');
-    cell.setAttribute('role', 'gridcell');
-    const top = make('div', 'card-top');
-    const headline = make('div', 'card-title');
-    headline.append(valueNode(row[title]));
-    top.append(headline);
-    if (status) top.append(statusNode(row[status]));
-    const rest = make('div', 'card-rest');
-    const when = make('div', 'card-time');
-    when.append(time ? timeNode(row[time]) : valueNode(row[feed.key]));
-    const line = make('div', 'card-line');
-    for (const name of columns) {
-      if ([feed.key, status, time, title].includes(name) || row[name] === null || row[name] === '') continue;
-      if (line.childNodes.length > 0) line.append(make('span', 'sep', '·'));
-      line.append(valueNode(row[name]));
-    }
-    rest.append(line, when);
-    cell.append(top, rest);
-    element.append(cell);
-  }
-
-  #cellClass(name) {
-    const { feed, time, title } = this.#profile;
-    if (name === feed.key) return 'cell key';
-    if (name === time) return 'cell time';
-    if (this.#profile.numeric(name)) return 'cell number';
-    return name === title ? 'cell title' : 'cell';
   }
 
   #place(element, index) {
@@ -294,10 +266,23 @@ export class Table {
     else scrollBy(0, delta);
   }
 
+  /** Moves the highlight by so many rows and brings it into sight. */
+  step(by) {
+    const now = this.#active === null ? -1 : this.#find(this.#active);
+    this.grid.focus({ preventScroll: true });
+    this.#activate(Math.max(0, Math.min(this.#entries.length - 1, now + by)), true);
+  }
+
+  /** The entry of this id that is shown, or null. */
+  entry(id) {
+    const index = this.#find(id);
+    return index < 0 ? null : this.#at(index);
+  }
+
   /** The entry `step` rows below (older) the given one, or null at the end. */
   neighbour(entry, step) {
     const index = this.#find(entry.id) + step;
-    return index >= 0 && index < this.#entries.length ? this.#at(index) : null;
+    return this.#find(entry.id) >= 0 && index >= 0 && index < this.#entries.length ? this.#at(index) : null;
   }
 
   /** Moves the highlight along with the detail view. */

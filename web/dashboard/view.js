@@ -2,6 +2,7 @@
 // A change of feed, filters or history ends a view and starts another.
 
 import { explain, history } from './api.js';
+import { Arrangement } from './arrange.js';
 import { Counts } from './counts.js';
 import { RowLog, entryOf } from './rows.js';
 import { Stream } from './stream.js';
@@ -39,9 +40,15 @@ export class FeedView {
   /** Totals on their way to replace `counts`. */
   #recounted = null;
 
-  /** `on`: `status(view)`, `change(view)`, `columns()`, `restart(reason)`, `denied(error)`; `table` and `chart` are the page's. */
-  constructor({ feed, filters, profile, table, chart, on }) {
-    Object.assign(this, { feed, filters, profile, table, chart, on });
+  /** What is searched for and sorted by, among the rows that are loaded. */
+  arrangement = new Arrangement();
+  /** How many of the rows on the screen's list are in it. */
+  listed = 0;
+  #arrangeTimer = 0;
+
+  /** `on`: `status(view)`, `change(view)`, `columns()`, `restart(reason)`, `denied(error)`; `layout`, `table` and `chart` are the page's. */
+  constructor({ feed, filters, profile, layout, table, chart, on }) {
+    Object.assign(this, { feed, filters, profile, layout, table, chart, on });
     this.counts = new Counts(profile);
   }
 
@@ -52,7 +59,7 @@ export class FeedView {
 
   async open() {
     const signal = this.#abort.signal;
-    this.table.setProfile(this.profile);
+    this.table.setProfile(this.profile, this.layout);
     this.table.show([], { keepPlace: false });
     this.table.toTop();
     const page = await this.#firstPage(signal);
@@ -117,6 +124,7 @@ export class FeedView {
     this.#abort.abort();
     this.stream?.stop();
     clearTimeout(this.#drawTimer);
+    clearTimeout(this.#arrangeTimer);
   }
 
   /** Holds the list as it is, or lets it go on with everything that came meanwhile. */
@@ -124,7 +132,7 @@ export class FeedView {
     this.paused = paused;
     this.#held = paused ? this.log.entries.slice() : null;
     // The log grows in place: the table must let go of it, too.
-    this.table.show(this.shown);
+    this.arrange();
     if (!paused) {
       this.unseen = 0;
       this.table.toTop();
@@ -165,7 +173,7 @@ export class FeedView {
     const entries = page.items.map((row) => entryOf(row, this.feed.key, page.truncated?.[String(row?.[this.feed.key])], 0));
     const added = this.log.merge(entries.filter(Boolean));
     this.profile.learn(added.map(({ row }) => row));
-    this.table.setProfile(this.profile);
+    this.table.setProfile(this.profile, this.layout);
     return added;
   }
 
@@ -195,17 +203,45 @@ export class FeedView {
     this.arrived += added.length;
     this.profile.learn(added.map(({ row }) => row));
     // Early rows still teach the columns their widths; later the columns keep still.
-    if (this.log.entries.length < FIRST_PAGE) this.table.setProfile(this.profile);
+    if (this.log.entries.length < FIRST_PAGE) this.table.setProfile(this.profile, this.layout);
     if (this.log.trim()) this.hasMore = true;
     if (this.paused || !atTop) this.unseen += added.length;
     this.#drawSoon();
-    if (!this.paused) this.table.show(this.shown);
+    if (!this.paused) this.#arrangeSoon();
     this.on.change(this);
   }
 
   #draw() {
-    this.table.show(this.shown);
+    this.arrange();
     this.#drawChart();
+  }
+
+  /** Lists the rows on the screen as they are searched and sorted. */
+  arrange({ keepPlace = true } = {}) {
+    clearTimeout(this.#arrangeTimer);
+    this.#arrangeTimer = 0;
+    const entries = this.arrangement.apply(this.shown, { key: this.feed.key, time: this.profile.time });
+    this.listed = entries.length;
+    this.table.show(entries, { keepPlace, sorted: this.arrangement.column !== null });
+  }
+
+  /** In the order they came rows are shown at once; to search and to sort all again takes longer, and is done a few times a second. */
+  #arrangeSoon() {
+    if (!this.arrangement.active) return this.arrange();
+    this.#arrangeTimer ||= setTimeout(() => {
+      this.arrange();
+      this.on.change(this);
+    }, DRAW_MS);
+  }
+
+  /** The row of this id, from the log or from the daemon; null where there is none that matches the filters. */
+  async row(id) {
+    const held = this.log.entries.find((entry) => String(entry.id) === String(id));
+    if (held) return held;
+    const around = [['limit', 1], ['after', String(BigInt(id) - 1n)], ['before', String(BigInt(id) + 1n)]];
+    const page = await history(this.feed, [...around, ...this.filters], this.#abort.signal);
+    const row = page.items[0];
+    return row === undefined ? null : entryOf(row, this.feed.key, page.truncated?.[String(row[this.feed.key])], 0);
   }
 
   #drawChart() {
