@@ -231,7 +231,15 @@ pub(super) fn alias_paths(value: &WrittenValue) -> Result<Vec<String>, String> {
 }
 
 fn url_path(path: &str) -> Result<(), String> {
-    const BUILT_IN: [&str; 6] = ["/", "/healthz", "/readyz", "/metrics", "/api", "/sse"];
+    const BUILT_IN: [&str; 7] = [
+        "/",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/api",
+        "/sse",
+        "/walcast.js",
+    ];
     if !path.starts_with('/') {
         return Err(format!("does not begin with a slash; write \"/{path}\""));
     }
@@ -245,7 +253,7 @@ fn url_path(path: &str) -> Result<(), String> {
         );
     }
     if BUILT_IN.contains(&path) || path.starts_with("/api/") || path.starts_with("/sse/") {
-        return Err("is a path of walcast itself; choose one outside /, /healthz, /readyz, /metrics, /api/ and /sse/".to_owned());
+        return Err("is a path of walcast itself; choose one outside /, /healthz, /readyz, /metrics, /walcast.js, /api/ and /sse/".to_owned());
     }
     Ok(())
 }

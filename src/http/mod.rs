@@ -1,5 +1,6 @@
 //! The edge: routes that parse, authorise and hand over. Nothing below this module knows HTTP.
 
+mod browser_client;
 mod dashboard;
 mod error;
 mod feeds;

@@ -11,7 +11,7 @@ use warp::{Filter, Rejection};
 use crate::access::Grant;
 use crate::http::error::HttpError;
 use crate::http::request_line::ASTERISK;
-use crate::http::{App, Peer, dashboard, feeds, health, history, ingest, sse, ws};
+use crate::http::{App, Peer, browser_client, dashboard, feeds, health, history, ingest, sse, ws};
 
 /// Every method that some route takes.
 pub(super) const EVERY_METHOD: &str = "GET, HEAD, POST, OPTIONS";
@@ -73,15 +73,16 @@ fn methods_at(app: &App, grant: &Grant, path: &str) -> Result<&'static str, Http
     }
     match path {
         ASTERISK => Ok(EVERY_METHOD),
-        "/" | "/healthz" | "/readyz" | "/metrics" | "/api/feeds" => Ok(READ),
+        "/" | "/healthz" | "/readyz" | "/metrics" | "/api/feeds" | browser_client::PATH => Ok(READ),
         _ if dashboard::is_file(path) => Ok(READ),
         _ => Err(nothing_here()),
     }
 }
 
-/// Returns whether what is at the path is everybody's: the dashboard's own files, and the daemon's health.
+/// Returns whether what is at the path is everybody's: the dashboard's own files, the browser's client, and the daemon's
+/// health.
 pub(super) fn is_public(path: &str) -> bool {
-    matches!(path, "/" | "/healthz" | "/readyz") || dashboard::is_file(path)
+    matches!(path, "/" | "/healthz" | "/readyz" | browser_client::PATH) || dashboard::is_file(path)
 }
 
 fn nothing_here() -> HttpError {
@@ -171,6 +172,8 @@ pub fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
         .or(fixed)
         .unify()
         .or(dashboard::files(app))
+        .unify()
+        .or(browser_client::script())
         .unify();
     all.recover(refused).unify().boxed()
 }

@@ -43,7 +43,13 @@ fn whoever_has_no_good_token_reads_nothing_by_any_path() {
             "{bad}"
         );
     }
-    for path in ["/", "/healthz", "/readyz", "/dashboard/app.js"] {
+    for path in [
+        "/",
+        "/healthz",
+        "/readyz",
+        "/dashboard/app.js",
+        "/walcast.js",
+    ] {
         assert_eq!(office.get(path, None).status, 200, "{path} is everybody's");
     }
     let basic = [("Authorization", "Basic eDp5")];

@@ -6,9 +6,10 @@ use serde_json::json;
 use crate::common::http::{self, UPGRADE, get_as};
 use crate::common::{Daemon, STOCK_EVENTS, STOCK_FEED, STOCK_HISTORY, STOCK_SSE, directory};
 
-const EVERYTHING: [&str; 10] = [
+const EVERYTHING: [&str; 11] = [
     "/",
     "/dashboard/app.js",
+    "/walcast.js",
     "/api/feeds",
     STOCK_EVENTS,
     STOCK_HISTORY,

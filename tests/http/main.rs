@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod browser_client;
 mod connections;
 mod feeds;
 mod health;

@@ -142,6 +142,7 @@ fn what_a_browser_calls_cross_site_needs_an_allowed_origin() {
         "/metrics",
         "/healthz",
         "/dashboard/app.js",
+        "/walcast.js",
     ] {
         for more in [
             &[][..],

@@ -95,6 +95,7 @@ fn a_path_has_one_spelling() {
         STOCK_SSE,
         STOCK_FEED,
         "/dashboard/app.js",
+        "/walcast.js",
     ] {
         let others = [
             format!("{path}/"),
@@ -140,6 +141,7 @@ fn a_method_that_a_path_does_not_take_is_refused_with_those_it_takes() {
     for (path, allow) in [
         ("/", READ),
         ("/dashboard/app.js", READ),
+        ("/walcast.js", READ),
         ("/api/feeds", READ),
         (STOCK_EVENTS, "GET, HEAD, POST, OPTIONS"),
         (STOCK_HISTORY, READ),
@@ -171,6 +173,7 @@ fn head_is_taken_wherever_get_is() {
     for (path, status) in [
         ("/", 200),
         ("/dashboard/style.css", 200),
+        ("/walcast.js", 200),
         (STOCK_EVENTS, 200),
         ("/readyz", 200),
         (STOCK_SSE, 200),
