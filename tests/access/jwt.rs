@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::issuer::{Issuer, now, revoke};
 use super::office::{Office, settings};
-use crate::common::{directory, ids, wait_until};
+use crate::common::subscriber::{Received, row_of};
+use crate::common::{Subscriber, directory, id, ids, wait_until};
 
 const EVENTS: &str = "/api/feeds/orders/events";
 
@@ -264,4 +265,45 @@ fn jwts_that_could_never_be_good_keep_the_daemon_from_starting() {
         assert_eq!(failed.status.code(), Some(2), "{}", failed.stderr);
         assert!(failed.stderr.contains(says), "{says}: {}", failed.stderr);
     }
+}
+
+#[test]
+fn a_jwt_that_expires_in_the_middle_of_a_replay_costs_no_row_and_doubles_none() {
+    let issuer = Issuer::new();
+    let office = office(&issuer, "query_token = true\n");
+    office.daemon.database().execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
+         INSERT INTO orders(customer, item) SELECT iif(i % 2, 'acme', 'globex'), printf('%0500d', i) FROM n",
+    );
+    let short = issuer.token(json!({"customer": "acme", "exp": now() + 3}));
+    let query = format!("since=earliest&token={short}");
+    let address = office.daemon.address();
+    let mut slow = Subscriber::connect_with_small_buffer(address, "/ws/orders", &query);
+    slow.expect("hello");
+    wait_until("it has expired", || {
+        office.get(EVENTS, Some(&short)).status == 401
+    });
+    let mut got = Vec::new();
+    let code = loop {
+        match slow.receive() {
+            Received::Text(text) => {
+                let frame = serde_json::from_str(&text).unwrap();
+                got.push(id(&row_of(&frame).expect("rows alone")));
+            }
+            Received::Closed(code) => break code,
+        }
+    };
+    assert_eq!(code, Some(4401));
+    assert!(
+        !got.is_empty() && got.len() < 20_000,
+        "{} rows came in time",
+        got.len()
+    );
+    let last = got.last().unwrap();
+    let fresh = issuer.customer("acme");
+    let mut client = office.subscribe("/ws/orders", &format!("since={last}"), &fresh);
+    client.expect("hello");
+    got.extend(client.rows_until("live").0);
+    let own: Vec<i64> = (0..20_000).map(|n| 2 * n + 1).collect();
+    assert!(got == own, "{} rows, not {}", got.len(), own.len());
 }
