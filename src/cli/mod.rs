@@ -24,6 +24,15 @@ use two_words::explained;
 
 pub use token::{GrantArgs, TokenArgs, TokenCommand, TokenFileArgs};
 
+/// What to look at as `serve` would.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub serve: ServeArgs,
+    #[command(flatten)]
+    pub token: ClientToken,
+}
+
 /// Which feeds to list.
 #[derive(Debug, Clone, Args)]
 pub struct FeedsArgs {
@@ -52,7 +61,7 @@ pub enum Command {
     /// Serve the feeds; what runs where no command is named.
     Serve(ServeArgs),
     /// Look at the file as `serve` with the same flags would, and say what would not work.
-    Check(ServeArgs),
+    Check(CheckArgs),
     /// Print the resolved configuration.
     Config(ServeArgs),
     /// Print rows as they arrive.
@@ -95,7 +104,10 @@ impl Cli {
         let command = match arguments.command {
             None => Command::Serve(arguments.serve.sourced(own)?),
             Some(Named::Serve(args)) => Command::Serve(args.sourced(own)?),
-            Some(Named::Check(args)) => Command::Check(args.sourced(own)?),
+            Some(Named::Check(args)) => Command::Check(CheckArgs {
+                serve: args.serve.sourced(own)?,
+                ..args
+            }),
             Some(Named::Config(args)) => Command::Config(args.sourced(own)?),
             Some(Named::Feeds(args)) => Command::Feeds(FeedsArgs {
                 serve: args.serve.sourced(own)?,
@@ -164,7 +176,7 @@ enum Named {
     /// Look at the database as `serve` would: print what was found, what is wrong and how to mend it
     ///
     /// Exit code 0 where everything would work, 1 where something would not, 2 where the configuration is wrong.
-    Check(ServeArgs),
+    Check(CheckArgs),
     /// Print the resolved configuration as TOML, each value with its source
     Config(ServeArgs),
     /// Make tokens for those who may read, change what they may do, list and revoke them

@@ -52,7 +52,7 @@ fn a_file_may_stand_where_a_command_would() {
 #[test]
 fn check_and_config_take_the_same_flags() {
     assert!(
-        matches!(parse("walcast check --anonymous --db x"), Ok(Command::Check(args)) if args.anonymous.as_deref() == Some("true"))
+        matches!(parse("walcast check --anonymous --db x"), Ok(Command::Check(args)) if args.serve.anonymous.as_deref() == Some("true"))
     );
     assert!(
         matches!(parse("walcast config --anonymous=false"), Ok(Command::Config(args)) if args.anonymous.as_deref() == Some("false"))

@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::issuer::{Issuer, now, revoke};
-use super::office::{command, secret_of};
+use super::office::{Office, command, secret_of};
 use crate::common::settings::program;
 use crate::common::{Database, directory};
 
@@ -265,4 +265,42 @@ fn show_says_of_each_feed_what_a_token_reads() {
     ] {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
+}
+
+#[test]
+fn check_knows_a_daemon_that_asks_for_tokens() {
+    let mut office = Office::open();
+    let path = office.daemon.directory().to_owned();
+    let token = office.token("counter", &["--metrics"]);
+    let check = || {
+        let mut command = program();
+        command.args([
+            "check",
+            "--listen",
+            &office.daemon.address().to_string(),
+            "--config",
+        ]);
+        command
+            .arg(path.join("walcast.toml"))
+            .arg("--db")
+            .arg(path.join("walcast.db"));
+        command
+    };
+    let plain = check().output().unwrap();
+    let said = String::from_utf8_lossy(&plain.stdout).into_owned();
+    assert!(
+        said.contains("is served by a running walcast; it tells more to a token"),
+        "{said}"
+    );
+    assert_eq!(plain.status.code(), Some(0), "{said}");
+    let asked = check().env("WALCAST_TOKEN", &token).output().unwrap();
+    let said = String::from_utf8_lossy(&asked.stdout).into_owned();
+    assert!(
+        said.contains(concat!(
+            "is served by a running walcast ",
+            env!("CARGO_PKG_VERSION")
+        )),
+        "{said}"
+    );
+    assert!(!said.contains(secret_of(&token)));
 }

@@ -18,17 +18,17 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// What walcast's metrics begin with is found within this.
 const ANSWER_BYTES: u64 = 256 * 1024;
 
-/// Reports every address of the configuration.
-pub(super) fn look(config: &Config, report: &mut Report) {
+/// Reports every address of the configuration. `token` is for a daemon that runs there and asks for one.
+pub(super) fn look(config: &Config, token: Option<&str>, report: &mut Report) {
     for address in &config.listen {
         match address {
-            Listen::Tcp(address) => tcp(*address, report),
-            Listen::Unix(path) => unix(path, report),
+            Listen::Tcp(address) => tcp(*address, token, report),
+            Listen::Unix(path) => unix(path, token, report),
         }
     }
 }
 
-fn tcp(address: SocketAddr, report: &mut Report) {
+fn tcp(address: SocketAddr, token: Option<&str>, report: &mut Report) {
     let label = "listen";
     let error = match TcpListener::bind(address) {
         Ok(_) => return report.ok(label, format!("{address} is free")),
@@ -39,8 +39,8 @@ fn tcp(address: SocketAddr, report: &mut Report) {
         ErrorKind::AddrInUse if under_systemd() => {
             report.note(label, format!("{address} is in use; right where a socket unit of walcast holds it"));
         }
-        ErrorKind::AddrInUse => match running_walcast(|| TcpStream::connect_timeout(&address, ANSWER)) {
-            Some(version) => report.note(label, format!("{address} is served by a running walcast {version}")),
+        ErrorKind::AddrInUse => match running_walcast(|| TcpStream::connect_timeout(&address, ANSWER), token) {
+            Some(walcast) => report.note(label, format!("{address} is served by a running {walcast}")),
             None => {
                 let see = format!("see who has it: ss -ltnp 'sport = :{}'", address.port());
                 report.problem(
@@ -68,7 +68,7 @@ fn tcp(address: SocketAddr, report: &mut Report) {
     }
 }
 
-fn unix(path: &Path, report: &mut Report) {
+fn unix(path: &Path, token: Option<&str>, report: &mut Report) {
     let label = "listen";
     let shown = format!("unix:{}", path.display());
     let directory = directory_of(path);
@@ -80,11 +80,10 @@ fn unix(path: &Path, report: &mut Report) {
                     format!("{shown} is in use; right where a socket unit of walcast holds it"),
                 );
             }
-            Ok(_) => match running_walcast(|| UnixStream::connect(path)) {
-                Some(version) => report.note(
-                    label,
-                    format!("{shown} is served by a running walcast {version}"),
-                ),
+            Ok(_) => match running_walcast(|| UnixStream::connect(path), token) {
+                Some(walcast) => {
+                    report.note(label, format!("{shown} is served by a running {walcast}"))
+                }
                 None => report.problem(
                     label,
                     format!("{shown} is in use by another process"),
@@ -152,22 +151,40 @@ impl Timed for UnixStream {
     }
 }
 
-/// The version of the walcast that answers there; `None` where it is something else.
-fn running_walcast<S: Timed>(connect: impl FnOnce() -> io::Result<S>) -> Option<String> {
+/// Which walcast answers there, as far as it says; `None` where it is something else.
+fn running_walcast<S: Timed>(
+    connect: impl FnOnce() -> io::Result<S>,
+    token: Option<&str>,
+) -> Option<String> {
     let mut stream = connect().ok()?;
     stream.limit(ANSWER).ok()?;
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .ok()?;
+    let presented = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+    let presented = presented.unwrap_or_default();
+    let head =
+        format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{presented}\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
     let mut answer = Vec::new();
     // Whatever came before an error or the time limit may tell enough.
     let _ = stream.take(ANSWER_BYTES).read_to_end(&mut answer);
-    version_in(&String::from_utf8_lossy(&answer))
+    walcast_in(&String::from_utf8_lossy(&answer))
 }
 
-fn version_in(metrics: &str) -> Option<String> {
-    let (_, rest) = metrics.split_once("walcast_build_info{version=\"")?;
-    Some(rest.split_once('"')?.0.to_owned())
+/// The walcast that gave this answer for its metrics.
+fn walcast_in(answer: &str) -> Option<String> {
+    if let Some((_, rest)) = answer.split_once("walcast_build_info{version=\"") {
+        return Some(format!("walcast {}", rest.split_once('"')?.0));
+    }
+    // Of the version it tells only those whom it knows.
+    let codes = [
+        "token_missing",
+        "token_invalid",
+        "token_expired",
+        "metrics_not_granted",
+    ];
+    let refused = |code: &&str| answer.contains(&format!("{{\"error\":{{\"code\":\"{code}\""));
+    let asks =
+        "walcast; it tells more to a token made with --metrics (--token-file, WALCAST_TOKEN)";
+    codes.iter().any(refused).then(|| asks.to_owned())
 }
 
 /// Which process listens there, where this user may know.
@@ -215,10 +232,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_walcast_is_known_by_its_metrics() {
+    fn a_walcast_is_known_by_its_metrics_or_by_how_it_refuses_them() {
         let text = "# TYPE walcast_build_info gauge\nwalcast_build_info{version=\"0.1.0\"} 1\n";
-        assert_eq!(version_in(text).as_deref(), Some("0.1.0"));
-        assert_eq!(version_in("<html>"), None);
+        assert_eq!(walcast_in(text).as_deref(), Some("walcast 0.1.0"));
+        let refused = r#"{"error":{"code":"token_missing","message":"…"}}"#;
+        assert!(walcast_in(refused).is_some_and(|told| told.contains("--token-file")));
+        assert_eq!(walcast_in("<html>"), None);
+        assert_eq!(walcast_in(r#"{"error":{"code":"unauthorized"}}"#), None);
     }
 
     #[test]

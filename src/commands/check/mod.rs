@@ -14,7 +14,7 @@ mod surroundings;
 
 use std::process::ExitCode;
 
-use crate::cli::ServeArgs;
+use crate::cli::{CheckArgs, ServeArgs};
 use crate::commands::named_file::existing;
 use crate::config::Config;
 use crate::sqlite::discovery::discover;
@@ -27,7 +27,8 @@ use report::Report;
 const BAD_CONFIGURATION: u8 = 2;
 
 /// Prints what was found. Exit code 0: all would work; 1: something would not; 2: the configuration is wrong.
-pub fn check(args: &ServeArgs) -> ExitCode {
+pub fn check(args: &CheckArgs) -> ExitCode {
+    let CheckArgs { serve: args, token } = args;
     let config = match Config::load(args) {
         Ok(config) => config,
         Err(error) => {
@@ -39,7 +40,11 @@ pub fn check(args: &ServeArgs) -> ExitCode {
     };
     let mut config = config;
     let mut report = Report::default();
-    look(&mut config, args, &mut report);
+    let token = token.read().unwrap_or_else(|error| {
+        report.problem("token", format!("{error:#}"), &[]);
+        None
+    });
+    look(&mut config, args, token.as_deref(), &mut report);
     match report.print() {
         Ok(()) if report.has_problems() => ExitCode::FAILURE,
         // Nobody reads it any more: then nobody needs the rest.
@@ -47,7 +52,7 @@ pub fn check(args: &ServeArgs) -> ExitCode {
     }
 }
 
-fn look(config: &mut Config, args: &ServeArgs, report: &mut Report) {
+fn look(config: &mut Config, args: &ServeArgs, token: Option<&str>, report: &mut Report) {
     match args.config.as_deref().filter(|file| !file.is_empty()) {
         Some(file) => report.ok("configuration", format!("{file} is valid")),
         None => report.ok(
@@ -73,7 +78,7 @@ fn look(config: &mut Config, args: &ServeArgs, report: &mut Report) {
     }
     let config = &*config;
     surroundings::state_directory(config, report);
-    listen::look(config, report);
+    listen::look(config, token, report);
     access::look(config, report);
     auth::look(config, report);
     surroundings::connections(config, report);
