@@ -9,6 +9,8 @@ const { uPlot } = globalThis;
 /** Finer than this a bar says nothing. */
 const ZOOM_MIN_MS = 1_000;
 const WORDS = { bad: 'failed', busy: 'under way', plain: 'other', good: 'succeeded' };
+/** The axis has room for "999", "1.2K" and "10K". */
+const compact = new Intl.NumberFormat('en-US', { notation: 'compact' });
 const FONT = '11px system-ui, sans-serif';
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`);
@@ -114,7 +116,7 @@ export class Chart {
         { stroke: () => colour('faint'), font: FONT, size: 18, gap: 2, space: 90, grid: { show: false }, ticks: { show: false }, values: (_, splits) => splits.map((ms) => label(ms, this.#fine)) },
         {
           stroke: () => colour('faint'), font: FONT, size: 34, gap: 4, grid: { stroke: () => colour('line'), width: 1 }, ticks: { show: false },
-          splits: (plot) => [0, Math.round(plot.scales.y.max / 1.06)], values: (_, splits) => splits.map((n) => (n === 0 ? '' : count(n))),
+          splits: (plot) => [0, Math.round(plot.scales.y.max / 1.06)], values: (_, splits) => splits.map((n) => (n === 0 ? '' : compact.format(n))),
         },
       ],
       hooks: {
