@@ -10,7 +10,7 @@ use walcast::cli::{Cli, Command, FeedsArgs, ServeArgs};
 use walcast::commands::named_file::{Misnamed, existing_or_command};
 use walcast::commands::{self, BadUsage};
 use walcast::config::Config;
-use walcast::daemon::signals;
+use walcast::daemon::{Listeners, signals};
 use walcast::net::socket_activation;
 use walcast::sqlite::error::Unavailable;
 use walcast::telemetry::logging;
@@ -95,10 +95,12 @@ fn serve(args: ServeArgs) -> ExitCode {
     };
     done(runtime.block_on(async {
         let control = signals::signals(args)?;
-        let mut listeners = socket_activation::listeners(&config)?;
-        if listeners.is_empty() {
-            listeners = walcast::daemon::bind(&config.listen).await?;
+        let mut feeds = socket_activation::listeners(&config)?;
+        if feeds.is_empty() {
+            feeds = walcast::daemon::bind(&config.listen).await?;
         }
+        let metrics = walcast::daemon::bind(&config.metrics_listen).await?;
+        let listeners = Listeners { feeds, metrics };
         walcast::daemon::run(config, gate, listeners, control, &log).await
     }))
 }

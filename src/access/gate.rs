@@ -162,6 +162,8 @@ pub struct Gate {
     anonymous: Option<Arc<Grant>>,
     /// Nothing: with what everybody may see nobody is asked.
     public: Arc<Grant>,
+    /// What is counted, and nothing else.
+    metrics: Arc<Grant>,
     token_file: Option<WatchedFile>,
     tokens: Mutex<Arc<Tokens>>,
     jwt: Option<JwtGate>,
@@ -191,6 +193,7 @@ impl Gate {
         let mut gate = Gate {
             anonymous: anonymous(rules).map(Arc::new),
             public: Arc::new(Grant::of("public", HashMap::new())),
+            metrics: Arc::new(Grant::of("metrics", HashMap::new()).with_metrics(true)),
             rules: rules.clone(),
             feeds: feeds
                 .iter()
@@ -233,6 +236,11 @@ impl Gate {
         } else {
             self.anonymous.as_ref().unwrap_or(&self.public)
         })
+    }
+
+    /// Returns what whoever connects where only what is counted is served may do.
+    pub fn metrics(&self) -> Arc<Grant> {
+        Arc::clone(&self.metrics)
     }
 
     /// Returns the grant of a request.

@@ -16,6 +16,7 @@ impl Resolved {
         let Config {
             database,
             listen,
+            metrics_listen,
             journal_mode,
             state_dir,
             all_tables,
@@ -86,6 +87,10 @@ impl Resolved {
             out.section("auth.proxy");
             out.value("user", quoted(&proxy.user));
         }
+        out.section("metrics");
+        let addresses = metrics_listen.iter().map(Listen::to_string);
+        let addresses = (!metrics_listen.is_empty()).then(|| list(addresses));
+        out.optional("listen", addresses, "with everything else");
         out.section("log");
         out.value("level", quoted(log_level));
         out.value("format", quoted(log_format.as_str()));

@@ -34,6 +34,8 @@ pub struct Config {
     pub database: PathBuf,
     /// Where to listen. Never empty.
     pub listen: Vec<Listen>,
+    /// Where what is counted is served by itself, to whoever can connect.
+    pub metrics_listen: Vec<Listen>,
     /// Whether a rollback-journal file is switched to WAL.
     pub journal_mode: JournalMode,
     /// Where the identity of each feed's history is kept; `None`: nowhere writable was found or named.
@@ -214,7 +216,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// The known keys of each table of the file; the first is its top level.
-const SECTIONS: [(&str, &[&str]); 9] = [
+const SECTIONS: [(&str, &[&str]); 10] = [
     (
         "",
         &[
@@ -236,6 +238,7 @@ const SECTIONS: [(&str, &[&str]); 9] = [
             "ring",
             "history",
             "auth",
+            "metrics",
             "log",
             "feeds",
         ],
@@ -269,6 +272,7 @@ const SECTIONS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("auth.proxy", &["user"]),
+    ("metrics", &["listen"]),
     ("log", &["level", "format"]),
     (
         "feeds.NAME",
@@ -341,8 +345,19 @@ fn read(file: &str) -> Result<Node, String> {
 }
 
 fn check_keys(layers: &mut Layers<'_>) {
-    let [top, ring, history, auth, jwt, proxy, log, feed, message] = SECTIONS;
-    for (section, keys) in [top, ring, history, auth, jwt, proxy, log] {
+    let [
+        top,
+        ring,
+        history,
+        auth,
+        jwt,
+        proxy,
+        metrics,
+        log,
+        feed,
+        message,
+    ] = SECTIONS;
+    for (section, keys) in [top, ring, history, auth, jwt, proxy, metrics, log] {
         layers.known(section, keys, &SECTIONS);
     }
     let Some(feeds) = layers.node("feeds") else {
@@ -372,6 +387,7 @@ fn resolve(layers: &mut Layers<'_>, args: &ServeArgs, environment: Environment<'
     let mut config = Config {
         database: layers.setting("database", &args.db, parse::path, path),
         listen: layers.list_setting("listen", &args.listen, parse::listen, local),
+        metrics_listen: layers.file_setting("metrics.listen", parse::listen, Vec::new()),
         journal_mode: layers.setting(
             "journal_mode",
             &args.journal_mode,
@@ -504,12 +520,14 @@ fn refuse_strangers(layers: &mut Layers<'_>, config: &Config) {
     if config.auth.may_be_reached() {
         return;
     }
-    for listen in &config.listen {
+    let listen = config.listen.iter().map(|address| ("listen", address));
+    let metrics = config.metrics_listen.iter();
+    for (key, listen) in listen.chain(metrics.map(|address| ("metrics.listen", address))) {
         match listen {
             Listen::Tcp(address) if !parse::is_loopback(address.ip()) => {
-                let place = layers.place("listen");
+                let place = layers.place(key);
                 layers.refuse(
-                    "listen",
+                    key,
                     &place,
                     &address.to_string(),
                     "is reachable from other machines, and no authentication is configured, so anyone there could read \

@@ -80,6 +80,7 @@ impl Config {
         let fixed = [
             ("database", self.database != new.database),
             ("listen", self.listen != new.listen),
+            ("metrics.listen", self.metrics_listen != new.metrics_listen),
             ("journal_mode", self.journal_mode != new.journal_mode),
             ("state_dir", self.state_dir != new.state_dir),
             ("poll_interval", limits.poll_interval != next.poll_interval),

@@ -5,6 +5,14 @@ use anyhow::anyhow;
 use crate::config::Listen;
 use crate::net::listener::Listener;
 
+/// Where is listened, by what is served there.
+pub struct Listeners {
+    /// Everything.
+    pub feeds: Vec<Listener>,
+    /// What is counted alone.
+    pub metrics: Vec<Listener>,
+}
+
 /// Binds every address of the configuration. The error names the address and the remedy.
 pub async fn bind(addresses: &[Listen]) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::with_capacity(addresses.len());

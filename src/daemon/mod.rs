@@ -10,5 +10,5 @@ mod state_dir;
 pub mod status_text;
 pub mod systemd;
 
-pub use listen::bind;
+pub use listen::{Listeners, bind};
 pub use run::run;

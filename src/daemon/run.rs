@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::lifecycle::{bounds, serve_until_stopped, shown};
+use super::listen::Listeners;
 use super::signals::Signals;
 use super::systemd::tell;
 use super::{announce, state_dir, status_text, systemd};
@@ -17,12 +18,11 @@ use crate::catchup::CatchUp;
 use crate::catchup::reader_pool::ReadPool;
 use crate::config::Config;
 use crate::fanout::Fanout;
-use crate::http::server;
+use crate::http::server::{self, Offer};
 use crate::http::{App, HostAndOrigin, Ingest, Moves};
 use crate::hub::Hub;
 use crate::model::wakeup::{Waiter, Wake, Wakes};
 use crate::net::connection_limits::Connections;
-use crate::net::listener::Listener;
 use crate::os::thread::or_abort;
 use crate::source::follower::FeedLoop;
 use crate::sqlite::discovery::MAX_FEEDS;
@@ -40,7 +40,7 @@ const MAX_SHARDS: usize = 4;
 pub async fn run(
     config: Config,
     gate: Gate,
-    listeners: Vec<Listener>,
+    listeners: Listeners,
     control: Signals,
     log: &LogLevel,
 ) -> anyhow::Result<()> {
@@ -78,10 +78,16 @@ pub async fn run(
         .name("walcast-feed".into())
         .spawn(move || or_abort(|| feed_loop.run()))?;
 
-    announce::announce(&config, &hub, &listeners);
+    announce::announce(&config, &hub, &listeners.feeds);
     let routes = http::routes(&app);
-    for listener in listeners {
-        tokio::spawn(server::serve(listener, Arc::clone(&app), routes.clone()));
+    for listener in listeners.feeds {
+        let offer = Offer::everything(&routes);
+        tokio::spawn(server::serve(listener, Arc::clone(&app), offer));
+    }
+    for listener in listeners.metrics {
+        tracing::info!("metrics alone at {}/metrics", listener.url());
+        let offer = Offer::metrics_alone(&routes);
+        tokio::spawn(server::serve(listener, Arc::clone(&app), offer));
     }
     tokio::spawn(keep_grants(Arc::clone(&app)));
     tokio::spawn(status_text::keep_current(Arc::clone(&hub)));

@@ -54,8 +54,33 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// set.
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
+/// What is served where a listener listens.
+#[derive(Clone)]
+pub struct Offer {
+    routes: BoxedFilter<(Response,)>,
+    /// Only what is counted, and the daemon's health; nobody is asked who they are.
+    metrics_alone: bool,
+}
+
+impl Offer {
+    pub fn everything(routes: &BoxedFilter<(Response,)>) -> Offer {
+        Offer {
+            routes: routes.clone(),
+            metrics_alone: false,
+        }
+    }
+
+    /// `/metrics` for whoever can connect, with `/healthz` and `/readyz`.
+    pub fn metrics_alone(routes: &BoxedFilter<(Response,)>) -> Offer {
+        Offer {
+            metrics_alone: true,
+            ..Offer::everything(routes)
+        }
+    }
+}
+
 /// Serves one listener until the daemon drains.
-pub async fn serve(listener: Listener, app: Arc<App>, routes: BoxedFilter<(Response,)>) {
+pub async fn serve(listener: Listener, app: Arc<App>, offer: Offer) {
     let mut reserve = Reserve::default();
     // What keeps connections from being accepted is said once, until one was accepted again.
     let mut failing = false;
@@ -68,7 +93,7 @@ pub async fn serve(listener: Listener, app: Arc<App>, routes: BoxedFilter<(Respo
         match accepted {
             Ok(accepted) => {
                 failing = false;
-                accepted.admit(&app, &routes);
+                accepted.admit(&app, &offer);
             }
             Err(e) if is_of_one_connection(&e) => {}
             Err(e) => {
@@ -80,7 +105,7 @@ pub async fn serve(listener: Listener, app: Arc<App>, routes: BoxedFilter<(Respo
                 } else if let Ok(Ok(accepted)) =
                     tokio::time::timeout(SECOND_ATTEMPT, next(&listener, &app)).await
                 {
-                    accepted.serve_without_room(&app, &routes).await;
+                    accepted.serve_without_room(&app, &offer).await;
                 }
             }
         }
@@ -95,7 +120,7 @@ async fn next(listener: &Listener, app: &App) -> io::Result<Accepted> {
 
 impl Accepted {
     /// Counts it in and serves it, as a task of its own.
-    fn admit(self, app: &Arc<App>, routes: &BoxedFilter<(Response,)>) {
+    fn admit(self, app: &Arc<App>, offer: &Offer) {
         let address = match &self {
             Accepted::Tcp(_, address) => Some(*address),
             Accepted::Unix(_) => None,
@@ -104,21 +129,21 @@ impl Accepted {
         let proxied = is_proxy(app, address);
         let admission = app.connections.admit(address.filter(|_| !proxied));
         match self {
-            Accepted::Tcp(stream, _) => admit(stream, address, admission, app, routes),
-            Accepted::Unix(stream) => admit(stream, address, admission, app, routes),
+            Accepted::Tcp(stream, _) => admit(stream, address, admission, app, offer),
+            Accepted::Unix(stream) => admit(stream, address, admission, app, offer),
         }
     }
 
     /// Serves it here and now, with the reserve's descriptor: told that there is no room, or of the daemon's health.
-    async fn serve_without_room(self, app: &Arc<App>, routes: &BoxedFilter<(Response,)>) {
+    async fn serve_without_room(self, app: &Arc<App>, offer: &Offer) {
         let (ticket, refusal) = app.connections.admit_without_room();
         match self {
             Accepted::Tcp(stream, address) => {
-                let connection = Connection::new(&stream, Some(address), ticket, app, routes);
+                let connection = Connection::new(&stream, Some(address), ticket, app, offer);
                 connection.refuse(stream, refusal, Patience::IN_TURN).await;
             }
             Accepted::Unix(stream) => {
-                let connection = Connection::new(&stream, None, ticket, app, routes);
+                let connection = Connection::new(&stream, None, ticket, app, offer);
                 connection.refuse(stream, refusal, Patience::IN_TURN).await;
             }
         }
@@ -133,22 +158,17 @@ fn is_proxy(app: &App, address: Option<IpAddr>) -> bool {
         .any(|proxy| proxy.is(address))
 }
 
-fn admit<S>(
-    stream: S,
-    address: Option<IpAddr>,
-    admission: Admission,
-    app: &Arc<App>,
-    routes: &BoxedFilter<(Response,)>,
-) where
+fn admit<S>(stream: S, address: Option<IpAddr>, admission: Admission, app: &Arc<App>, offer: &Offer)
+where
     S: AsyncRead + AsyncWrite + AsRawFd + Unpin + Send + 'static,
 {
     match admission {
         Admission::Welcome(ticket) => {
-            let connection = Connection::new(&stream, address, ticket, app, routes);
+            let connection = Connection::new(&stream, address, ticket, app, offer);
             tokio::spawn(connection.welcome(stream));
         }
         Admission::Refused(ticket, refusal) => {
-            let connection = Connection::new(&stream, address, ticket, app, routes);
+            let connection = Connection::new(&stream, address, ticket, app, offer);
             tokio::spawn(connection.refuse(stream, refusal, Patience::PLACED));
         }
     }
@@ -157,7 +177,7 @@ fn admit<S>(
 /// A connection for as long as it speaks HTTP.
 struct Connection {
     app: Arc<App>,
-    routes: BoxedFilter<(Response,)>,
+    offer: Offer,
     /// The other end; `None` on a Unix socket.
     address: Option<IpAddr>,
     ticket: Arc<Ticket>,
@@ -176,11 +196,11 @@ impl Connection {
         address: Option<IpAddr>,
         ticket: Arc<Ticket>,
         app: &Arc<App>,
-        routes: &BoxedFilter<(Response,)>,
+        offer: &Offer,
     ) -> Connection {
         Connection {
             app: Arc::clone(app),
-            routes: routes.clone(),
+            offer: offer.clone(),
             address,
             ticket,
             client: Client::of_connection(),
@@ -313,6 +333,10 @@ impl Connection {
             self.app.metrics.connection_error(ConnectionError::Capacity);
             return Ok(HttpError::at_capacity(limit).into_response());
         }
+        if self.offer.metrics_alone && !refused::is_exempt(path) {
+            let message = "only /metrics, /healthz and /readyz are served here";
+            return Ok(HttpError::not_found(message).into_response());
+        }
         let from = self.came_from(request.headers());
         let grant = match self.grant(&request, from) {
             Ok(grant) => grant,
@@ -350,7 +374,7 @@ impl Connection {
             grant,
         };
         request.extensions_mut().insert(peer);
-        warp::service(self.routes.clone()).call(request).await
+        warp::service(self.offer.routes.clone()).call(request).await
     }
 
     /// What whoever asks may do; with what everybody may see, nobody is asked.
@@ -360,6 +384,9 @@ impl Connection {
         from: CameFrom,
     ) -> Result<Arc<Grant>, AuthFailure> {
         let gate = &self.app.gate;
+        if self.offer.metrics_alone {
+            return Ok(gate.metrics());
+        }
         let path = request.uri().path();
         if !gate.asks() || request.method() == Method::OPTIONS || router::is_public(path) {
             return Ok(gate.public());

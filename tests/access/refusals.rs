@@ -9,6 +9,7 @@ use std::process::Stdio;
 use serde_json::json;
 
 use super::office::{Office, command, secret_of, settings, with_another_secret};
+use crate::common::http;
 use crate::common::settings::program;
 use crate::common::{directory, wait_until};
 
@@ -393,4 +394,42 @@ fn commands_present_the_token_of_a_file_or_a_variable() {
     assert!(line.contains("read all about it"), "{line}");
     tail.kill().unwrap();
     tail.wait().unwrap();
+}
+
+#[test]
+fn what_is_counted_can_have_an_address_of_its_own_where_nobody_is_asked() {
+    let office = Office::open_with("[metrics]\nlisten = \"127.0.0.1:0\"\n");
+    let said = "metrics alone at http://";
+    office.daemon.wait_for_log(said);
+    let log = office.daemon.log();
+    let (_, rest) = log.split_once(said).unwrap();
+    let address = rest.split_once('/').unwrap().0.parse().unwrap();
+    let get = |path: &str, headers: &[(&'static str, &str)]| {
+        http::request(address, "GET", path, headers, b"")
+    };
+    let counted = get("/metrics", &[]);
+    assert_eq!(counted.status, 200);
+    assert!(counted.text().contains("walcast_build_info"));
+    assert_eq!(get("/healthz", &[]).status, 200);
+    let bearer = format!("Bearer {}", office.metrics_token());
+    for path in [
+        "/",
+        "/api/feeds",
+        "/api/feeds/news/events",
+        "/sse/news",
+        "/metrics/",
+    ] {
+        assert_eq!(get(path, &[]).status, 404, "{path}");
+        assert_eq!(
+            get(path, &[("Authorization", &bearer)]).status,
+            404,
+            "{path}"
+        );
+    }
+    assert_eq!(http::upgrade(address, "/ws/news", &[]).status, 404);
+    assert_eq!(
+        office.get("/metrics", None).status,
+        401,
+        "elsewhere a token is asked for"
+    );
 }

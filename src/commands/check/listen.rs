@@ -20,7 +20,7 @@ const ANSWER_BYTES: u64 = 256 * 1024;
 
 /// Reports every address of the configuration. `token` is for a daemon that runs there and asks for one.
 pub(super) fn look(config: &Config, token: Option<&str>, report: &mut Report) {
-    for address in &config.listen {
+    for address in config.listen.iter().chain(&config.metrics_listen) {
         match address {
             Listen::Tcp(address) => tcp(*address, token, report),
             Listen::Unix(path) => unix(path, token, report),

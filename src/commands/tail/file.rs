@@ -168,6 +168,7 @@ fn config(path: &Path, feed: FeedConfig) -> Config {
     Config {
         database: path.to_owned(),
         listen: Vec::new(),
+        metrics_listen: Vec::new(),
         journal_mode: JournalMode::Keep,
         state_dir: None,
         all_tables: false,

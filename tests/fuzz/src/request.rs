@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use walcast::access::Gate;
 use walcast::config::Config;
+use walcast::daemon::Listeners;
 use walcast::telemetry::logging;
 use walcast::daemon::signals::{Signals, Stop};
 
@@ -110,7 +111,7 @@ fn daemon() -> &'static Daemon {
                 reload,
             };
             let gate = Gate::new(&config.auth, &config.feeds).expect("there are no files to be read");
-            let ended = walcast::daemon::run(config, gate, listeners, control, &log).await;
+            let ended = walcast::daemon::run(config, gate, Listeners { feeds: listeners, metrics: Vec::new() }, control, &log).await;
             panic!("the daemon has ended: {ended:?}");
         });
         Daemon {
