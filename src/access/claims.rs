@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 use warp::http::HeaderMap;
 
-use super::gate::AuthFailure;
 use super::grant::FeedGrant;
+use super::refusal::AuthFailure;
 use crate::config::{ClaimSource, FeedScope};
 use crate::model::filter::{MAX_SCOPE_VALUES, Scope, ScopeValue};
 

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 use warp::http::{HeaderMap, header};
 
-use super::gate::AuthFailure;
+use super::refusal::AuthFailure;
 
 /// A subprotocol that begins so carries a credential: all that a browser can send with a WebSocket's handshake.
 pub const BEARER_PROTOCOL: &str = "walcast.bearer.";

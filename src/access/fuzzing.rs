@@ -6,9 +6,9 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::claims::{self, Said, feed_grant};
 use super::credential::{Presented, parameter};
-use super::gate::AuthFailure;
 use super::grant::FeedGrant;
 use super::jwt;
+use super::refusal::AuthFailure;
 use super::token::PresentedToken;
 use super::token_file::TokenFile;
 use crate::config::{ClaimSource, FeedScope};

@@ -10,15 +10,17 @@ pub(crate) mod fuzzing;
 mod gate;
 mod grant;
 mod jwt;
+mod refusal;
 mod times;
 mod token;
 mod token_file;
 
 pub use credential::{BEARER_PROTOCOL, Presented};
 pub use files::AccessFileError;
-pub use gate::{AUTH_FAILURES, AuthFailure, Gate, LOOK, Presenter, Refusal};
+pub use gate::{Gate, LOOK, Presenter};
 pub use grant::{FeedGrant, Grant};
 pub use jwt::jwt_keys;
+pub use refusal::{AUTH_FAILURES, AuthFailure, Refusal};
 pub use times::{parse_time, shown_time};
 pub use token::{NewToken, PresentedToken, TokenId};
 pub use token_file::{TokenEntry, TokenFile, check_name};

@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
 use super::files::{AccessFileError, WatchedFile};
-use super::gate::{AuthFailure, Refusal};
 use super::grant::Grant;
+use super::refusal::{AuthFailure, Refusal};
 use super::times::LAST;
 use crate::config::{JwtKeys, JwtRules};
 use keys::{Fingerprint, KeySet};
