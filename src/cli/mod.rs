@@ -365,6 +365,17 @@ pub struct ServeArgs {
     )]
     pub drain_timeout: Option<String>,
 
+    /// How to hear of writes: `notify` by file events from the package of that name, `poll` by looking every poll interval,
+    /// `auto` by what serves best on this system [default: auto]
+    #[arg(
+        long,
+        value_name = "HOW",
+        env = "WALCAST_WATCH",
+        hide_env_values = true,
+        value_parser = one_of(&["auto", "notify", "poll"])
+    )]
+    pub watch: Option<String>,
+
     /// How often the database is looked at when no file event tells of a commit [default: 250ms]
     #[arg(
         long,

@@ -6,7 +6,7 @@ use super::feeds::ALL_TABLES;
 use super::layers::{ValueSource, quoted};
 use super::{
     AnonymousPart, AuthRules, Config, FeedConfig, FeedScope, JournalMode, JwtKeys, JwtRules,
-    Listen, LogFormat, Resolved, parse,
+    Listen, LogFormat, Resolved, WatchMode, parse,
 };
 use crate::model::filter::ScopeValue;
 
@@ -18,6 +18,7 @@ impl Resolved {
             listen,
             metrics_listen,
             journal_mode,
+            watch,
             state_dir,
             all_tables,
             feeds,
@@ -58,6 +59,7 @@ impl Resolved {
             "drain_timeout",
             quoted(&parse::written(limits.drain_timeout)),
         );
+        out.value("watch", quoted(watch.as_str()));
         out.value(
             "poll_interval",
             quoted(&parse::written(limits.poll_interval)),
@@ -274,6 +276,17 @@ impl JournalMode {
         match self {
             Self::Wal => "wal",
             Self::Keep => "keep",
+        }
+    }
+}
+
+impl WatchMode {
+    /// As it is written in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Notify => "notify",
+            Self::Poll => "poll",
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct Config {
     pub metrics_listen: Vec<Listen>,
     /// Whether a rollback-journal file is switched to WAL.
     pub journal_mode: JournalMode,
+    /// How it is heard of writes to the file.
+    pub watch: WatchMode,
     /// Where the identity of each feed's history is kept; `None`: nowhere writable was found or named.
     pub state_dir: Option<PathBuf>,
     /// Whether every table of the file that can be a feed is one.
@@ -72,6 +74,17 @@ pub enum JournalMode {
     Wal,
     /// Never change the file's journal mode.
     Keep,
+}
+
+/// How the daemon hears of writes to the file. The safety poll lies under each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchMode {
+    /// By what serves best on this system: inotify read by the feed loop on Linux, `notify` on macOS, else the poll alone.
+    Auto,
+    /// By file events from a thread of the package `notify`.
+    Notify,
+    /// By the safety poll alone.
+    Poll,
 }
 
 /// How log lines look.
@@ -232,6 +245,7 @@ const SECTIONS: [(&str, &[&str]); 10] = [
             "max_connections_per_ip",
             "write_timeout",
             "drain_timeout",
+            "watch",
             "poll_interval",
             "replays",
             "max_row_bytes",
@@ -394,6 +408,7 @@ fn resolve(layers: &mut Layers<'_>, args: &ServeArgs, environment: Environment<'
             parse::journal_mode,
             mode,
         ),
+        watch: layers.setting("watch", &args.watch, parse::watch, WatchMode::Auto),
         state_dir: state_dir(layers, args, environment),
         auth: auth::resolve(layers, args),
         access: access::resolve(layers, args),

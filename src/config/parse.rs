@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::layers::WrittenValue;
-use super::{JournalMode, Listen, LogFormat};
+use super::{JournalMode, Listen, LogFormat, WatchMode};
 
 /// The longest duration a setting may have. Nobody waits longer, and sums with a clock's time stay far from overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -127,6 +127,30 @@ pub(super) fn journal_mode(value: &WrittenValue) -> Result<JournalMode, String> 
         ),
     }
 }
+
+/// How it is heard of writes, as far as this system can.
+pub(super) fn watch(value: &WrittenValue) -> Result<WatchMode, String> {
+    let (WrittenValue::Text(text) | WrittenValue::Argument(text)) = value else {
+        return Err(NO_WATCH_MODE.to_owned());
+    };
+    match text.as_str() {
+        "auto" => Ok(WatchMode::Auto),
+        "poll" => Ok(WatchMode::Poll),
+        "notify" if HAS_NOTIFY => Ok(WatchMode::Notify),
+        "notify" => Err(
+            "is not to be had on this system: its file events would cost SQLite the locks of this process; write \"poll\" \
+             or \"auto\", which is the same here"
+                .to_owned(),
+        ),
+        _ => Err(NO_WATCH_MODE.to_owned()),
+    }
+}
+
+const NO_WATCH_MODE: &str =
+    "is not a way to hear of writes; write \"auto\", \"notify\" or \"poll\"";
+
+/// Whether `notify` is compiled in: see Cargo.toml.
+const HAS_NOTIFY: bool = cfg!(any(target_os = "linux", target_os = "macos"));
 
 pub(super) fn log_format(value: &WrittenValue) -> Result<LogFormat, String> {
     match value {

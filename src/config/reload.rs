@@ -83,6 +83,7 @@ impl Config {
             ("metrics.listen", self.metrics_listen != new.metrics_listen),
             ("journal_mode", self.journal_mode != new.journal_mode),
             ("state_dir", self.state_dir != new.state_dir),
+            ("watch", self.watch != new.watch),
             ("poll_interval", limits.poll_interval != next.poll_interval),
             ("replays", limits.replays != next.replays),
             ("max_row_bytes", limits.max_row_bytes != next.max_row_bytes),

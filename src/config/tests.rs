@@ -300,6 +300,8 @@ fn wrong_types_and_values_are_refused_with_line_value_and_remedy() {
         ("write_timeout = \"3 weeks\"", "3 weeks", "\"30s\""),
         ("write_timeout = \"25h\"", "25h", "at most 24h"),
         ("journal_mode = \"delete\"", "\"delete\"", "\"keep\""),
+        ("watch = \"inotify\"", "\"inotify\"", "\"notify\""),
+        ("watch = true", "watch = true", "\"poll\""),
         (
             "auth.anonymous = \"true\"",
             "auth.anonymous = \"true\"",
@@ -647,7 +649,7 @@ fn a_reload_applies_what_can_change_and_names_the_rest() {
     assert_eq!((reload.config, reload.refused), (live, vec![]));
 
     let fixed = ok(
-        "database = \"x\"\nlisten = \"127.0.0.1:1\"\njournal_mode = \"keep\"\nstate_dir = \"/x\"\npoll_interval = 1\nreplays = 1\nmax_row_bytes = 1\n\
+        "database = \"x\"\nlisten = \"127.0.0.1:1\"\njournal_mode = \"keep\"\nstate_dir = \"/x\"\nwatch = \"poll\"\npoll_interval = 1\nreplays = 1\nmax_row_bytes = 1\n\
                     ring = { rows = 1, bytes = 1 }\nhistory.waiting = 1\nauth.anonymous = true\nlog.format = \"json\"\n[feeds.a]",
     );
     let reload = running.reloaded_from(&fixed);
@@ -660,6 +662,7 @@ fn a_reload_applies_what_can_change_and_names_the_rest() {
             "listen",
             "journal_mode",
             "state_dir",
+            "watch",
             "poll_interval",
             "replays",
             "max_row_bytes",

@@ -2,7 +2,7 @@
 //! source; many wakes in a row are one. A wake is a hint, the query is the truth.
 
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -27,6 +27,11 @@ impl Wakes {
     /// Something else happened to the files: a checkpoint, or, with a rollback journal, a commit.
     pub const NEARBY: Wakes = Wakes(32);
 
+    /// Returns both.
+    pub const fn union(self, other: Wakes) -> Wakes {
+        Wakes(self.0 | other.0)
+    }
+
     pub fn contains(self, other: Wakes) -> bool {
         self.0 & other.0 != 0
     }
@@ -39,7 +44,7 @@ impl Wakes {
 impl std::ops::BitOr for Wakes {
     type Output = Wakes;
     fn bitor(self, other: Wakes) -> Wakes {
-        Wakes(self.0 | other.0)
+        self.union(other)
     }
 }
 
@@ -82,6 +87,7 @@ impl Waiter {
     pub fn new() -> io::Result<Waiter> {
         let (reader, writer) = io::pipe()?;
         rustix::io::ioctl_fionbio(&writer, true)?;
+        rustix::io::ioctl_fionbio(&reader, true)?;
         let wake = Wake {
             pending: AtomicU32::new(0),
             bell: OnceLock::from(writer),
@@ -102,6 +108,18 @@ impl Waiter {
         self.wake.take()
     }
 
+    /// Takes the wakes that are pending, for who waits on this one's descriptor: it can't be read any more until the next.
+    pub fn take_rung(&self) -> Wakes {
+        // Before the flag: what is told in between rings again.
+        self.silence();
+        self.take()
+    }
+
+    /// Takes what rang the bell. More of it than this only costs one more turn of who waits.
+    fn silence(&self) {
+        let _ = (&self.bell).read(&mut [0; 64]);
+    }
+
     /// Waits until something is pending, `source` can be read or `deadline` has come, and takes what is pending.
     pub fn wait_until(&self, deadline: Instant, source: Option<BorrowedFd<'_>>) -> Wakes {
         loop {
@@ -117,8 +135,7 @@ impl Waiter {
             // An error is an interruption by a signal; whatever else it might be, the deadline bounds the wait.
             let ready = poll(&mut both, Timespec::try_from(left).ok().as_ref());
             if !both[0].revents().is_empty() {
-                // More bytes than these only cost one more turn of this loop.
-                let _ = (&self.bell).read(&mut [0; 64]);
+                self.silence();
             } else if source.is_some() && ready.is_ok_and(|ready| ready > 0) {
                 return self.take();
             }
@@ -128,6 +145,13 @@ impl Waiter {
     /// [`wait_until`](Self::wait_until) from now, without a source.
     pub fn wait(&self, timeout: Duration) -> Wakes {
         self.wait_until(Instant::now() + timeout, None)
+    }
+}
+
+impl AsFd for Waiter {
+    /// Can be read once something is pending.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
     }
 }
 
@@ -162,6 +186,20 @@ mod tests {
         end.write_all(b"x").unwrap();
         let wakes = waiter.wait_until(Instant::now() + LONG, Some(source.as_fd()));
         assert!(wakes.is_empty());
+    }
+
+    #[test]
+    fn one_waiter_waits_for_another_and_what_is_taken_ends_no_second_wait() {
+        let (waiter, other) = (Waiter::new().unwrap(), Waiter::new().unwrap());
+        other.wake().signal(Wakes::FILE);
+        other.wake().signal(Wakes::NEARBY);
+        let wakes = waiter.wait_until(Instant::now() + LONG, Some(other.as_fd()));
+        assert!(wakes.is_empty());
+        assert_eq!(other.take_rung(), Wakes::FILE | Wakes::NEARBY);
+        let soon = Instant::now() + Duration::from_millis(1);
+        waiter.wait_until(soon, Some(other.as_fd()));
+        assert!(Instant::now() >= soon);
+        assert!(other.take_rung().is_empty());
     }
 
     #[test]

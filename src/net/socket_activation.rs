@@ -71,7 +71,7 @@ fn listener(
             "{descriptor} was passed in, but it is not a stream socket; use ListenStream= in its unit"
         );
     }
-    if !socket.is_listener()? {
+    if !listens(&socket)? {
         bail!("{descriptor} was passed in, but it does not listen; set Accept=no in its unit");
     }
     socket.set_nonblocking(true)?;
@@ -89,6 +89,15 @@ fn listener(
         "{descriptor} was passed in, but it is of address family {}; only TCP and Unix sockets are served",
         address.family()
     )
+}
+
+/// Returns whether the socket accepts connections.
+fn listens(socket: &Socket) -> std::io::Result<bool> {
+    #[cfg(not(target_vendor = "apple"))]
+    return socket.is_listener();
+    // Can't be asked there; the first attempt to accept tells.
+    #[cfg(target_vendor = "apple")]
+    return socket.local_addr().map(|_| true);
 }
 
 /// The rule for `listen` holds for sockets from outside, too.

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use rustix::fs::makedev;
-
+#[cfg(target_os = "linux")]
 use crate::sqlite::file::FileId;
 
-/// The program that holds a lock on the database that keeps everybody else out, as `python3 (process 123)`. `None` where
+/// Returns the program that holds a lock on the database that keeps everybody else out, as `python3 (process 123)`. `None` where
 /// nobody does, or where it can't be seen from here.
+#[cfg(target_os = "linux")]
 pub fn of(database: &Path) -> Option<String> {
     let file = FileId::of(database)?;
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
@@ -25,7 +25,14 @@ pub fn of(database: &Path) -> Option<String> {
     })
 }
 
+/// Nothing tells of locks here.
+#[cfg(not(target_os = "linux"))]
+pub fn of(_: &Path) -> Option<String> {
+    None
+}
+
 /// The process of a line of `/proc/locks`, where that is a lock for writing on this file.
+#[cfg(target_os = "linux")]
 fn holder(line: &str, file: FileId) -> Option<u32> {
     // `1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 0 EOF`; one that waits has an arrow after its number.
     let mut fields = line.split_ascii_whitespace().skip(1);
@@ -34,19 +41,19 @@ fn holder(line: &str, file: FileId) -> Option<u32> {
     let mut place = fields.next()?.split(':');
     let (major, minor) = (place.next()?, place.next()?);
     let number = |text| u32::from_str_radix(text, 16).ok();
-    let device = makedev(number(major)?, number(minor)?);
+    let device = rustix::fs::makedev(number(major)?, number(minor)?);
     let same = place.next()?.parse() == Ok(file.inode) && device == file.device;
     (matches!(kind, "POSIX" | "OFDLCK") && access == "WRITE" && same).then_some(process)
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
     #[test]
     fn a_lock_for_writing_on_the_file_names_its_process() {
         let file = FileId {
-            device: makedev(0xfd, 1),
+            device: rustix::fs::makedev(0xfd, 1),
             inode: 77,
             born: 0,
         };

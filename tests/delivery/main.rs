@@ -14,3 +14,4 @@ mod journal;
 mod replay;
 mod tables;
 mod values;
+mod watch;

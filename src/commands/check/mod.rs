@@ -74,7 +74,7 @@ fn look(config: &mut Config, args: &ServeArgs, token: Option<&str>, report: &mut
         let config = &*config;
         let wal = database::look(config, &place, report);
         rights::look(config, &place, wal, report);
-        surroundings::file_events(&place, report);
+        surroundings::file_events(config, &place, report);
     }
     let config = &*config;
     surroundings::state_directory(config, report);

@@ -9,14 +9,21 @@ use super::report::{Report, quoted};
 use crate::config::Config;
 use crate::net::connection_limits::raise_descriptor_limit;
 use crate::os::users::may;
-use crate::sqlite::watcher::events_arrive;
+use crate::sqlite::watcher::{Backend, events_arrive};
 
 /// Reports whether writes to the directory are told, and by which file system.
-pub(super) fn file_events(place: &DatabasePlace, report: &mut Report) {
+pub(super) fn file_events(config: &Config, place: &DatabasePlace, report: &mut Report) {
     const LABEL: &str = "file events";
+    let polled = "rows are noticed by polling (`poll_interval`)";
+    let Some(backend) = Backend::of(config.watch) else {
+        let watch = config.watch.as_str();
+        return report.note(
+            LABEL,
+            format!("not listened to (watch = {watch:?}): {polled}"),
+        );
+    };
     let directory = &place.directory;
     let system = file_system(directory);
-    let polled = "rows are noticed by polling (`poll_interval`)";
     let name = system
         .as_ref()
         .map_or_else(String::new, |system| format!(" ({})", system.name));
@@ -29,7 +36,7 @@ pub(super) fn file_events(place: &DatabasePlace, report: &mut Report) {
             ),
         );
     } else {
-        match events_arrive(directory) {
+        match events_arrive(directory, backend) {
             Ok(true) => report.ok(LABEL, format!("arrive for {}{name}", directory.display())),
             Ok(false) => report.warn(LABEL, format!("none arrive for {}{name}; {polled}", directory.display()), &[]),
             Err(e) => report.warn(
@@ -54,6 +61,7 @@ pub(super) fn file_events(place: &DatabasePlace, report: &mut Report) {
 }
 
 /// Who may write to a file system besides processes of this machine.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))] // Nobody can tell there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sharing {
     Local,
@@ -68,6 +76,7 @@ struct FileSystem {
 }
 
 /// Magic numbers of statfs(2) that matter here, and the most common local ones.
+#[cfg(target_os = "linux")]
 const FILE_SYSTEMS: [(u32, &str, Sharing); 18] = [
     (0x0000_6969, "NFS", Sharing::Network),
     (0x0000_517b, "SMB", Sharing::Network),

@@ -15,7 +15,9 @@ use crate::catchup::PAGE;
 use crate::cli::{TailArgs, TailSince as Asked};
 use crate::commands::BadUsage;
 use crate::commands::named_file::existing;
-use crate::config::{AccessRules, AuthRules, Config, FeedConfig, JournalMode, Limits, LogFormat};
+use crate::config::{
+    AccessRules, AuthRules, Config, FeedConfig, JournalMode, Limits, LogFormat, WatchMode,
+};
 use crate::hub::{Feed, Hub, Presence, TooManyValues, View};
 use crate::model::filter::Filter;
 use crate::model::position::Cursor;
@@ -170,6 +172,7 @@ fn config(path: &Path, feed: FeedConfig) -> Config {
         listen: Vec::new(),
         metrics_listen: Vec::new(),
         journal_mode: JournalMode::Keep,
+        watch: WatchMode::Auto,
         state_dir: None,
         all_tables: false,
         feeds: vec![FeedConfig {

@@ -2,12 +2,12 @@
 //! wanted.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::WatchMode;
 use crate::model::wakeup::{Waiter, Wakes};
 use crate::source::schedule::Wait;
-use crate::sqlite::watcher::Watcher;
+use crate::sqlite::watcher::{Backend, Watcher};
 
 /// The feed loop's ears.
 pub(crate) struct Events {
@@ -38,14 +38,22 @@ impl Events {
         self.watcher.is_some()
     }
 
-    /// Keeps watching the directories that the path leads to. Where they can't be watched the log says so, and that commits
+    /// Keeps watching the directories that the path leads to, by what `mode` asks for. Where they can't be watched the log says so, and that commits
     /// are polled for at `poll_interval`. Returns whether a watch began.
-    pub(crate) fn watch(&mut self, database: &Path, poll_interval: Duration) -> bool {
+    pub(crate) fn watch(
+        &mut self,
+        database: &Path,
+        mode: WatchMode,
+        poll_interval: Duration,
+    ) -> bool {
+        let Some(backend) = Backend::of(mode) else {
+            return false;
+        };
         let watcher = self.watcher.as_ref();
         if watcher.is_some_and(|watcher| watcher.is_current(database)) {
             return false;
         }
-        match Watcher::start(database, Arc::clone(self.waiter.wake())) {
+        match Watcher::start(database, backend) {
             Ok(mut watcher) => {
                 if self.is_deaf {
                     watcher.pause();
@@ -105,7 +113,7 @@ impl Events {
                 return wakes;
             }
         }
-        let events = watcher.and_then(Watcher::readable);
+        let events = watcher.map(Watcher::readable);
         self.waiter.wait_until(wait.until, events)
     }
 

@@ -13,6 +13,7 @@ use crate::model::wakeup::{Waiter, Wakes};
 use crate::source::file::{Database, SourceFile};
 use crate::source::schedule::{Found, Look, Schedule, Seen, Situation, Task};
 use crate::sqlite::open_connections::OpenConnections;
+use crate::sqlite::watcher::Backend;
 use crate::telemetry::metrics::Metrics;
 
 mod discovered;
@@ -61,6 +62,13 @@ impl FeedLoop {
 
     /// Opens what is there before anyone is served. A table that can't be a feed keeps none of the others from being one.
     pub fn start(&mut self) {
+        if Backend::of(self.config.watch).is_none() {
+            let (watch, interval) = (self.config.watch.as_str(), self.config.limits.poll_interval);
+            tracing::info!(
+                "no file events are listened to (watch = {watch:?}); rows are noticed by polling every {} ms",
+                interval.as_millis()
+            );
+        }
         self.watch();
         self.open();
         self.switch_to_wal();

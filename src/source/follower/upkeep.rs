@@ -11,8 +11,9 @@ use crate::sqlite::error::Unavailable;
 impl FeedLoop {
     /// Keeps watching the right directories.
     pub(super) fn watch(&mut self) {
-        let (database, interval) = (&self.config.database, self.config.limits.poll_interval);
-        if self.source.events.watch(database, interval) {
+        let (database, mode) = (&self.config.database, self.config.watch);
+        let interval = self.config.limits.poll_interval;
+        if self.source.events.watch(database, mode, interval) {
             self.schedule.watch_began(Instant::now());
         }
     }

@@ -289,6 +289,7 @@ impl Schedule {
     /// File events are to be had from now on: what happened before brought none.
     pub(crate) fn watch_began(&mut self, now: Instant) {
         self.commits.look_around(now);
+        self.reopening.hint(now);
     }
 
     /// File events are listened to again: a commit that is not visible yet brought none.

@@ -6,7 +6,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::inotify::{
@@ -14,8 +13,8 @@ use rustix::fs::inotify::{
 };
 use rustix::io::Errno;
 
-use super::{Happened, WatchedNames, meaning};
-use crate::model::wakeup::{Wake, Wakes};
+use super::{FileEvents, Happened, WatchedNames, meaning};
+use crate::model::wakeup::Wakes;
 use crate::sqlite::file::companion;
 
 /// All that may put another file in the place of one, or a new one there. Writing is not among them: a log file beside
@@ -42,7 +41,7 @@ const GATHERED_FOR: Duration = Duration::from_millis(5);
 const GATHERED: usize = 16_384;
 
 /// The kernel's queue of events.
-pub(super) struct Source {
+pub(super) struct KernelQueue {
     queue: OwnedFd,
     directories: Vec<PathBuf>,
     directory_watches: Vec<i32>,
@@ -68,12 +67,8 @@ impl WatchedFile {
     }
 }
 
-impl Source {
-    pub(super) fn start(
-        directories: &[&Path],
-        places: &[PathBuf],
-        _: Arc<Wake>,
-    ) -> io::Result<Source> {
+impl KernelQueue {
+    pub(super) fn start(directories: &[&Path], places: &[PathBuf]) -> io::Result<KernelQueue> {
         let queue = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(explained)?;
         let files = places.iter().flat_map(|place| {
             ["", "-wal", "-journal"].map(|suffix| WatchedFile {
@@ -81,7 +76,7 @@ impl Source {
                 watch: None,
             })
         });
-        let mut source = Source {
+        let mut events = KernelQueue {
             queue,
             directories: directories.iter().map(|path| path.into()).collect(),
             directory_watches: Vec::new(),
@@ -92,26 +87,8 @@ impl Source {
             deaf_until: None,
             ended: false,
         };
-        source.resume()?;
-        Ok(source)
-    }
-
-    /// The queue stays: to close it would wait for the kernel to be done with its watches.
-    pub(super) fn pause(&mut self) {
-        let files = self.files.iter_mut().filter_map(|file| file.watch.take());
-        for watch in self.directory_watches.drain(..).chain(files) {
-            // One whose file is gone has ended by itself.
-            let _ = remove_watch(&self.queue, watch);
-        }
-    }
-
-    pub(super) fn resume(&mut self) -> io::Result<()> {
-        // Before the files, so that one that comes meanwhile is heard of.
-        for directory in &self.directories {
-            let watch = add_watch(&self.queue, directory, COMINGS_AND_GOINGS).map_err(explained)?;
-            self.directory_watches.push(watch);
-        }
-        self.watch_files(|_| true)
+        events.resume()?;
+        Ok(events)
     }
 
     /// Watches the files of such names, those of them that are there.
@@ -132,28 +109,22 @@ impl Source {
         self.ended |= self.watch_files(wanted).is_err();
     }
 
-    /// Watches the files that are there now. Of one mounted over another no event tells.
-    pub(super) fn refresh(&mut self) {
-        if !self.directory_watches.is_empty() {
-            self.watch_files_or_end(|_| true);
-        }
+    fn tell_noise(&mut self, noise: bool) {
+        self.noise = if noise {
+            self.noise.saturating_add(1)
+        } else {
+            0
+        };
+        self.deaf_until = (self.noise >= NOISE).then(|| Instant::now() + GATHERED_FOR);
+    }
+}
+
+impl FileEvents for KernelQueue {
+    fn readable(&self) -> BorrowedFd<'_> {
+        self.queue.as_fd()
     }
 
-    /// Returns whether some file is not watched for want of watches.
-    pub(super) fn is_ended(&self) -> bool {
-        self.ended
-    }
-
-    pub(super) fn readable(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.queue.as_fd())
-    }
-
-    /// Until when nothing is to be read: the events are other files', and many.
-    pub(super) fn deaf_until(&self) -> Option<Instant> {
-        self.deaf_until
-    }
-
-    pub(super) fn take(&mut self) -> Wakes {
+    fn take(&mut self) -> Wakes {
         let gathered = self.deaf_until.take().is_some();
         let (mut found, mut taken) = (Wakes::default(), 0);
         let (mut came, mut lost) = (Vec::new(), false);
@@ -193,13 +164,38 @@ impl Source {
         found
     }
 
-    fn tell_noise(&mut self, noise: bool) {
-        self.noise = if noise {
-            self.noise.saturating_add(1)
-        } else {
-            0
-        };
-        self.deaf_until = (self.noise >= NOISE).then(|| Instant::now() + GATHERED_FOR);
+    /// The queue stays: to close it would wait for the kernel to be done with its watches.
+    fn pause(&mut self) {
+        let files = self.files.iter_mut().filter_map(|file| file.watch.take());
+        for watch in self.directory_watches.drain(..).chain(files) {
+            // One whose file is gone has ended by itself.
+            let _ = remove_watch(&self.queue, watch);
+        }
+    }
+
+    fn resume(&mut self) -> io::Result<()> {
+        // Before the files, so that one that comes meanwhile is heard of.
+        for directory in &self.directories {
+            let watch = add_watch(&self.queue, directory, COMINGS_AND_GOINGS).map_err(explained)?;
+            self.directory_watches.push(watch);
+        }
+        self.watch_files(|_| true)
+    }
+
+    /// Watches the files that are there now. Of one mounted over another no event tells.
+    fn refresh(&mut self) {
+        if !self.directory_watches.is_empty() {
+            self.watch_files_or_end(|_| true);
+        }
+    }
+
+    fn deaf_until(&self) -> Option<Instant> {
+        self.deaf_until
+    }
+
+    /// Some file is not watched for want of watches.
+    fn is_ended(&self) -> bool {
+        self.ended
     }
 }
 

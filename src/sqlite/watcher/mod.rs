@@ -5,26 +5,76 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::model::wakeup::{Waiter, Wake, Wakes};
+use crate::config::WatchMode;
+use crate::model::wakeup::{Waiter, Wakes};
 use crate::sqlite::file::FileId;
 
-/// On Linux the feed loop reads the events itself. A thread between the two costs a wake-up, preempts the writer on its
-/// own core, and takes each of a commit's four writes for itself.
+/// On Linux the feed loop reads the events itself, unless it is told otherwise. A thread between the two costs a
+/// wake-up, preempts the writer on its own core, and takes each of a commit's four writes for itself.
 #[cfg(target_os = "linux")]
 mod inotify;
-#[cfg(target_os = "linux")]
-use inotify::Source;
-#[cfg(not(target_os = "linux"))]
+/// Not where `notify` uses kqueue: that opens the files it watches, and to close one of them drops SQLite's locks on it.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
 mod notified;
-#[cfg(not(target_os = "linux"))]
-use notified::Source;
+
+/// What tells of file events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// The kernel's own queue, read where it is waited for.
+    #[cfg(target_os = "linux")]
+    Inotify,
+    /// A thread of the package `notify`.
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    Notify,
+}
+
+impl Backend {
+    /// Returns what tells of events under this setting; `None` where nothing is to, or can.
+    pub fn of(mode: WatchMode) -> Option<Backend> {
+        match mode {
+            WatchMode::Poll => None,
+            #[cfg(target_os = "linux")]
+            WatchMode::Auto => Some(Backend::Inotify),
+            #[cfg(target_os = "linux")]
+            WatchMode::Notify => Some(Backend::Notify),
+            #[cfg(target_os = "macos")]
+            WatchMode::Auto | WatchMode::Notify => Some(Backend::Notify),
+            #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+            WatchMode::Auto | WatchMode::Notify => None,
+        }
+    }
+}
+
+/// What every back end does for the watcher.
+trait FileEvents: Send {
+    /// As [`Watcher::readable`].
+    fn readable(&self) -> BorrowedFd<'_>;
+    /// As [`Watcher::take`].
+    fn take(&mut self) -> Wakes;
+    /// As [`Watcher::pause`].
+    fn pause(&mut self);
+    /// As [`Watcher::resume`].
+    fn resume(&mut self) -> io::Result<()>;
+
+    /// As [`Watcher::refresh`]. Nothing is to be done where directories alone are watched.
+    fn refresh(&mut self) {}
+
+    /// As [`Watcher::deaf_until`].
+    fn deaf_until(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Returns whether something is not told of any more, and another start may mend it.
+    fn is_ended(&self) -> bool {
+        false
+    }
+}
 
 /// Watches the directories in which the database file and the links to it live. Stops when dropped.
 pub struct Watcher {
-    source: Source,
+    events: Box<dyn FileEvents>,
     /// The paths whose events count, for noticing when a link came to point elsewhere, be it in the same directory.
     places: Vec<PathBuf>,
     /// The directories watched, for noticing when one of them became another.
@@ -35,10 +85,11 @@ pub struct Watcher {
 const MAX_LINKS: usize = 40;
 
 impl Watcher {
-    /// Starts watching. Fails where no directory is there or the system is out of watches; the safety poll serves alone then.
+    /// Starts watching.
     ///
-    /// Where the events can't be read from a descriptor, `wake` is told of them.
-    pub fn start(database: &Path, wake: Arc<Wake>) -> io::Result<Watcher> {
+    /// # Errors
+    /// No directory is there, or the system is out of watches; the safety poll serves alone then.
+    pub fn start(database: &Path, backend: Backend) -> io::Result<Watcher> {
         let places = places(database);
         let directories = directories(&places);
         // A dangling link may lead into a directory that is still to be made: the others are watched meanwhile.
@@ -49,25 +100,25 @@ impl Watcher {
             .map(|(directory, _)| directory.as_path())
             .collect();
         Ok(Watcher {
-            source: Source::start(&watched, &places, wake)?,
+            events: begin(backend, &watched, &places)?,
             places,
             directories,
         })
     }
 
-    /// What can be read when there are events to [`take`](Self::take); `None` where `wake` is told of them.
-    pub fn readable(&self) -> Option<BorrowedFd<'_>> {
-        self.source.readable()
+    /// Returns what can be read when there are events to [`take`](Self::take).
+    pub fn readable(&self) -> BorrowedFd<'_> {
+        self.events.readable()
     }
 
     /// Until when it is not worth while to read events, which are other files' and many; `None` where it always is.
     pub fn deaf_until(&self) -> Option<Instant> {
-        self.source.deaf_until()
+        self.events.deaf_until()
     }
 
     /// Brings no further events until [`resume`](Self::resume): each costs who makes it, and so does a watch by itself.
     pub fn pause(&mut self) {
-        self.source.pause();
+        self.events.pause();
     }
 
     /// Brings events again. Of what happened meanwhile there are none.
@@ -75,23 +126,40 @@ impl Watcher {
     /// # Errors
     /// As [`start`](Self::start); the watcher is of no use then.
     pub fn resume(&mut self) -> io::Result<()> {
-        self.source.resume()
+        self.events.resume()
     }
 
     /// Watches the files that are there now, where no event may have told of their coming.
     pub fn refresh(&mut self) {
-        self.source.refresh();
+        self.events.refresh();
     }
 
     /// Takes the events there are, without waiting.
     pub fn take(&mut self) -> Wakes {
-        self.source.take()
+        self.events.take()
     }
 
     /// Returns whether these are still the files and directories to watch, and the directories are still there.
     pub fn is_current(&self, database: &Path) -> bool {
         let places = places(database);
-        !self.source.is_ended() && self.places == places && self.directories == directories(&places)
+        !self.events.is_ended() && self.places == places && self.directories == directories(&places)
+    }
+}
+
+/// Starts to watch `directories` for what happens to the files at `places`.
+fn begin(
+    backend: Backend,
+    directories: &[&Path],
+    places: &[PathBuf],
+) -> io::Result<Box<dyn FileEvents>> {
+    match backend {
+        #[cfg(target_os = "linux")]
+        Backend::Inotify => Ok(Box::new(inotify::KernelQueue::start(directories, places)?)),
+        #[cfg(any(target_os = "linux", target_os = "macos"))]
+        Backend::Notify => Ok(Box::new(notified::NotifyThread::start(
+            directories,
+            places,
+        )?)),
     }
 }
 
@@ -190,22 +258,25 @@ fn meaning(name: &OsStr, happened: Happened, names: &[WatchedNames]) -> Wakes {
 /// How long `walcast check` waits for the event of its own write.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Whether file events arrive for a change in `directory`, tried with a file of our own; for `walcast check`.
-pub fn events_arrive(directory: &Path) -> io::Result<bool> {
+/// Returns whether `backend` tells of a change in `directory`, tried with a file of our own; for `walcast check`.
+///
+/// # Errors
+/// The file can't be made, or nothing can be watched.
+pub fn events_arrive(directory: &Path, backend: Backend) -> io::Result<bool> {
     let probe = directory.join(format!(".walcast-check-{}", std::process::id()));
     let created = std::fs::File::create(&probe);
-    let tried = created.and_then(|mut file| write_and_hear(&probe, &mut file));
+    let tried = created.and_then(|mut file| write_and_hear(&probe, &mut file, backend));
     let _ = std::fs::remove_file(&probe);
     tried
 }
 
-fn write_and_hear(probe: &Path, file: &mut std::fs::File) -> io::Result<bool> {
+fn write_and_hear(probe: &Path, file: &mut std::fs::File, backend: Backend) -> io::Result<bool> {
     let waiter = Waiter::new()?;
-    let mut watcher = Watcher::start(probe, Arc::clone(waiter.wake()))?;
+    let mut watcher = Watcher::start(probe, backend)?;
     io::Write::write_all(file, b"walcast check: do file events arrive here?")?;
     let deadline = Instant::now() + PROBE_PATIENCE;
     loop {
-        let wakes = waiter.wait_until(deadline, watcher.readable()) | watcher.take();
+        let wakes = waiter.wait_until(deadline, Some(watcher.readable())) | watcher.take();
         if wakes.contains(Wakes::NEARBY) {
             return Ok(true);
         }
@@ -219,6 +290,12 @@ fn write_and_hear(probe: &Path, file: &mut std::fs::File) -> io::Result<bool> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    /// What the system has.
+    fn backends() -> impl Iterator<Item = Backend> {
+        let chosen = [WatchMode::Auto, WatchMode::Notify].map(Backend::of);
+        chosen.into_iter().flatten()
+    }
 
     /// A directory with `db`, a link to `link`, a link to `first`, which is not there yet.
     fn linked() -> (tempfile::TempDir, PathBuf) {
@@ -241,12 +318,14 @@ mod tests {
 
     #[test]
     fn a_link_pointed_elsewhere_in_its_directory_is_noticed() {
-        let (dir, database) = linked();
-        let watcher = Watcher::start(&database, Arc::default()).unwrap();
-        assert!(watcher.is_current(&database));
-        symlink("second", dir.path().join("new")).unwrap();
-        std::fs::rename(dir.path().join("new"), dir.path().join("link")).unwrap();
-        assert!(!watcher.is_current(&database));
+        for backend in backends() {
+            let (dir, database) = linked();
+            let watcher = Watcher::start(&database, backend).unwrap();
+            assert!(watcher.is_current(&database));
+            symlink("second", dir.path().join("new")).unwrap();
+            std::fs::rename(dir.path().join("new"), dir.path().join("link")).unwrap();
+            assert!(!watcher.is_current(&database));
+        }
     }
 
     #[test]
@@ -270,17 +349,81 @@ mod tests {
         let database = dir.path().join("db");
         symlink("db", &database).unwrap();
         assert!(places(&database).len() <= MAX_LINKS + 1);
-        assert!(Watcher::start(&database, Arc::default()).is_ok());
+        for backend in backends() {
+            assert!(Watcher::start(&database, backend).is_ok());
+        }
     }
 
     #[test]
     fn a_link_into_a_directory_still_to_be_made_is_watched_itself() {
-        let dir = tempfile::tempdir().unwrap();
-        let database = dir.path().join("db");
-        symlink("later/db", &database).unwrap();
-        let watcher = Watcher::start(&database, Arc::default()).unwrap();
-        assert!(watcher.is_current(&database));
-        std::fs::create_dir(dir.path().join("later")).unwrap();
-        assert!(!watcher.is_current(&database));
+        for backend in backends() {
+            let dir = tempfile::tempdir().unwrap();
+            let database = dir.path().join("db");
+            symlink("later/db", &database).unwrap();
+            let watcher = Watcher::start(&database, backend).unwrap();
+            assert!(watcher.is_current(&database));
+            std::fs::create_dir(dir.path().join("later")).unwrap();
+            assert!(!watcher.is_current(&database));
+        }
+    }
+
+    /// Takes events until there are such ones.
+    fn hear(watcher: &mut Watcher, wanted: Wakes) {
+        let waiter = Waiter::new().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !watcher.take().contains(wanted) {
+            waiter.wait_until(deadline, Some(watcher.readable()));
+            assert!(Instant::now() < deadline, "{wanted:?} never came");
+        }
+    }
+
+    #[test]
+    fn each_back_end_tells_of_the_same() {
+        for backend in backends() {
+            let parent = tempfile::tempdir().unwrap();
+            let directory = parent.path().join("directory");
+            std::fs::create_dir(&directory).unwrap();
+            let database = directory.join("db");
+            let mut watcher = Watcher::start(&database, backend).unwrap();
+            std::fs::write(&database, "a").unwrap();
+            hear(&mut watcher, Wakes::REPLACED);
+            std::fs::write(directory.join("db-wal"), "a").unwrap();
+            hear(&mut watcher, Wakes::REPLACED);
+            std::fs::write(directory.join("db-wal"), "b").unwrap();
+            hear(&mut watcher, Wakes::FILE);
+            std::fs::remove_file(directory.join("db-wal")).unwrap();
+            hear(&mut watcher, Wakes::REPLACED);
+            std::fs::rename(&directory, parent.path().join("elsewhere")).unwrap();
+            hear(&mut watcher, Wakes::REPLACED);
+            assert!(!watcher.is_current(&database));
+        }
+    }
+
+    #[test]
+    fn nothing_is_told_while_paused_and_all_again_afterwards() {
+        for backend in backends() {
+            let dir = tempfile::tempdir().unwrap();
+            let (database, wal) = (dir.path().join("db"), dir.path().join("db-wal"));
+            std::fs::write(&database, "a").unwrap();
+            std::fs::write(&wal, "a").unwrap();
+            let mut watcher = Watcher::start(&database, backend).unwrap();
+            watcher.pause();
+            std::fs::write(&wal, "b").unwrap();
+            watcher.resume().unwrap();
+            // Events come in their order: one of the time of the pause would be here before this.
+            std::fs::write(&database, "b").unwrap();
+            let waiter = Waiter::new().unwrap();
+            let mut heard = Wakes::default();
+            while !heard.contains(Wakes::NEARBY) {
+                waiter.wait_until(
+                    Instant::now() + Duration::from_secs(1),
+                    Some(watcher.readable()),
+                );
+                heard = heard | watcher.take();
+            }
+            assert!(!heard.contains(Wakes::FILE), "{backend:?}: {heard:?}");
+            std::fs::write(&wal, "c").unwrap();
+            hear(&mut watcher, Wakes::FILE);
+        }
     }
 }
