@@ -68,6 +68,7 @@ ELSEWHERE = [
     ("docs/your-own-hub.md", "useState(null)", "what not to do"),
     ("docs/your-own-hub.md", "useRemediationWebSocket(", "web/client/tests/react.test.tsx"),
     ("docs/recipes.md", "npm --prefix examples/recipes/", "tests/recipes"),
+    ("docs/recipes.md", "http.server 8080", "tests/recipes/light.test.mjs"),
     ("docs/recipes.md", "walcast token add console", "tests/recipes/frameworks.test.mjs"),
     ("docs/performance.md", "benches/run", "half an hour of measuring"),
     ("python/README.md", "async with aio.subscribe", "python/tests/test_daemon.py"),

@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { Daemon, Writer, defer, openPage, workspace } from '../browser/daemon.mjs';
 
-const RECIPES = fileURLToPath(new URL('../../examples/recipes/', import.meta.url));
+export const RECIPES = fileURLToPath(new URL('../../examples/recipes/', import.meta.url));
 const CLIENT = fileURLToPath(new URL('../../web/client/', import.meta.url));
 /** A server that prepares a page for the first time, on a busy machine. */
 const FIRST_PAGE_MS = 120_000;
