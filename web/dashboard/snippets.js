@@ -130,9 +130,9 @@ for row in rows:
 /** Ways to subscribe, as `{id, name, note, write}`; `write({feed, filters, secured})` gives the text. */
 export const WAYS = [
   { id: 'curl', name: 'curl', note: 'Server-sent events, one row each.', write: curl },
-  { id: 'javascript', name: 'JavaScript', note: 'npm install walcast-client · Node.js 22 or newer, Deno, Bun, bundlers. Resumes where it was.', write: javascript },
+  { id: 'javascript', name: 'JavaScript', note: 'Needs walcast-client, which is in web/client of walcast’s source · Node.js 22 or newer, Deno, Bun, bundlers. Resumes where it was.', write: javascript },
   { id: 'browser', name: 'Browser', note: 'Nothing to install: the browser’s own WebSocket, resuming where it was.', write: browser },
-  { id: 'react', name: 'React', note: 'npm install walcast-client react', write: react },
-  { id: 'python', name: 'Python', note: 'pip install walcast · also for asyncio: from walcast import aio.', write: python },
+  { id: 'react', name: 'React', note: 'Needs react and walcast-client, which is in web/client of walcast’s source.', write: react },
+  { id: 'python', name: 'Python', note: 'Needs walcast, which is in python of its source · also for asyncio: from walcast import aio.', write: python },
   { id: 'tail', name: 'tail', note: 'Columns on a terminal, JSON lines in a pipe.', write: tail },
 ];
