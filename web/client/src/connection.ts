@@ -1,6 +1,7 @@
 // One WebSocket from opening to its end: the frames it brings, the watch over a silent link. Knows nothing of reconnecting.
-import type { Target } from "./options.js";
-import { MalformedFrame, parseFrame, type Frame } from "./protocol.js";
+import { FrameReader, STOPPED } from "./frame-reader.js";
+import type { Target, Transport } from "./options.js";
+import type { Frame, MalformedFrame } from "./protocol.js";
 
 export interface ConnectionEnd {
   /** The close code; 1006 where the connection ended without one. */
@@ -9,7 +10,9 @@ export interface ConnectionEnd {
   /** Whether the server had said hello, or that it waits. */
   readonly greeted: boolean;
   /** Why this side ended it, where it did. */
-  readonly cause?: "stopped" | "dead_link" | "connect_timeout" | MalformedFrame;
+  readonly cause?: "stopped" | "dead_link" | "connect_timeout" | "better_transport" | MalformedFrame;
+  /** What was presented. */
+  readonly token: string | null;
   /** When a goodbye asked to come back, in milliseconds from its arrival. */
   readonly reconnectAfterMs?: number;
 }
@@ -17,11 +20,14 @@ export interface ConnectionEnd {
 export type ReceivedFrame = Exclude<Frame, { kind: "goodbye" } | { kind: "sign-of-life" }>;
 
 export interface ConnectionHooks {
-  /** `size` is the length of the frame's text. Returns false to end the connection after this frame. */
-  onFrame: (frame: ReceivedFrame, size: number) => boolean;
+  /** `text` is the frame as it came. Returns false to end the connection after this frame. */
+  onFrame: (frame: ReceivedFrame, text: string, transport: Transport) => boolean;
   /** Whether to ignore a malformed frame rather than to end the connection. */
   onMalformed: (error: MalformedFrame) => boolean;
 }
+
+/** One attempt to connect, and the connection it leads to; resolves when that has ended, by whichever side. */
+export type Attempt = (query: URLSearchParams, hooks: ConnectionHooks, signal: AbortSignal) => Promise<ConnectionEnd>;
 
 /** A subprotocol is an HTTP token; a bearer token with other characters can't be one. */
 const HTTP_TOKEN = /^[\w!#$%&'*+\-.^`|~]+$/;
@@ -35,25 +41,24 @@ export function converse(target: Target, query: URLSearchParams, token: string |
     const protocols = bearerProtocols(url, token);
     // An empty list is passed as none: a server that picks no subprotocol must not be offered any.
     const socket = protocols.length > 0 ? new target.WebSocket(url.href, protocols) : new target.WebSocket(url.href);
-    let key: string | null = null;
-    let greeted = false;
-    let reconnectAfterMs: number | undefined;
+    const reader = new FrameReader("websocket", hooks, () => watchIn(heartbeatMs));
     let lastFrameAt = 0;
     let pingedAt = 0;
     let timer = setTimeout(() => end({ code: 1006, reason: "", cause: "connect_timeout" }), connectTimeoutMs);
 
-    function end(how: Omit<ConnectionEnd, "greeted">): void {
+    function end(how: Omit<ConnectionEnd, "greeted" | "token">): void {
       clearTimeout(timer);
       signal.removeEventListener("abort", stop);
       socket.onopen = socket.onmessage = socket.onclose = null;
       // Stays, because the ws package throws an error that nobody listens to.
       socket.onerror = () => {};
       socket.close(1000);
-      resolve({ ...how, greeted, ...(reconnectAfterMs === undefined ? {} : { reconnectAfterMs }) });
+      const { greeted, reconnectAfterMs } = reader;
+      resolve({ ...how, greeted, token, ...(reconnectAfterMs === undefined ? {} : { reconnectAfterMs }) });
     }
 
     function stop(): void {
-      end({ code: 1000, reason: "", cause: "stopped" });
+      end({ reason: "", ...STOPPED });
     }
 
     // A link counts as dead only when a ping went unanswered, never by the clock alone: a machine that slept
@@ -77,20 +82,8 @@ export function converse(target: Target, query: URLSearchParams, token: string |
     function receive(data: unknown): void {
       if (pingedAt > lastFrameAt) watchIn(heartbeatMs);
       lastFrameAt = performance.now();
-      try {
-        const frame = parseFrame(data, key);
-        if (frame.kind === "goodbye") reconnectAfterMs = frame.reconnectAfterMs;
-        if (frame.kind === "goodbye" || frame.kind === "sign-of-life") return;
-        if (frame.kind === "hello") key = frame.key;
-        if (frame.kind === "hello" || frame.kind === "waiting") {
-          greeted = true;
-          watchIn(heartbeatMs);
-        }
-        if (!hooks.onFrame(frame, (data as string).length)) stop();
-      } catch (error) {
-        if (!(error instanceof MalformedFrame)) throw error;
-        if (!hooks.onMalformed(error)) end({ code: 1006, reason: "", cause: error });
-      }
+      const ending = reader.read(data);
+      if (ending) end({ reason: "", ...ending });
     }
 
     socket.onmessage = (event) => receive(event.data);

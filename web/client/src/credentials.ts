@@ -1,8 +1,20 @@
 // The token a subscription presents: had anew for each attempt, and given up where the server has called the same one expired.
 import { FeedError, words } from "./errors.js";
 
+type TokenFunction = () => string | Promise<string>;
+
 /** A token, or a function that gives a fresh one. */
-export type TokenSource = string | (() => string | Promise<string>);
+export type TokenSource = string | TokenFunction;
+
+/** The functions behind those that `following` made. */
+const followed = new WeakMap<TokenFunction, () => TokenFunction>();
+
+/** A function that is at any time what `current` then gives, also where it matters which function it is. */
+export function following(current: () => TokenFunction): TokenFunction {
+  const follower: TokenFunction = () => current()();
+  followed.set(follower, current);
+  return follower;
+}
 
 export class Credentials {
   readonly #source: TokenSource | null;
@@ -23,6 +35,12 @@ export class Credentials {
   /** The server refused this token as expired: it is of no use any more. */
   refusedAsExpired(token: string | null): void {
     this.#expired = token;
+  }
+
+  /** The same for credentials that are the same: a string, or the function asked now. */
+  get identity(): TokenSource | null {
+    const source = this.#source;
+    return typeof source === "function" ? (followed.get(source)?.() ?? source) : source;
   }
 
   async #ask(): Promise<string | null> {

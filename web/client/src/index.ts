@@ -10,6 +10,7 @@ export type {
   Reset,
   SubscribeOptions,
   Timing,
+  Transport,
   WebSocketLike,
 } from "./options.js";
 export type { Row } from "./protocol.js";

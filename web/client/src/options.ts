@@ -29,8 +29,13 @@ export interface Position {
  */
 export type FeedState = "connecting" | "replaying" | "live" | "waiting" | "polling" | "refused" | "paused" | "closed";
 
+/** How rows come: over a WebSocket, over server-sent events where none can be opened, or from the history where neither can. */
+export type Transport = "websocket" | "sse" | "polling";
+
 export interface FeedStatus {
   readonly state: FeedState;
+  /** How rows come now, null where none do. */
+  readonly transport: Transport | null;
   /** A sentence fit to be shown. */
   readonly message: string;
 }
@@ -41,7 +46,7 @@ export interface EventMeta {
   /** The history the row belongs to. */
   readonly epoch: string | null;
   /** How the row came. */
-  readonly via: "socket" | "history";
+  readonly via: "socket" | "sse" | "history";
   /** True for rows replayed at the start or after a reset; false for all that happened since, also when caught up after an outage. */
   readonly replay: boolean;
   /** Columns whose values the server cut because the row was too large for one message. */
@@ -109,8 +114,15 @@ export interface SubscribeOptions<R extends object = Row> {
   token?: TokenSource;
   /** Where rows are read from while there is no socket; false for nowhere. Relative to the feed's server; default: `/api/feeds/<feed>/events` beside `/ws/<feed>`. */
   historyUrl?: string | false;
+  /** Where rows are streamed from while no WebSocket can be opened; false for nowhere. Relative to the feed's server; default: `/sse/<feed>` beside `/ws/<feed>`. */
+  sseUrl?: string | false;
   /** Headers of history requests, e.g. `X-User-Roles`. A browser can't send any with a WebSocket. */
   headers?: Record<string, string>;
+  /**
+   * `"page"`: subscriptions of one page that ask for the same, with the same credentials, are served by one connection. Default
+   * in a page; false, each with its own, elsewhere.
+   */
+  share?: "page" | false;
   /** Ends the subscription when aborted. */
   signal?: AbortSignal;
   /** The WebSocket to use where there is no global one (Node.js before 22: the `ws` package). */
@@ -128,6 +140,7 @@ export interface Target {
   /** The feed's name as the address has it; the hello may know better. */
   readonly feed: string | null;
   readonly historyUrl: URL | null;
+  readonly sseUrl: URL | null;
   /** Whether the address is a server's alone, without a feed's path. */
   readonly namesNoFeed: boolean;
   /** The list of feeds, which knows each one's `earliest`; null where its place can't be derived. */
@@ -137,6 +150,7 @@ export interface Target {
   readonly position: Position | null;
   readonly credentials: Credentials;
   readonly headers: Record<string, string>;
+  readonly share: "page" | false;
   readonly WebSocket: new (url: string, protocols?: string[]) => WebSocketLike;
   readonly timing: Timing;
 }
@@ -166,13 +180,15 @@ export function resolveTarget(url: string | URL, options: SubscribeOptions<never
   return {
     socketUrl,
     feed: FEED_PATH.exec(socketUrl.pathname)?.[2] ?? null,
-    historyUrl: historyUrl(options.historyUrl, socketUrl),
+    historyUrl: urlBeside("historyUrl", options.historyUrl, socketUrl, (feed) => `/api/feeds/${feed}/events`),
+    sseUrl: urlBeside("sseUrl", options.sseUrl, socketUrl, (feed) => `/sse/${feed}`),
     namesNoFeed: socketUrl.pathname === "/",
     feedsUrl: socketUrl.pathname === "/" ? new URL("/api/feeds", withHttp(socketUrl)) : beside(socketUrl, "/api/feeds"),
     filters: [...query].filter(([name]) => !RESERVED.includes(name)).concat(filterPairs(options.filters ?? {})),
     ...beginning(since, last, epoch),
     credentials: new Credentials(options.token ?? query.get("token")),
     headers: options.headers ?? {},
+    share: options.share ?? (globalThis.document === undefined ? false : "page"),
     WebSocket,
     timing: { ...DEFAULT_TIMING, ...options.timing },
   };
@@ -198,11 +214,11 @@ function absolute(option: string, url: string | URL, base: string | URL | undefi
   }
 }
 
-function historyUrl(given: string | false | undefined, socketUrl: URL): URL | null {
+function urlBeside(option: string, given: string | false | undefined, socketUrl: URL, path: (feed: string) => string): URL | null {
   if (given === false) return null;
-  if (given !== undefined) return absolute("historyUrl", given, withHttp(socketUrl));
+  if (given !== undefined) return absolute(option, given, withHttp(socketUrl));
   const feed = FEED_PATH.exec(socketUrl.pathname)?.[2];
-  return feed === undefined ? null : beside(socketUrl, `/api/feeds/${feed}/events`);
+  return feed === undefined ? null : beside(socketUrl, path(feed));
 }
 
 // A proxy may have put the daemon below a path: what comes before /ws/ is kept.

@@ -8,7 +8,8 @@ export type Frame =
   | { kind: "hello"; feed: string; key: string; epoch: string; head: Id; earliest: Id | null; since: Id; recovered: boolean }
   | { kind: "live"; id: Id }
   | { kind: "reset"; epoch: string; reason: string; head: Id; earliest: Id | null }
-  | { kind: "goodbye"; reconnectAfterMs: number }
+  /** `code` is the close code, where the transport has none of its own. */
+  | { kind: "goodbye"; reconnectAfterMs: number; code: number | null }
   | { kind: "waiting"; reason: string; message: string }
   | { kind: "row"; id: Id; row: Row; truncated: readonly string[] }
   /** Heartbeats, pongs and kinds that a later server may add: they only prove that the link is alive. */
@@ -45,7 +46,7 @@ export function parseFrame(data: unknown, key: string | null): Frame {
         earliest: frame.earliest === null ? null : id(frame, "earliest"),
       };
     case "goodbye":
-      return { kind: "goodbye", reconnectAfterMs: milliseconds(frame.reconnect_after_ms) };
+      return { kind: "goodbye", reconnectAfterMs: milliseconds(frame.reconnect_after_ms), code: typeof frame.code === "number" ? frame.code : null };
     case "waiting":
       return { kind: "waiting", reason: text(frame, "reason"), message: text(frame, "message") };
     case "heartbeat":

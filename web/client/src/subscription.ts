@@ -1,13 +1,16 @@
 // A subscription from its start to its end: connects, falls back to the history, comes back.
 import { Backoff } from "./backoff.js";
 import { catchUp } from "./catch-up.js";
-import { converse, type ConnectionEnd, type ReceivedFrame } from "./connection.js";
+import type { Attempt, ConnectionEnd, ReceivedFrame } from "./connection.js";
 import { Delivery } from "./delivery.js";
 import { closeError, EXPIRED, FeedError, isRefusal } from "./errors.js";
 import { noFeedNamed } from "./history.js";
 import { belowAll, compareIds } from "./ids.js";
-import { resolveTarget, type FeedState, type FeedStatus, type Position, type SubscribeOptions, type Target } from "./options.js";
+import { resolveTarget, type FeedState, type FeedStatus, type Position, type SubscribeOptions, type Target, type Transport } from "./options.js";
 import { MalformedFrame, type Row } from "./protocol.js";
+import { sharedConnection } from "./page-connections.js";
+import type { Member, SharedConnection } from "./shared-connection.js";
+import { connect } from "./transports.js";
 
 /** A running subscription. Iterating it takes the rows one at a time; leaving the loop closes it. */
 export interface Subscription<R extends object = Row> extends AsyncIterable<R> {
@@ -32,19 +35,24 @@ interface Ending {
   readonly greeted: boolean;
   /** After how long the server asked to come back, in milliseconds. */
   readonly announcedMs: number | undefined;
-  /** Whether this side ended it, because its buffer is full. */
+  /** Whether this side ended it, because its buffer is full or there is a better way. */
   readonly letGo: boolean;
   /** Whether the server called the token expired. */
   readonly expired: boolean;
 }
 
 class FeedSubscription<R extends object> implements Subscription<R> {
-  #status: FeedStatus = { state: "connecting", message: "Connecting." };
+  #status: FeedStatus = { state: "connecting", transport: null, message: "Connecting." };
   readonly #target: Target;
   readonly #options: SubscribeOptions<R>;
   readonly #delivery: Delivery<R>;
   readonly #backoff: Backoff;
   readonly #life = new AbortController();
+  readonly #open: Attempt;
+  readonly #member: Member;
+  /** Held here, for only its users keep it. */
+  #shared: SharedConnection | null = null;
+  #transport: Transport | null = null;
   #feed: string | null;
   /** When the history is due to be read, by the monotonic clock. */
   #pollAt = 0;
@@ -59,6 +67,14 @@ class FeedSubscription<R extends object> implements Subscription<R> {
     this.#feed = target.feed;
     this.#delivery = new Delivery(target.position, options, (error) => this.#report(error));
     this.#backoff = new Backoff(target.timing);
+    this.#open = (query, hooks, signal) => connect(target, query, hooks, signal);
+    this.#member = {
+      position: () => this.#delivery.position,
+      query: () => this.#query(),
+      open: this.#open,
+      onFrame: (frame, text, transport) => this.#receive(frame, text.length, transport),
+      onMalformed: (error) => this.#skips(error),
+    };
     // Later, so that a callback can use the handle.
     queueMicrotask(() => void this.#run());
   }
@@ -114,17 +130,13 @@ class FeedSubscription<R extends object> implements Subscription<R> {
     try {
       if (this.#target.namesNoFeed) throw await noFeedNamed(this.#target, this.#life.signal);
       const { credentials } = this.#target;
-      const token = await credentials.obtain();
-      this.#life.signal.throwIfAborted();
-      const hooks = {
-        onFrame: (frame: ReceivedFrame, size: number) => this.#receive(frame, size),
-        onMalformed: (error: MalformedFrame) => this.#skips(error),
-      };
-      const end = await converse(this.#target, this.#query(), token, hooks, this.#life.signal);
+      const { signal } = this.#life;
+      this.#shared = this.#target.share === "page" ? sharedConnection(this.#target) : null;
+      const end = await (this.#shared ? this.#shared.join(this.#member, signal) : this.#open(this.#query(), this.#member, signal));
       const expired = end.code === EXPIRED;
       // After a hello it may only stand for something else now, and be good for that.
-      if (expired && !end.greeted) credentials.refusedAsExpired(token);
-      return { error: endError(end, this.#target), greeted: end.greeted, announcedMs: end.reconnectAfterMs, letGo: end.cause === "stopped", expired };
+      if (expired && !end.greeted) credentials.refusedAsExpired(end.token);
+      return { error: endError(end, this.#target), greeted: end.greeted, announcedMs: end.reconnectAfterMs, letGo: end.cause === "stopped" || end.cause === "better_transport", expired };
     } catch (cause) {
       const error = cause instanceof FeedError ? cause : forbidden(cause);
       return { error, greeted: false, announcedMs: undefined, letGo: false, expired: false };
@@ -144,7 +156,8 @@ class FeedSubscription<R extends object> implements Subscription<R> {
     return query;
   }
 
-  #receive(frame: ReceivedFrame, size: number): boolean {
+  #receive(frame: ReceivedFrame, size: number, transport: Transport): boolean {
+    this.#transport = transport;
     const delivery = this.#delivery;
     switch (frame.kind) {
       case "hello":
@@ -164,7 +177,7 @@ class FeedSubscription<R extends object> implements Subscription<R> {
         this.#setStatus("waiting", sentence(frame.message));
         break;
       case "row":
-        delivery.accept({ ...frame, via: "socket", size });
+        delivery.accept({ ...frame, via: transport === "sse" ? "sse" : "socket", size });
     }
     return !this.#over && !delivery.isFull;
   }
@@ -290,9 +303,15 @@ class FeedSubscription<R extends object> implements Subscription<R> {
   }
 
   #setStatus(state: FeedState, message: string): void {
-    if (this.#status.state === state && this.#status.message === message) return;
-    this.#status = { state, message };
+    const transport = this.#transportIn(state);
+    if (this.#status.state === state && this.#status.message === message && this.#status.transport === transport) return;
+    this.#status = { state, transport, message };
     this.#notify();
+  }
+
+  #transportIn(state: FeedState): Transport | null {
+    if (state === "replaying" || state === "live" || state === "waiting") return this.#transport;
+    return state === "polling" && this.#target.historyUrl ? "polling" : null;
   }
 
   #notify(): void {

@@ -62,7 +62,7 @@ describe.skipIf(daemonBinary() === null)("with the daemon", () => {
       }
     }
     daemon.insert(...named(1, 600));
-    const ledger = follow({ since: "earliest", WebSocket: Blocked });
+    const ledger = follow({ since: "earliest", WebSocket: Blocked, sseUrl: false });
     await ledger.count(600);
     expect((await ledger.error("socket_refused")).message).toContain("answers, but opens no WebSocket");
     daemon.insert(...named(601, 605));
@@ -83,7 +83,7 @@ describe.skipIf(daemonBinary() === null)("with the daemon", () => {
       }
     }
     daemon.insert(...named(1, 5));
-    const ledger = follow({ since: 2, WebSocket: Blocked });
+    const ledger = follow({ since: 2, WebSocket: Blocked, sseUrl: false });
     await ledger.count(3);
     daemon.write([["DELETE FROM remediation_events"], ["INSERT INTO remediation_events (ts) VALUES ('x'), ('y'), ('z')"], ["DELETE FROM remediation_events WHERE id < 8"]]);
     await until(() => ledger.resets.length > 0, () => "a reset");

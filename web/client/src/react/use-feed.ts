@@ -7,7 +7,7 @@ import { compareIds, type Id } from "../ids.js";
 import { LAST_MAX, resolveTarget, type FeedStatus, type SubscribeOptions } from "../options.js";
 import type { Row } from "../protocol.js";
 import { subscribe } from "../subscription.js";
-import { connectionKey } from "./connection-key.js";
+import { connectionKey, latestToken } from "./connection-key.js";
 
 export interface UseFeedOptions<R extends object = Row> extends Omit<SubscribeOptions<R>, "signal"> {
   /** How many of the newest rows are kept in `events`. Default 100; so many are also asked for at the start, unless `since` or `last` says otherwise. */
@@ -58,9 +58,7 @@ export function useFeed<R extends object = Row>(url: string, options: UseFeedOpt
 /** Subscribes and counts for as long as the returned function is not called. */
 function follow<R extends object>(url: string, latest: { current: UseFeedOptions<R> }, limit: number, dispatch: (action: Action<R>) => void): () => void {
   const { limit: _, ...options } = latest.current;
-  const { token } = options;
-  const latestToken = typeof token === "function" ? { token: () => freshToken(latest.current, token) } : {};
-  const wanted = { ...withStart(url, options, limit), ...latestToken };
+  const wanted = { ...withStart(url, options, limit), ...latestToken(latest) };
   const target = resolveTarget(url, wanted);
   let counting: AbortController | null = null;
   let counted = false;
@@ -110,10 +108,6 @@ function withStart<R extends object>(url: string, options: SubscribeOptions<R>, 
   return given ? options : { ...options, last: Math.min(limit, LAST_MAX) };
 }
 
-function freshToken(latest: SubscribeOptions<never>, first: () => string | Promise<string>): string | Promise<string> {
-  return typeof latest.token === "function" ? latest.token() : first();
-}
-
 interface State<R> {
   readonly events: readonly R[];
   readonly status: FeedStatus;
@@ -133,7 +127,7 @@ type Action<R> =
   | { type: "failed"; error: FeedError }
   | { type: "rejected"; error: Error };
 
-const INITIAL: State<never> = { events: [], status: { state: "connecting", message: "Connecting." }, error: null, count: null, uncounted: null };
+const INITIAL: State<never> = { events: [], status: { state: "connecting", transport: null, message: "Connecting." }, error: null, count: null, uncounted: null };
 
 // A reducer, because React runs every action that was dispatched between two renders: nothing is lost to batching.
 function reduce<R>(state: State<R>, action: Action<R>): State<R> {
@@ -159,7 +153,7 @@ function reduce<R>(state: State<R>, action: Action<R>): State<R> {
     case "failed":
       return { ...state, error: action.error };
     case "rejected":
-      return { ...state, error: action.error, status: { state: "closed", message: action.error.message } };
+      return { ...state, error: action.error, status: { state: "closed", transport: null, message: action.error.message } };
   }
 }
 

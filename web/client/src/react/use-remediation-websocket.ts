@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "react";
 import type { SubscribeOptions } from "../options.js";
 import type { RemediationEvent } from "../remediation-event.js";
 import { subscribe } from "../subscription.js";
-import { connectionKey, isOpen } from "./connection-key.js";
+import { connectionKey, isOpen, latestToken } from "./connection-key.js";
 
 export interface RemediationWebSocket<R> {
   /** The newest event, null before the first. Each event is this for one render at least, so an effect on it sees every one, in order. */
@@ -34,6 +34,7 @@ export function useRemediationWebSocket<R extends object = RemediationEvent>(
     let mounted = true;
     const subscription = subscribe<R>(url, {
       ...latest.current,
+      ...latestToken(latest),
       onStatus: (status) => {
         if (mounted) setConnected(isOpen(status.state));
         latest.current.onStatus?.(status);

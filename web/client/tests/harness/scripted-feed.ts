@@ -108,6 +108,8 @@ export class ScriptedFeed {
       response.setHeader("Access-Control-Allow-Headers", "authorization, x-user-roles");
     }
     if (request.method === "OPTIONS") return void response.end();
+    // This server has no streams.
+    if (pathname.startsWith("/sse/")) return void response.writeHead(404).end();
     if (pathname === "/api/feeds") return json({ feeds: [{ name: "remediation", key: "id", epoch: this.epoch, head: this.head, earliest: this.#earliest(), status: this.status }] });
     this.historyRequests.push({ query, headers: request.headers });
     if (this.historyAnswer) {

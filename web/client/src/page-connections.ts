@@ -1,0 +1,46 @@
+// The shared connections of this page, each found by what its users ask for.
+import type { Target } from "./options.js";
+import { SharedConnection } from "./shared-connection.js";
+
+// Weakly, so that a connection and its recent rows go with the last subscription that holds it.
+const connections = new Map<string, WeakRef<SharedConnection>>();
+const forgotten = new FinalizationRegistry<string>((key) => {
+  if (connections.get(key)?.deref() === undefined) connections.delete(key);
+});
+
+/** The connection for all that ask for this, with the same credentials. */
+export function sharedConnection(target: Target): SharedConnection {
+  const key = keyOf(target);
+  const known = connections.get(key)?.deref();
+  if (known) return known;
+  const connection = new SharedConnection();
+  connections.set(key, new WeakRef(connection));
+  forgotten.register(connection, key);
+  return connection;
+}
+
+function keyOf({ socketUrl, sseUrl, filters, headers, timing, credentials, WebSocket }: Target): string {
+  const token = credentials.identity;
+  const sorted = (pairs: ReadonlyArray<readonly [string, unknown]>) => pairs.map((pair) => JSON.stringify(pair)).sort();
+  return JSON.stringify([
+    socketUrl.href,
+    sseUrl?.href,
+    sorted(filters),
+    sorted(Object.entries(headers)),
+    sorted(Object.entries(timing)),
+    numberOf(WebSocket),
+    typeof token === "function" ? numberOf(token) : [token],
+  ]);
+}
+
+const numbers = new WeakMap<object, number>();
+let count = 0;
+
+/** A number for a class or a function, the same each time. */
+function numberOf(thing: object): number {
+  const known = numbers.get(thing);
+  if (known !== undefined) return known;
+  count += 1;
+  numbers.set(thing, count);
+  return count;
+}
