@@ -71,6 +71,7 @@ ELSEWHERE = [
     ("docs/recipes.md", "http.server 8080", "tests/recipes/light.test.mjs"),
     ("docs/recipes.md", "walcast token add console", "tests/recipes/frameworks.test.mjs"),
     ("docs/performance.md", "benches/run", "half an hour of measuring"),
+    ("docs/packages.md", "benches/run", "minutes of measuring"),
     ("python/README.md", "async with aio.subscribe", "python/tests/test_daemon.py"),
     ("python/README.md", "feed.position", "python/tests/test_daemon.py"),
     ("python/README.md", "walcast.subscribe(", "python/tests/test_daemon.py"),
