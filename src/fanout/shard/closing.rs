@@ -77,7 +77,7 @@ impl Shard {
 
     fn send_close(&mut self, slot: usize, code: Option<u16>) {
         let head = self.feeds[self.conns[slot].session.feed().index].view.head;
-        self.leave_cohort(slot, head);
+        self.leave_live_group(slot, head);
         let conn = &mut self.conns[slot];
         conn.page = None;
         conn.push_close(code);
@@ -115,7 +115,7 @@ impl Shard {
         });
         let feed = conn.session.feed().index;
         let head = self.feeds[feed].view.head;
-        self.leave_cohort(slot, head);
+        self.leave_live_group(slot, head);
         self.stalled.remove(&slot);
         self.closing.remove(&slot);
         // Closing the socket takes it off the poll; the guard undoes the count.

@@ -213,11 +213,11 @@ impl Shard {
             conn.span
                 .in_scope(|| tracing::debug!(position = position.0, "behind"));
         }
-        self.leave_cohort(slot, position);
+        self.leave_live_group(slot, position);
     }
 
     /// Takes a caught-up subscriber out of its live group, with everything up to `position`.
-    pub(super) fn leave_cohort(&mut self, slot: usize, position: Cursor) {
+    pub(super) fn leave_live_group(&mut self, slot: usize, position: Cursor) {
         let conn = &mut self.conns[slot];
         let ConnState::CaughtUp { at } = conn.place else {
             return;
