@@ -165,11 +165,16 @@ def test_a_script_that_ends_in_the_loop_ends(daemon: Daemon) -> None:
 
 
 def test_an_interrupted_script_ends(daemon: Daemon) -> None:
-    script = f"import walcast\nfor row in walcast.subscribe({daemon.url!r}, last=1):\n    print(row['id'], flush=True)"
+    # Where the tests run in a shell's background, SIGINT is ignored, and children inherit that.
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    script = heard + f"import walcast\nfor row in walcast.subscribe({daemon.url!r}, last=1):\n    print(row['id'], flush=True)"
     daemon.insert("one")
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"1\n"
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        try:
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert said.rstrip().endswith(b"KeyboardInterrupt")
