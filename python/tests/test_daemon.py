@@ -167,7 +167,8 @@ def test_a_script_that_ends_in_the_loop_ends(daemon: Daemon) -> None:
 def test_an_interrupted_script_ends(daemon: Daemon) -> None:
     # Where the tests run in a shell's background, SIGINT is ignored, and children inherit that.
     heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    script = heard + f"import walcast\nfor row in walcast.subscribe({daemon.url!r}, last=1):\n    print(row['id'], flush=True)"
+    loop = f"for row in walcast.subscribe({daemon.url!r}, last=1):\n    print(row['id'], flush=True)"
+    script = f"{heard}import walcast\n{loop}"
     daemon.insert("one")
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
