@@ -53,15 +53,17 @@ pub(super) enum Readers {
 pub(super) fn read(path: &Path, readers: Readers, most: u64) -> Result<Vec<u8>, AccessFileError> {
     let failed = |problem: String| AccessFileError::of(path, problem);
     let unreadable = |e: std::io::Error| failed(format!("can't be read: {e}"));
-    let mut file = File::open(path).map_err(unreadable)?;
+    let file = File::open(path).map_err(unreadable)?;
     let meta = file.metadata().map_err(unreadable)?;
     check_rights(&meta, readers).map_err(failed)?;
-    if meta.len() > most {
-        return Err(failed(format!("is larger than {most} bytes")));
-    }
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok(bytes)
+    file.take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    match bytes.len() as u64 > most {
+        true => Err(failed(format!("is larger than {most} bytes"))),
+        false => Ok(bytes),
+    }
 }
 
 /// Whether the file is root's or the service's, and nobody else has rights that he must not have.
