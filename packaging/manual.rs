@@ -7,11 +7,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap_complete::Shell;
-use walcast::cli::Cli;
+use clap_complete::{Generator as _, Shell};
+use walcast::cli::{Cli, completions};
 
 /// What one would type, and what it does, by page.
-const EXAMPLES: [(&str, &[(&str, &str)]); 17] = [
+const EXAMPLES: [(&str, &[(&str, &str)]); 23] = [
     (
         "walcast",
         &[
@@ -34,6 +34,13 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 17] = [
         &[(
             "walcast serve app.db --listen 9000 --open",
             "Serves on port 9000 of loopback, and shows the dashboard.",
+        )],
+    ),
+    (
+        "walcast-edge",
+        &[(
+            "walcast edge --upstream wss://feeds.example.com --token-file upstream.token",
+            "Serves the feeds of another daemon on port 8010 of loopback.",
         )],
     ),
     (
@@ -103,6 +110,47 @@ const EXAMPLES: [(&str, &[(&str, &str)]); 17] = [
         &[(
             "walcast types app.db > rows.ts",
             "Writes TypeScript interfaces of the rows.",
+        )],
+    ),
+    (
+        "walcast-capture",
+        &[(
+            "walcast capture status --db app.db",
+            "Says which tables are captured, and whether a change may be missing.",
+        )],
+    ),
+    (
+        "walcast-capture-install",
+        &[
+            (
+                "walcast capture install --db app.db orders --filter tenant",
+                "Logs each change of orders from now on; clients can filter changes by tenant.",
+            ),
+            (
+                "walcast capture install --db app.db orders --full --print >orders_capture.sql",
+                "Prints the SQL for a migration, with the rows before and after each change.",
+            ),
+        ],
+    ),
+    (
+        "walcast-capture-remove",
+        &[(
+            "walcast capture remove --db app.db orders",
+            "Leaves the schema as it was before the table was captured.",
+        )],
+    ),
+    (
+        "walcast-capture-status",
+        &[(
+            "walcast capture status --db app.db orders",
+            "Says how orders is captured, and what its log holds.",
+        )],
+    ),
+    (
+        "walcast-capture-prune",
+        &[(
+            "walcast capture prune --db app.db orders --older 7d",
+            "Removes changes older than a week.",
         )],
     ),
     (
@@ -219,8 +267,7 @@ fn main() -> anyhow::Result<()> {
         .context("name the directory to write to")?;
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("can't create {}", directory.display()))?;
-    let mut definition = Cli::definition();
-    clap_mangen::generate_to(definition.clone(), &directory)?;
+    clap_mangen::generate_to(Cli::definition(), &directory)?;
     for page in pages(&directory)? {
         let name = page.file_stem().and_then(OsStr::to_str).unwrap_or_default();
         let (_, examples) = EXAMPLES
@@ -230,7 +277,9 @@ fn main() -> anyhow::Result<()> {
         complete(&page, examples)?;
     }
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut definition, "walcast", &directory)?;
+        let path = directory.join(shell.file_name("walcast"));
+        std::fs::write(&path, completions(shell))
+            .with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
 }

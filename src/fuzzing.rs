@@ -7,38 +7,80 @@ use std::sync::OnceLock;
 
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
+use warp::http::HeaderValue;
 use warp::reply::Reply;
 
 pub use crate::access::fuzzing::{access_files, claims, credentials};
 use crate::config::FeedConfig;
-use crate::fanout::frame_reader::{Assembler, Inbound};
+use crate::fanout::frame_reader::{Assembler, DEFLATE_OVERHEAD, Inbound};
+use crate::http::extensions::{self, Agreement};
 use crate::http::params;
 use crate::model::filter::MAX_VALUES;
+pub use crate::net::tls_server::fuzzing::{certificates, hello};
 use crate::sqlite::table::Schema;
 use crate::wire::control::{CloseCode, MAX_INBOUND_BYTES};
+use crate::wire::deflate::{Deflater, inflate};
+use crate::wire::frame::payload;
 
 /// The most that may be kept of a client's unfinished frames: a message, a control frame and a header.
-const MAX_HELD: usize = MAX_INBOUND_BYTES + 125 + 14;
+const MAX_HELD: usize = MAX_INBOUND_BYTES + DEFLATE_OVERHEAD + 125 + 14;
 
 /// Frames of a client: the same comes of them however the bytes arrive, little is kept meanwhile, and what is accepted
 /// is what another implementation reads.
 pub fn frames(bytes: &[u8]) {
-    let (said, ended) = heard(bytes, bytes.len().max(1));
-    for step in [1, 3, 1 + bytes.len() / 2] {
-        assert_eq!(
-            heard(bytes, step),
-            (said.clone(), ended),
-            "in steps of {step}"
-        );
-    }
+    let (said, ended) = heard_in_steps(bytes, false);
     if ended.is_none() {
         assert_eq!(said, heard_by_tungstenite(bytes));
     }
 }
 
+/// Frames of a client that may compress them: the same, whatever they are said to hold. And what is compressed here comes
+/// out of it as it went in.
+pub fn deflated(bytes: &[u8]) {
+    heard_in_steps(bytes, true);
+    if let Ok(message) = inflate(bytes.to_vec(), MAX_INBOUND_BYTES) {
+        assert!(message.len() <= MAX_INBOUND_BYTES);
+    }
+    if let Some(frame) = Deflater::new().frame(bytes) {
+        assert!(payload(&frame).len() < bytes.len());
+        let again = inflate(payload(&frame).to_vec(), bytes.len());
+        assert_eq!(again.as_deref(), Ok(bytes));
+    }
+}
+
+/// The extensions that a client offers: what is agreed on is within what it said, and can be agreed on in turn.
+pub fn extensions(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let headers: Vec<HeaderValue> = lines
+        .filter_map(|line| HeaderValue::from_bytes(line).ok())
+        .collect();
+    if let Ok(Some(agreement)) = extensions::agree(headers.iter()) {
+        let answer = HeaderValue::from_str(&agreement.header()).ok();
+        let answered = extensions::agree(answer.iter());
+        let bits = answered.map(|answered| answered.map(Agreement::window_bits));
+        assert!(
+            matches!(bits, Ok(Some(bits)) if bits <= agreement.window_bits()),
+            "{bits:?}"
+        );
+    }
+}
+
+/// The messages in `bytes`, which are the same in steps of any size.
+fn heard_in_steps(bytes: &[u8], inflates: bool) -> (Vec<Message>, Option<CloseCode>) {
+    let heard_at_once = heard(bytes, inflates, bytes.len().max(1));
+    for step in [1, 3, 1 + bytes.len() / 2] {
+        assert_eq!(
+            heard(bytes, inflates, step),
+            heard_at_once,
+            "in steps of {step}"
+        );
+    }
+    heard_at_once
+}
+
 /// The messages in `bytes`, given in steps of this size, and the code they end with where they break the rules.
-fn heard(bytes: &[u8], step: usize) -> (Vec<Message>, Option<CloseCode>) {
-    let (mut assembler, mut said) = (Assembler::default(), vec![]);
+fn heard(bytes: &[u8], inflates: bool, step: usize) -> (Vec<Message>, Option<CloseCode>) {
+    let (mut assembler, mut said) = (Assembler::new(inflates), vec![]);
     for chunk in bytes.chunks(step) {
         let taken = assembler.take(chunk, |message| {
             said.push(match message {
@@ -186,6 +228,16 @@ mod tests {
     }
 
     #[test]
+    fn kept_deflated_frames_hold() {
+        ask("deflated", super::deflated);
+    }
+
+    #[test]
+    fn kept_extensions_hold() {
+        ask("extensions", super::extensions);
+    }
+
+    #[test]
     fn kept_credentials_hold() {
         ask("credentials", super::credentials);
     }
@@ -198,6 +250,16 @@ mod tests {
     #[test]
     fn kept_claims_hold() {
         ask("claims", super::claims);
+    }
+
+    #[test]
+    fn kept_certificates_hold() {
+        ask("certificates", super::certificates);
+    }
+
+    #[test]
+    fn kept_hellos_hold() {
+        ask("hello", super::hello);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod daemon;
+pub mod edge;
 pub mod fanout;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -29,7 +30,9 @@ pub mod hub;
 pub mod model;
 pub mod net;
 pub mod os;
+pub mod publish;
 pub mod session;
+pub mod sinks;
 pub mod source;
 pub mod sqlite;
 pub mod telemetry;

@@ -5,13 +5,17 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use walcast::access::Gate;
+use walcast::access::{Gate, Owners};
 use walcast::cli::{Cli, Command, FeedsArgs, ServeArgs};
 use walcast::commands::named_file::{Misnamed, existing_or_command};
 use walcast::commands::{self, BadUsage};
 use walcast::config::Config;
 use walcast::daemon::{Listeners, signals};
+use walcast::edge::PreparedEdge;
 use walcast::net::socket_activation;
+use walcast::net::tls_server::TlsServer;
+use walcast::publish::PreparedPublish;
+use walcast::sinks::PreparedSink;
 use walcast::sqlite::error::Unavailable;
 use walcast::telemetry::logging;
 use walcast::text::harmless::{harmless, harmless_lines};
@@ -25,6 +29,7 @@ pub fn main() -> ExitCode {
             Some(error) => fail(&error, BAD_CONFIGURATION),
             None => serve(args),
         },
+        Command::Edge(args) => serve_as(args.into_serve(), true),
         Command::Check(args) => commands::check(&args),
         Command::Config(args) => match Config::describe(&args) {
             Ok(text) => {
@@ -33,6 +38,7 @@ pub fn main() -> ExitCode {
             }
             Err(error) => fail(&error, BAD_CONFIGURATION),
         },
+        Command::Capture(args) => done(commands::capture(&args)),
         Command::Token(args) => done(commands::token(&args)),
         Command::Tail(args) => done(commands::tail(&args)),
         Command::Emit(args) => done(commands::emit(&args)),
@@ -43,8 +49,7 @@ pub fn main() -> ExitCode {
             Err(error) => fail(&error, BAD_CONFIGURATION),
         },
         Command::Completions(shell) => {
-            let mut definition = Cli::definition();
-            clap_complete::generate(shell, &mut definition, "walcast", &mut std::io::stdout());
+            print!("{}", walcast::cli::completions(shell));
             ExitCode::SUCCESS
         }
         Command::Version => {
@@ -67,12 +72,37 @@ fn misnamed(args: &ServeArgs) -> Option<Misnamed> {
 }
 
 fn serve(args: ServeArgs) -> ExitCode {
+    serve_as(args, false)
+}
+
+/// Serves; `as_edge`: what another daemon has.
+fn serve_as(args: ServeArgs, as_edge: bool) -> ExitCode {
     let config = match Config::load(&args) {
         Ok(config) => config,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
-    let gate = match Gate::new(&config.auth, &config.feeds) {
+    if as_edge && !config.edge.is_one() {
+        let missing = "whose feeds are to be served? name the daemon with --upstream URL, or edge.upstream in the configuration";
+        return fail(&missing, BAD_CONFIGURATION);
+    }
+    let gate = match Gate::new(&config.auth, &config.feeds, Owners::RootAndSelf) {
         Ok(gate) => gate,
+        Err(error) => return fail(&error, BAD_CONFIGURATION),
+    };
+    let tls = match TlsServer::open(&config.tls, config.auth.mtls.as_ref(), Owners::RootAndSelf) {
+        Ok(tls) => tls,
+        Err(error) => return fail(&error, BAD_CONFIGURATION),
+    };
+    let sinks = config.sinks.iter();
+    let sinks = sinks.map(|sink| PreparedSink::new(sink, Owners::RootAndSelf));
+    let sinks: Vec<PreparedSink> = match sinks.collect() {
+        Ok(sinks) => sinks,
+        Err(error) => return fail(&error, BAD_CONFIGURATION),
+    };
+    let publish = config.publish.as_ref();
+    let publish = publish.map(|rules| PreparedPublish::new(rules, Owners::RootAndSelf));
+    let publish = match publish.transpose() {
+        Ok(publish) => publish,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
     if args.file.is_some()
@@ -81,9 +111,13 @@ fn serve(args: ServeArgs) -> ExitCode {
     {
         return fail(&reason, FAILED);
     }
-    let log = match logging::start(&config.log_level, config.log_format) {
+    let log = match logging::start(&config.log.level, config.log.format) {
         Ok(log) => log,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
+    };
+    let edge = match PreparedEdge::new(&config) {
+        Ok(edge) => edge,
+        Err(error) => return fail(&format_args!("{error:#}"), FAILED),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -99,9 +133,22 @@ fn serve(args: ServeArgs) -> ExitCode {
         if feeds.is_empty() {
             feeds = walcast::daemon::bind(&config.listen).await?;
         }
-        let metrics = walcast::daemon::bind(&config.metrics_listen).await?;
-        let listeners = Listeners { feeds, metrics };
-        walcast::daemon::run(config, gate, listeners, control, &log).await
+        let metrics = walcast::daemon::bind(&config.metrics.listen).await?;
+        if let Some(tls) = &tls {
+            feeds = feeds
+                .into_iter()
+                .map(|listener| listener.over_tls(tls))
+                .collect();
+        }
+        let redirect = walcast::daemon::bind(&config.tls.redirect).await?;
+        let listeners = Listeners {
+            feeds,
+            metrics,
+            redirect,
+            tls,
+        };
+        let feeding = (sinks, publish, edge);
+        walcast::daemon::run(config, gate, feeding, listeners, control, &log).await
     }))
 }
 
@@ -110,23 +157,23 @@ fn feeds(mut args: FeedsArgs) -> ExitCode {
     let serve = &mut args.serve;
     let target = serve.file.clone();
     if target.as_ref().is_some_and(|target| target.contains("://")) {
-        (serve.file, serve.db) = (None, None);
+        serve.forget_database();
     }
     if args.ready {
         // Who may come in is the daemon's to say, perhaps by a configuration that is not named here.
-        serve.anonymous.get_or_insert_with(|| "true".to_owned());
+        serve.serve_anyone_unless_said();
     }
     let config = match Config::load(serve) {
         Ok(config) => config,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
     if args.ready {
-        return done(commands::ready(target.as_deref(), &config));
+        return done(commands::ready(target.as_deref(), &config, &args.tls));
     }
-    match commands::feeds(target.as_deref(), &config, &args.token) {
+    match commands::feeds(target.as_deref(), &config, &args.token, &args.tls) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
-        Err(error) => fail(&format_args!("{error:#}"), FAILED),
+        Err(error) => done(Err(error)),
     }
 }
 

@@ -397,6 +397,8 @@ fn either_signal_drains_and_ends_with_0() {
         plain.expect_close(1012);
         drop(plain);
         assert_eq!(walcast.wait_for_exit().code(), Some(0));
+        // Its last line may be read after its end is seen.
+        walcast.wait_for_log("stopped");
         assert_names(&walcast.log(), &["stopping", "stopped"]);
     }
 }

@@ -53,6 +53,7 @@ impl<'r> Presented<'r> {
         Ok(found.map(Presented))
     }
 
+    /// The credential itself: a secret, not to be shown or logged.
     pub fn text(self) -> &'r str {
         self.0
     }

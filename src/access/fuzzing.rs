@@ -8,6 +8,7 @@ use super::claims::{self, Said, feed_grant};
 use super::credential::{Presented, parameter};
 use super::grant::FeedGrant;
 use super::jwt;
+use super::mtls;
 use super::refusal::AuthFailure;
 use super::token::PresentedToken;
 use super::token_file::TokenFile;
@@ -62,7 +63,7 @@ fn headers<'l>(lines: impl Iterator<Item = &'l [u8]>) -> HeaderMap {
     headers
 }
 
-/// A file of tokens, or of what is revoked: it is understood, or refused in words, and what is written is read again.
+/// A file of tokens, of what is revoked, or of clients with certificates: it is understood, or refused in words, and what is written is read again.
 pub fn access_files(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -81,6 +82,9 @@ pub fn access_files(bytes: &[u8]) {
         Err(problem) => assert!(!problem.is_empty()),
     }
     if let Err(problem) = jwt::parse_revoked(text) {
+        assert!(!problem.is_empty());
+    }
+    if let Err(problem) = mtls::parse_clients(text) {
         assert!(!problem.is_empty());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,13 +13,14 @@ use warp::http::HeaderMap;
 use super::claims::{self, Said};
 use super::credential::{Presented, parameter};
 use super::failures::Failures;
-use super::files::{AccessFileError, WatchedFile};
+use super::files::{AccessFileError, Owners, ReloadedFile};
 use super::grant::{FeedGrant, Grant};
 use super::jwt::JwtGate;
+use super::mtls::{ClientCertificate, ClientEntry, ClientGate};
 use super::refusal::{AuthFailure, Refusal};
-use super::token::{PresentedToken, SecretHash, TokenId};
+use super::token::{PresentedToken, TokenId};
 use super::token_file::{TokenEntry, TokenFile};
-use crate::config::{AuthRules, FeedConfig, FeedScope};
+use crate::config::{Anonymous, AuthRules, FeedConfig, FeedScope};
 use crate::model::filter::Scope;
 
 /// How often the files are looked at. What is revoked has to be gone within a second.
@@ -36,24 +38,27 @@ pub struct Presenter<'r> {
     pub address: Option<IpAddr>,
     /// Whether the other end of its connection is believed when it says whom it asks for.
     pub through_proxy: bool,
+    /// The certificate with which its connection was made.
+    pub certificate: Option<&'r ClientCertificate>,
 }
 
 /// Lets requests in.
 pub struct Gate {
     rules: AuthRules,
-    /// How the feeds of the configuration tell whose rows are whose.
-    feeds: Vec<(String, FeedScope)>,
+    /// Whose its files may be.
+    owners: Owners,
+    /// How feeds tell whose rows are whose.
+    feeds: Mutex<Arc<KnownFeeds>>,
     /// What whoever presents nothing may do; `None`: nothing.
     anonymous: Option<Arc<Grant>>,
     /// Nothing: with what everybody may see nobody is asked.
     public: Arc<Grant>,
     /// What is counted, and nothing else.
     metrics: Arc<Grant>,
-    token_file: Option<WatchedFile>,
+    token_file: Option<ReloadedFile>,
     tokens: Mutex<Arc<Tokens>>,
     jwt: Option<JwtGate>,
-    /// Headers in which only proxies may say who somebody is.
-    proxy_headers: Vec<String>,
+    clients: Option<ClientGate>,
     failures: Failures,
     /// Moves when grants have ended.
     ended: watch::Sender<()>,
@@ -64,8 +69,28 @@ type Tokens = HashMap<TokenId, KnownToken>;
 
 #[derive(Debug, Clone)]
 struct KnownToken {
-    hash: SecretHash,
+    entry: TokenEntry,
     grant: Arc<Grant>,
+}
+
+/// What the feeds there are make of what somebody presents.
+#[derive(Debug, PartialEq)]
+struct KnownFeeds {
+    scopes: Vec<(String, FeedScope)>,
+    /// Headers in which only proxies may say who somebody is.
+    proxy_headers: Vec<String>,
+}
+
+impl KnownFeeds {
+    fn of<'f>(rules: &AuthRules, feeds: impl Iterator<Item = &'f FeedConfig>) -> KnownFeeds {
+        let scopes: Vec<(String, FeedScope)> = feeds
+            .map(|feed| (feed.name.clone(), feed.scope.clone()))
+            .collect();
+        KnownFeeds {
+            proxy_headers: proxy_headers(rules, &scopes),
+            scopes,
+        }
+    }
 }
 
 impl Gate {
@@ -73,30 +98,62 @@ impl Gate {
     ///
     /// # Errors
     /// One can't be read, or something is wrong with it; the error names the key of the configuration.
-    pub fn new(rules: &AuthRules, feeds: &[FeedConfig]) -> Result<Gate, AccessFileError> {
-        let jwt = rules.jwt.as_ref().map(JwtGate::open).transpose()?;
+    pub fn new(
+        rules: &AuthRules,
+        feeds: &[FeedConfig],
+        owners: Owners,
+    ) -> Result<Gate, AccessFileError> {
+        let jwt = rules.jwt.as_ref();
+        let jwt = jwt.map(|jwt| JwtGate::open(jwt, owners)).transpose()?;
+        let clients = rules.mtls.as_ref();
+        let clients = clients.map(|mtls| ClientGate::open(&mtls.clients, owners));
         let mut gate = Gate {
+            clients: clients.transpose()?,
             anonymous: anonymous(rules).map(Arc::new),
             public: Arc::new(Grant::of("public", HashMap::new())),
             metrics: Arc::new(Grant::of("metrics", HashMap::new()).with_metrics(true)),
             rules: rules.clone(),
-            feeds: feeds
-                .iter()
-                .map(|feed| (feed.name.clone(), feed.scope.clone()))
-                .collect(),
+            owners,
+            feeds: Mutex::new(Arc::new(KnownFeeds::of(rules, feeds.iter()))),
             token_file: None,
             tokens: Mutex::default(),
             jwt,
-            proxy_headers: proxy_headers(rules, feeds),
             failures: Failures::default(),
             ended: watch::Sender::new(()),
         };
         if let Some(path) = &rules.tokens {
-            let (file, tokens) = WatchedFile::open("auth.tokens", path, "tokens", TokenFile::read)?;
+            let read = |path: &Path| TokenFile::read(path, owners);
+            let (file, tokens) = ReloadedFile::open("auth.tokens", path, "tokens", read)?;
             gate.token_file = Some(file);
             gate.tokens = Mutex::new(Arc::new(gate.taken(&tokens, &Tokens::default())));
         }
         Ok(gate)
+    }
+
+    /// Takes in which feeds there are by now, where they come while the daemon runs: what credentials stand for may be another
+    /// by that. Grants that are, end, and are given anew.
+    pub fn learn<'f>(&self, feeds: impl Iterator<Item = &'f FeedConfig>) {
+        let known = KnownFeeds::of(&self.rules, feeds);
+        let mut feeds = self.feeds.lock();
+        if **feeds == known {
+            return;
+        }
+        *feeds = Arc::new(known);
+        drop(feeds);
+        let mut tokens = self.tokens.lock();
+        let renewed = tokens.iter().map(|(id, known)| {
+            let grant = self.grant_of(&known.entry);
+            let mut known = known.clone();
+            if !known.grant.allows_the_same_as(&grant) {
+                known.grant.end(Some(&grant));
+                known.grant = Arc::new(grant);
+            }
+            (id.clone(), known)
+        });
+        let renewed: Tokens = renewed.collect();
+        *tokens = Arc::new(renewed);
+        drop(tokens);
+        self.ended.send_replace(());
     }
 
     /// Returns whether anybody is asked who he is.
@@ -106,7 +163,7 @@ impl Gate {
 
     /// Returns whether there are files to be looked at.
     pub fn has_files(&self) -> bool {
-        self.token_file.is_some() || self.jwt.is_some()
+        self.token_file.is_some() || self.jwt.is_some() || self.clients.is_some()
     }
 
     /// Hears when grants have ended.
@@ -167,7 +224,23 @@ impl Gate {
             (Some(_), Some(_)) => Err(AuthFailure::Differ.into()),
             (Some(presented), None) => self.examine(presented.text()),
             (None, Some(user)) => Ok(Arc::new(self.proxy_grant(user, asked.headers))),
-            (None, None) => self.anonymous.clone().ok_or(AuthFailure::Missing.into()),
+            (None, None) => self.of_connection(asked.certificate),
+        }
+    }
+
+    /// What whoever sends no credential may do: what the certificate of the connection stands for. A client may have to show
+    /// one for its network's sake, so what it sends counts before that.
+    fn of_connection(
+        &self,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<Arc<Grant>, Refusal> {
+        match (&self.clients, certificate) {
+            (Some(clients), Some(certificate)) => {
+                clients.grant(certificate, SystemTime::now(), |client| {
+                    self.grant_of_client(client)
+                })
+            }
+            _ => self.anonymous.clone().ok_or(AuthFailure::Missing.into()),
         }
     }
 
@@ -189,7 +262,7 @@ impl Gate {
         let tokens = Arc::clone(&self.tokens.lock());
         let known = tokens.get(&token.id);
         let known = known
-            .filter(|known| token.is(&known.hash))
+            .filter(|known| token.is(&known.entry.hash))
             .ok_or(AuthFailure::Invalid)?;
         match known.grant.is_expired(now) {
             true => Err(Refusal {
@@ -205,7 +278,8 @@ impl Gate {
         let Some(proxy) = &self.rules.proxy else {
             return Ok(None);
         };
-        let sent = self.proxy_headers.iter();
+        let feeds = Arc::clone(&self.feeds.lock());
+        let sent = feeds.proxy_headers.iter();
         let mut sent = sent
             .filter(|name| asked.headers.contains_key(name.as_str()))
             .peekable();
@@ -236,14 +310,17 @@ impl Gate {
         let granted = |(name, scope): &(String, FeedScope)| {
             Some((name.clone(), claims::feed_grant(scope, said)?))
         };
-        self.feeds.iter().filter_map(granted).collect()
+        let feeds = Arc::clone(&self.feeds.lock());
+        feeds.scopes.iter().filter_map(granted).collect()
     }
 
     /// Reads again what has changed, and ends what is not granted any more. Blocks. Where a file can't be read, all stays
     /// as it was, and that is said once.
     pub fn look(&self) {
         let file = self.token_file.as_ref();
-        if let Some(file) = file.and_then(|file| file.changed(TokenFile::read)) {
+        if let Some(file) =
+            file.and_then(|file| file.changed(|path| TokenFile::read(path, self.owners)))
+        {
             let before = Arc::clone(&self.tokens.lock());
             let tokens = self.taken(&file, &before);
             let count = tokens.len();
@@ -252,6 +329,10 @@ impl Gate {
             tracing::info!("tokens read again: {count} are in force");
         }
         if self.jwt.as_ref().is_some_and(JwtGate::look) {
+            self.ended.send_replace(());
+        }
+        let clients = self.clients.as_ref();
+        if clients.is_some_and(|clients| clients.look(|client| self.grant_of_client(client))) {
             self.ended.send_replace(());
         }
     }
@@ -264,6 +345,9 @@ impl Gate {
         if let Some(jwt) = &self.jwt {
             jwt.forget();
         }
+        if let Some(clients) = &self.clients {
+            clients.forget();
+        }
     }
 
     /// The tokens of the file. Those that are as they were keep their grants; others' grants end.
@@ -271,7 +355,8 @@ impl Gate {
         let mut known = Tokens::new();
         for token in &file.tokens {
             let grant = self.grant_of(token);
-            let kept = before.get(&token.id).filter(|old| old.hash == token.hash);
+            let kept = before.get(&token.id);
+            let kept = kept.filter(|old| old.entry.hash == token.hash);
             let same = kept.filter(|old| old.grant.allows_the_same_as(&grant));
             let grant = match (same, kept) {
                 (Some(same), _) => Arc::clone(&same.grant),
@@ -281,12 +366,15 @@ impl Gate {
                 }
                 (None, None) => Arc::new(grant),
             };
-            let hash = token.hash;
-            known.insert(token.id.clone(), KnownToken { hash, grant });
+            let entry = token.clone();
+            known.insert(token.id.clone(), KnownToken { entry, grant });
         }
         for (id, old) in before {
             // Of the same id with another secret: the old one is good for nothing.
-            if known.get(id).is_none_or(|new| new.hash != old.hash) {
+            if known
+                .get(id)
+                .is_none_or(|new| new.entry.hash != old.entry.hash)
+            {
                 old.grant.end(None);
             }
         }
@@ -294,35 +382,58 @@ impl Gate {
     }
 
     fn grant_of(&self, token: &TokenEntry) -> Grant {
-        let scope = token.scope();
-        let feeds = token.feeds.iter().map(|feed| {
-            let missing = self.missing_column(feed, &scope);
+        // An edge serves others, of whom it asks themselves whose rows they may have.
+        let feeds = self.rows_of(&token.feeds, &token.scope(), token.edge);
+        Grant::of(&token.name, feeds)
+            .with_ingest(token.ingest)
+            .with_metrics(token.metrics)
+            .with_edge(token.edge)
+            .until(token.expires)
+    }
+
+    /// What a client may do that is known by its certificate, for as long as that is good.
+    fn grant_of_client(&self, client: &ClientEntry) -> Grant {
+        Grant::of(
+            &client.name,
+            self.rows_of(&client.feeds, &client.scope, false),
+        )
+        .with_ingest(client.ingest)
+        .with_metrics(client.metrics)
+    }
+
+    /// The rows of these feeds that `scope` allows, where it says what they are compared with, or need not.
+    fn rows_of(
+        &self,
+        feeds: &[String],
+        scope: &Scope,
+        need_not: bool,
+    ) -> HashMap<String, FeedGrant> {
+        let granted = |feed: &String| {
+            let missing = self.missing_column(feed, scope).filter(|_| !need_not);
             let granted = match missing {
                 Some(column) => FeedGrant::ClaimMissing(column),
                 None => FeedGrant::Rows(scope.clone()),
             };
             (feed.clone(), granted)
-        });
-        Grant::of(&token.name, feeds.collect())
-            .with_ingest(token.ingest)
-            .with_metrics(token.metrics)
-            .until(token.expires)
+        };
+        feeds.iter().map(granted).collect()
     }
 
     /// A column that the feed's scope compares and this one says nothing of.
     fn missing_column(&self, feed: &str, scope: &Scope) -> Option<String> {
-        let (_, wanted) = self.feeds.iter().find(|(name, _)| name == feed)?;
+        let feeds = Arc::clone(&self.feeds.lock());
+        let (_, wanted) = feeds.scopes.iter().find(|(name, _)| name == feed)?;
         wanted.missing_in(scope).map(str::to_owned)
     }
 }
 
 /// The headers in which proxies say who somebody is, and which rows are theirs.
-fn proxy_headers(rules: &AuthRules, feeds: &[FeedConfig]) -> Vec<String> {
+fn proxy_headers(rules: &AuthRules, feeds: &[(String, FeedScope)]) -> Vec<String> {
     let Some(proxy) = &rules.proxy else {
         return Vec::new();
     };
     let mut names = vec![proxy.user.clone()];
-    for name in feeds.iter().flat_map(|feed| feed.scope.headers()) {
+    for name in feeds.iter().flat_map(|(_, scope)| scope.headers()) {
         if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             names.push(name.to_owned());
         }
@@ -334,11 +445,15 @@ fn anonymous(rules: &AuthRules) -> Option<Grant> {
     if !rules.asks() {
         return Some(Grant::everything());
     }
-    if rules.anonymous {
-        // Whoever writes, or sees what is counted, says who he is.
-        return Some(Grant::everything().with_ingest(false).with_metrics(false));
-    }
-    let part = rules.anonymous_part.as_ref()?;
+    let part = match &rules.anonymous {
+        Anonymous::Nothing => return None,
+        // Whoever writes, sees what is counted, or serves others says who he is.
+        Anonymous::Everything => {
+            let everything = Grant::everything().with_ingest(false);
+            return Some(everything.with_metrics(false).with_edge(false));
+        }
+        Anonymous::Part(part) => part,
+    };
     let granted = |feed: &String| (feed.clone(), FeedGrant::Rows(part.scope.clone()));
     Some(Grant::of(
         "anonymous",

@@ -29,6 +29,7 @@ pub struct Grant {
     reach: Reach,
     ingest: bool,
     metrics: bool,
+    edge: bool,
     expires: Option<SystemTime>,
     fate: OnceLock<Fate>,
 }
@@ -50,6 +51,7 @@ impl Grant {
         }
         .with_ingest(true)
         .with_metrics(true)
+        .with_edge(true)
     }
 
     /// These feeds, and nothing else. `name` is who holds the credential, as the log calls it.
@@ -59,6 +61,7 @@ impl Grant {
             reach: Reach::Feeds(feeds),
             ingest: false,
             metrics: false,
+            edge: false,
             expires: None,
             fate: OnceLock::new(),
         }
@@ -74,11 +77,17 @@ impl Grant {
         Grant { metrics, ..self }
     }
 
+    /// Also rows as an edge takes them: whole, with columns that are shown to nobody but that scopes compare.
+    pub fn with_edge(self, edge: bool) -> Grant {
+        Grant { edge, ..self }
+    }
+
     /// No longer than until then.
     pub fn until(self, expires: Option<SystemTime>) -> Grant {
         Grant { expires, ..self }
     }
 
+    /// As the log calls who holds it: the token's name, the JWT's subject, the proxy's user.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -99,14 +108,22 @@ impl Grant {
         }
     }
 
+    /// Returns whether rows may be written to the feeds that can be read, where these take any.
     pub fn may_ingest(&self) -> bool {
         self.ingest
     }
 
+    /// Returns whether `/metrics` is answered.
     pub fn may_see_metrics(&self) -> bool {
         self.metrics
     }
 
+    /// Returns whether an edge may be fed.
+    pub fn may_feed_an_edge(&self) -> bool {
+        self.edge
+    }
+
+    /// When it ends by itself; `None` where it does not.
     pub fn expires(&self) -> Option<SystemTime> {
         self.expires
     }
@@ -127,6 +144,7 @@ impl Grant {
             && self.reach == other.reach
             && self.ingest == other.ingest
             && self.metrics == other.metrics
+            && self.edge == other.edge
             && self.expires == other.expires
     }
 
@@ -139,6 +157,15 @@ impl Grant {
         };
         // What it became first is what its connections are told.
         let _ = self.fate.set(fate);
+    }
+
+    /// Returns why a connection to several feeds has to end by then; `None` where it may go on.
+    pub fn ended(&self, now: SystemTime) -> Option<CloseCode> {
+        match self.fate.get() {
+            Some(Fate::Revoked) => Some(CloseCode::Revoked),
+            Some(Fate::Changed(_)) => Some(CloseCode::Expired),
+            None => self.is_expired(now).then_some(CloseCode::Expired),
+        }
     }
 
     /// Returns why a connection to this feed has to end by then; `None` where it may go on.

@@ -12,6 +12,8 @@ pub enum AuthFailure {
     Expired,
     /// The credential does not say what the scope of the feed compares this column with.
     ClaimMissing(String),
+    /// Its connection was made with a certificate by which nobody is known.
+    UnknownCertificate,
     /// It presents two credentials that differ.
     Differ,
     /// It presents one in its address, where that is not allowed.
@@ -30,6 +32,7 @@ impl AuthFailure {
             AuthFailure::Invalid | AuthFailure::InAddress => "token_invalid",
             AuthFailure::Expired => "token_expired",
             AuthFailure::ClaimMissing(_) => "claim_missing",
+            AuthFailure::UnknownCertificate => "certificate_unknown",
             AuthFailure::Differ => "credentials_differ",
             AuthFailure::NotFromProxy(_) => "proxy_header_refused",
             AuthFailure::TooMany(_) => "too_many_failures",
@@ -48,6 +51,10 @@ impl AuthFailure {
             AuthFailure::Expired => "the token has expired; come back with a fresh one".to_owned(),
             AuthFailure::ClaimMissing(column) => {
                 format!("the token does not say which {column} it is for; ask for one that does")
+            }
+            AuthFailure::UnknownCertificate => {
+                "nobody is known here by the certificate of this connection; show another, or none and send a token"
+                    .to_owned()
             }
             AuthFailure::Differ => {
                 "the request presents two different credentials; send one".to_owned()
@@ -72,7 +79,8 @@ impl AuthFailure {
 }
 
 /// All labels of `walcast_auth_failures_total`.
-pub const AUTH_FAILURES: [&str; 7] = [
+pub const AUTH_FAILURES: [&str; 8] = [
+    "certificate_unknown",
     "claim_missing",
     "credentials_differ",
     "proxy_header_refused",

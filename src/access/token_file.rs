@@ -1,22 +1,20 @@
 //! The file of tokens: read whole, checked whole, replaced at once under a lock. It holds hashes, no secrets.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, fchown};
-use std::path::{Path, PathBuf};
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::path::Path;
 use std::str::FromStr as _;
 use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, AccessFileError, Readers};
+use super::files::{self, AccessFileError, Owners, Readers};
+use super::replacement::replace;
 use super::times::{parse_time, shown_time};
 use super::token::{SecretHash, TokenId};
 use crate::model::filter::{MAX_SCOPE_VALUES, Scope};
-use crate::os::users::Owned;
 
 /// Larger files are none: some 30,000 tokens.
 const MAX_BYTES: u64 = 8 << 20;
@@ -34,6 +32,8 @@ pub struct TokenEntry {
     pub columns: BTreeMap<String, Vec<String>>,
     pub ingest: bool,
     pub metrics: bool,
+    /// It is an edge's: it reads all rows of its feeds, and whole.
+    pub edge: bool,
     pub expires: Option<SystemTime>,
 }
 
@@ -74,6 +74,8 @@ struct WrittenToken {
     ingest: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     metrics: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    edge: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<toml::value::Datetime>,
     #[serde(default, rename = "where", skip_serializing_if = "BTreeMap::is_empty")]
@@ -83,16 +85,26 @@ struct WrittenToken {
 /// A value of a column, or several.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-enum OneOrMore {
+pub(super) enum OneOrMore {
     One(ClaimToml),
     More(Vec<ClaimToml>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-enum ClaimToml {
+pub(super) enum ClaimToml {
     Integer(i64),
     Text(String),
+}
+
+impl OneOrMore {
+    /// Returns the values as texts.
+    pub(super) fn texts(self) -> Vec<String> {
+        match self {
+            OneOrMore::One(value) => vec![value.text()],
+            OneOrMore::More(values) => values.into_iter().map(ClaimToml::text).collect(),
+        }
+    }
 }
 
 impl ClaimToml {
@@ -109,15 +121,16 @@ impl TokenFile {
     ///
     /// # Errors
     /// It can't be read, others than root and the service may write to it or read it, or something in it is wrong.
-    pub fn read(path: &Path) -> Result<TokenFile, AccessFileError> {
-        let bytes = files::read(path, Readers::Few, MAX_BYTES).map_err(|error| {
-            match path.try_exists() {
-                Ok(false) => {
-                    AccessFileError(format!("{error}; `walcast token add` makes the file"))
+    pub fn read(path: &Path, owners: Owners) -> Result<TokenFile, AccessFileError> {
+        let bytes =
+            files::read(path, (Readers::Few, owners), MAX_BYTES).map_err(|error| {
+                match path.try_exists() {
+                    Ok(false) => {
+                        AccessFileError(format!("{error}; `walcast token add` makes the file"))
+                    }
+                    Ok(true) | Err(_) => error,
                 }
-                Ok(true) | Err(_) => error,
-            }
-        })?;
+            })?;
         let text = String::from_utf8(bytes);
         let text = text.map_err(|_| AccessFileError::of(path, "is not UTF-8"))?;
         TokenFile::parse(&text).map_err(|problem| AccessFileError::of(path, problem))
@@ -125,11 +138,7 @@ impl TokenFile {
 
     /// Reads the text of a file. The error says what is wrong and where; it repeats nothing that might be a secret.
     pub fn parse(text: &str) -> Result<TokenFile, String> {
-        let written: TokenToml = toml::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let line = text.bytes().take(start).filter(|b| *b == b'\n').count() + 1;
-            format!("line {line}: {}", error.message().replace('\n', ", "))
-        })?;
+        let written: TokenToml = files::parse_toml(text)?;
         let (mut ids, mut names) = (HashSet::new(), HashSet::new());
         let mut tokens = Vec::with_capacity(written.token.len());
         for (index, token) in written.token.into_iter().enumerate() {
@@ -177,44 +186,15 @@ impl TokenFile {
         flock(&held, FlockOperation::LockExclusive)?;
         let mut tokens = match path.try_exists() {
             Ok(false) => TokenFile::default(),
-            Ok(true) | Err(_) => TokenFile::read(&path)?,
+            Ok(true) | Err(_) => TokenFile::read(&path, Owners::Administered)?,
         };
         let result = change(&mut tokens)?;
-        tokens
-            .replace(&path, directory)
-            .map_err(|e| AccessFileError::of(&path, format_args!("can't be written: {e}")))?;
+        let unwritten =
+            |e: &dyn Display| AccessFileError::of(&path, format_args!("can't be written: {e}"));
+        let text = tokens.text().map_err(|problem| unwritten(&problem))?;
+        replace(&path, directory, text.as_bytes()).map_err(|e| unwritten(&e))?;
         held.sync_all()?;
         Ok(result)
-    }
-
-    fn replace(&self, path: &Path, directory: &Path) -> std::io::Result<()> {
-        let text = self.text().map_err(std::io::Error::other)?;
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{}", std::process::id()));
-        let temporary: PathBuf = directory.join(name);
-        let old = fs::metadata(path).ok().map(|meta| Owned::of(&meta));
-        let mode = old.map_or(0o600, |old| old.mode);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&temporary)?;
-        let written = (|| {
-            if let Some(old) = old
-                && geteuid().is_root()
-            {
-                fchown(&file, Some(old.uid), Some(old.gid))?;
-            }
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)
-        })();
-        if written.is_err() {
-            // What could not be finished is of no use; that it could not be removed would say nothing new.
-            let _ = fs::remove_file(&temporary);
-        }
-        written
     }
 
     /// The text of the file. What can't be written whole is not written: without its end a token would last for ever.
@@ -243,10 +223,7 @@ fn entry(token: WrittenToken) -> Result<TokenEntry, String> {
     let columns: BTreeMap<String, Vec<String>> = token
         .columns
         .into_iter()
-        .map(|(column, values)| match values {
-            OneOrMore::One(value) => (column, vec![value.text()]),
-            OneOrMore::More(values) => (column, values.into_iter().map(ClaimToml::text).collect()),
-        })
+        .map(|(column, values)| (column, values.texts()))
         .collect();
     if columns.values().map(Vec::len).sum::<usize>() > MAX_SCOPE_VALUES {
         let problem = format!("where has more than {MAX_SCOPE_VALUES} values");
@@ -260,6 +237,7 @@ fn entry(token: WrittenToken) -> Result<TokenEntry, String> {
         columns,
         ingest: token.ingest,
         metrics: token.metrics,
+        edge: token.edge,
         expires: expires.transpose()?,
     })
 }
@@ -301,6 +279,7 @@ fn written(token: &TokenEntry) -> Result<WrittenToken, String> {
         feeds: token.feeds.clone(),
         ingest: token.ingest,
         metrics: token.metrics,
+        edge: token.edge,
         expires: expires.transpose()?,
         columns: columns.collect(),
     })
@@ -328,6 +307,7 @@ mod tests {
             .into(),
             ingest: true,
             metrics: false,
+            edge: true,
             expires: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
         }
     }
@@ -349,7 +329,10 @@ mod tests {
             })
             .unwrap();
         }
-        assert_eq!(TokenFile::read(&path).unwrap().tokens, [added, plain]);
+        assert_eq!(
+            TokenFile::read(&path, Owners::RootAndSelf).unwrap().tokens,
+            [added, plain]
+        );
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
@@ -366,7 +349,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         for (mode, good) in [(0o600, true), (0o640, true), (0o644, false), (0o660, false)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let read = TokenFile::read(&path);
+            let read = TokenFile::read(&path, Owners::RootAndSelf);
             assert_eq!(read.is_ok(), good, "{mode:o}");
         }
     }

@@ -32,6 +32,7 @@ impl Origin {
         })
     }
 
+    /// The host a page came from, without the port.
     pub fn host(&self) -> &HostName {
         &self.host
     }

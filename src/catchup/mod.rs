@@ -2,7 +2,9 @@
 //! time share one read, and what was read is kept for a moment for those close behind. What nobody waits for any more is
 //! not read.
 
+mod bounds;
 mod cache;
+mod older;
 mod page_request;
 mod queue;
 pub mod reader_pool;
@@ -16,17 +18,17 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::catchup::reader_pool::{Next, PooledReader, ReadPool, Work};
 use crate::hub::Feed;
-use crate::model::filter::{Filter, FilterId};
+use crate::model::filter::Filter;
 use crate::model::position::Cursor;
 use crate::model::read_owner::Client;
 use crate::session::Session;
-use crate::session::table_bounds::TableBounds;
 use crate::sqlite::error::Unavailable;
-use crate::sqlite::reader::{LastRows, PageLimits};
+use crate::sqlite::reader::{PageLimits, TablePage, TablePosition};
 use crate::telemetry::metrics::Metrics;
 use crate::wire::block::Block;
 use cache::PageCache;
-pub use page_request::{PageError, PageResult};
+use older::OlderThreads;
+pub use page_request::{PageError, PageResult, TablePageResult};
 use page_request::{PageKey, PageWaiter, ReplayKey};
 use queue::{QueuedRead, ReadQueue};
 
@@ -48,6 +50,8 @@ pub struct CatchUp {
     pub pool: ReadPool,
     metrics: Arc<Metrics>,
     state: Arc<Mutex<Reads>>,
+    /// On an edge, who reads what it has no more.
+    older: OlderThreads,
 }
 
 #[derive(Default)]
@@ -64,7 +68,7 @@ impl Reads {
     /// How much reading this page is expected to take.
     fn work(&self, key: PageKey, head: Cursor) -> Work {
         let near = head.0.saturating_sub(key.after.0) <= NEAR;
-        match key.stream.filter == FilterId::NONE || near || self.quick.contains(&key.stream) {
+        match key.stream.filter.takes_all() || near || self.quick.contains(&key.stream) {
             true => Work::Quick,
             false => Work::Search,
         }
@@ -97,7 +101,7 @@ impl Reads {
 
     /// Notes whether the rows of a stream need to be searched for.
     fn learn(&mut self, stream: ReplayKey, page: &Block, head: Cursor) {
-        if stream.filter == FilterId::NONE {
+        if stream.filter.takes_all() {
             return;
         }
         if page.last >= head || page.entries.len() >= PAGE.rows / 4 {
@@ -120,11 +124,13 @@ struct SharedRead {
 }
 
 impl CatchUp {
+    /// Reads for those who are behind on the threads of `pool`.
     pub fn new(pool: ReadPool, metrics: Arc<Metrics>) -> CatchUp {
         CatchUp {
             pool,
             metrics,
             state: Arc::default(),
+            older: OlderThreads::default(),
         }
     }
 
@@ -234,7 +240,7 @@ impl CatchUp {
     fn search(&self, reader: &mut PooledReader, queued: QueuedRead) {
         let wanted = self.state.lock().begin(&queued);
         let result = wanted.then(|| self.read(reader, &queued));
-        self.end(queued, Work::Search, result);
+        self.end_or_ask(queued, Work::Search, result);
     }
 
     fn read_next(&self, reader: &mut PooledReader) {
@@ -245,7 +251,7 @@ impl CatchUp {
         let wanted = state.begin(&queued);
         drop(state);
         let result = wanted.then(|| self.read(reader, &queued));
-        self.end(queued, Work::Quick, result);
+        self.end_or_ask(queued, Work::Quick, result);
     }
 
     fn read(
@@ -254,13 +260,15 @@ impl CatchUp {
         queued: &QueuedRead,
     ) -> Result<Arc<Block>, PageError> {
         let page = read_page(reader, queued)?;
-        let name = &queued.feed.config.name;
-        self.metrics.catchup_reads.with_label_values(&[name]).inc();
-        self.metrics
-            .rows_read
-            .with_label_values(&[name])
-            .inc_by(page.entries.len() as u64);
+        self.count(&queued.feed, page.entries.len());
         Ok(page)
+    }
+
+    fn count(&self, feed: &Feed, rows: usize) {
+        let name = &feed.config.name;
+        self.metrics.catchup_reads.with_label_values(&[name]).inc();
+        let read = self.metrics.rows_read.with_label_values(&[name]);
+        read.inc_by(rows as u64);
     }
 
     /// Keeps the page that was read, and hands it to those who wait for it. `None`: nobody did.
@@ -287,88 +295,40 @@ impl CatchUp {
         }
     }
 
-    /// Finds where the table begins, and where the last rows do for who asked for them; `done` gets it, on another thread.
-    pub fn bounds(
+    /// Reads the page of the captured table as it is that follows where the subscriber stands in it; `done` gets it, on
+    /// another thread.
+    pub fn table_page(
         &self,
         session: &Session,
-        done: impl FnOnce(Result<TableBounds, Unavailable>) + Send + 'static,
+        done: impl FnOnce(TablePageResult) + Send + 'static,
     ) {
-        let last = session.last();
-        let mut read = BoundsRead {
-            feed: Arc::clone(session.feed()),
-            filter: Arc::clone(session.filter()),
-            last,
-            committed: (session.generation(), session.position()),
-            found: None,
+        let (feed, filter) = (Arc::clone(session.feed()), Arc::clone(session.filter()));
+        let (from, generation) = (session.table_position().cloned(), session.generation());
+        let is_whole = session.is_whole();
+        let work = match filter.is_empty() {
+            true => Work::Quick,
+            false => Work::Search,
         };
-        let far = session.feed().head().0 > NEAR;
-        let work = match last.is_some() && far && !session.filter().is_empty() {
-            true => Work::Search,
-            false => Work::Quick,
-        };
-        let mut done = Some(done);
-        self.pool
-            .submit(session.read_owner().claim(), work, move |reader| {
-                let Some(result) = read.step(reader).transpose() else {
-                    return Next::Again(work);
-                };
-                if let Some(done) = done.take() {
-                    done(result);
-                }
-                Next::Done
+        let (this, mut done) = (self.clone(), Some(done));
+        let claim = session.read_owner().claim();
+        self.pool.submit(claim, work, move |reader| {
+            let from = from.as_ref().ok_or_else(|| busy("it was read to its end"));
+            let read = from.map_err(PageError::from).and_then(|from| {
+                let filter = (&*filter, is_whole);
+                let page = read_table(reader, &feed, (from, generation), filter)?;
+                this.count(&feed, page.block.entries.len());
+                Ok((page, generation))
             });
+            if let Some(done) = done.take() {
+                done(read);
+            }
+            Next::Done
+        });
     }
 
     /// Forgets pages that no one close behind took in time.
     pub fn forget_old(&self) {
         self.state.lock().cache.evict_old();
-    }
-}
-
-/// The read of a table's bounds, done in steps.
-struct BoundsRead {
-    feed: Arc<Feed>,
-    filter: Arc<Filter>,
-    last: Option<u32>,
-    /// The history the subscriber is in, and up to where rows were committed before it came.
-    committed: (u64, Cursor),
-    /// What is known after the first step.
-    found: Option<(TableBounds, LastRows)>,
-}
-
-impl BoundsRead {
-    /// `None`: another step is needed.
-    fn step(&mut self, reader: &mut PooledReader) -> Result<Option<TableBounds>, Unavailable> {
-        let (feed, filter) = (&self.feed, &self.filter);
-        let Some((bounds, last)) = &mut self.found else {
-            let mut bounds = TableBounds::of(feed, feed.standing());
-            let (generation, committed) = self.committed;
-            if bounds.generation == generation {
-                bounds.head = bounds.head.max(committed);
-            }
-            let is_there = reader.with_feed(feed, |open| match open {
-                Some((connection, rows)) => bounds.read(connection, rows).map(|()| true),
-                None => Ok(false),
-            })?;
-            if !is_there {
-                return Err(table_is_away());
-            }
-            let Some(n) = self.last else {
-                return Ok(Some(bounds));
-            };
-            let last = LastRows::new(n, bounds.head);
-            self.found = Some((bounds, last));
-            return self.step(reader);
-        };
-        let found = reader.with_feed(feed, |open| match open {
-            Some((connection, rows)) => last.step(connection, rows, filter),
-            None => Ok(true),
-        })?;
-        if !found {
-            return Ok(None);
-        }
-        bounds.start_of_last = last.start();
-        Ok(Some(bounds.clone()))
     }
 }
 
@@ -386,7 +346,14 @@ fn read_page(reader: &mut PooledReader, queued: &QueuedRead) -> Result<Arc<Block
         let Some((connection, rows)) = open else {
             return Ok(Err(table_is_away().into()));
         };
-        let Some(block) = rows.between(connection, after, standing.head, PAGE, filter)? else {
+        let block = match key.stream.filter.is_whole() {
+            true => {
+                let range = (after, standing.head);
+                rows.whole_between(&feed.config, connection, range, PAGE, filter)?
+            }
+            false => rows.between(connection, after, standing.head, PAGE, filter)?,
+        };
+        let Some(block) = block else {
             return Ok(Err(PageError::FilterGone));
         };
         let gap = block
@@ -399,6 +366,30 @@ fn read_page(reader: &mut PooledReader, queued: &QueuedRead) -> Result<Arc<Block
         Ok(Ok(Arc::new(block)))
     });
     read.unwrap_or_else(|reason| Err(reason.into()))
+}
+
+fn read_table(
+    reader: &mut PooledReader,
+    feed: &Feed,
+    (from, generation): (&TablePosition, u64),
+    (filter, is_whole): (&Filter, bool),
+) -> Result<Arc<TablePage>, PageError> {
+    let read = reader.with_feed(feed, |open| {
+        let Some((connection, rows)) = open else {
+            return Ok(Err(table_is_away().into()));
+        };
+        let page = match is_whole {
+            true => rows.whole_table_page(&feed.config, connection, from, PAGE)?,
+            false => rows.table_page(connection, from, PAGE, filter)?,
+        };
+        Ok(page.map(Arc::new).ok_or(PageError::FilterGone))
+    });
+    let page = read.unwrap_or_else(|reason| Err(reason.into()))?;
+    // Asked afterwards: what was read before the history was replaced is of the one before.
+    match feed.standing().generation == generation {
+        true => Ok(page),
+        false => Err(busy("the history is being replaced").into()),
+    }
 }
 
 impl From<Unavailable> for PageError {

@@ -7,6 +7,7 @@ use crate::model::position::Cursor;
 use crate::model::read_owner::Claim;
 use crate::session::Session;
 use crate::sqlite::error::Unavailable;
+use crate::sqlite::reader::TablePage;
 use crate::wire::block::Block;
 
 /// Why a page could not be read.
@@ -20,6 +21,10 @@ pub enum PageError {
     Unavailable(Unavailable),
 }
 
+/// A page of a captured table as it is, and the history it is of.
+pub type TablePageResult = Result<(Arc<TablePage>, u64), PageError>;
+
+/// A page of rows, and the history it is of.
 pub type PageResult = Result<(Arc<Block>, u64), PageError>;
 
 /// Identifies the rows that a read is for: of which feed, in which history, through which filter.

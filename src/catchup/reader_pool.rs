@@ -21,9 +21,10 @@ use crate::sqlite::checkpoint_pauses::CheckpointPauses;
 use crate::sqlite::deadline::Deadline;
 use crate::sqlite::error::{BrokenKind, Unavailable};
 use crate::sqlite::file::FileId;
-use crate::sqlite::open::{open_reading, schema_version};
+use crate::sqlite::open::{Snapshot, open_reading, schema_version};
 use crate::sqlite::open_connections::{OpenConnection, OpenConnections};
 use crate::sqlite::reader::RowReader;
+use crate::sqlite::spool;
 use crate::sqlite::table::{Schema, TableError};
 
 /// How long a thread keeps its connection without work.
@@ -385,6 +386,18 @@ impl PooledReader {
             ..
         } = self.opened()?;
         let failed = |e: rusqlite::Error| Unavailable::from_sqlite(&e, &path);
+        if feed.source().is_some() {
+            // Of a spool only one moment tells whether what is there is all that there should be.
+            let _snapshot = Snapshot::begin(connection).map_err(failed)?;
+            if !is_served(connection, feed).map_err(failed)? {
+                return read(None).map_err(failed);
+            }
+            return match current_reader(feeds, feed, &schema, (connection, deadline)) {
+                Ok(reader) => read(Some((connection, reader))).map_err(failed),
+                Err(TableError::Missing) => read(None).map_err(failed),
+                Err(error) => Err(error.unavailable(&feed.config.table, &path)),
+            };
+        }
         for _ in 0..READ_AGAIN {
             let reader = match current_reader(feeds, feed, &schema, (connection, deadline)) {
                 Ok(reader) => reader,
@@ -428,6 +441,14 @@ impl PooledReader {
             }
         }
     }
+}
+
+/// Returns whether a spool has all of the history that is served of a feed: it may be filled anew in this moment, and is empty or
+/// has only some rows then.
+fn is_served(connection: &Connection, feed: &Feed) -> rusqlite::Result<bool> {
+    let state = spool::state(connection, &feed.config.name)?;
+    let epoch = feed.standing().epoch;
+    Ok(state.is_some_and(|state| state.is_whole && !state.is_removed && *state.epoch == *epoch.0))
 }
 
 /// The reader of a feed under its schema as it is now: the one `known` to the feed, where that is not behind.

@@ -17,6 +17,11 @@ pub struct ClientToken {
 }
 
 impl ClientToken {
+    /// The token in this file; without one that in the variable.
+    pub fn in_file(token_file: Option<PathBuf>) -> ClientToken {
+        ClientToken { token_file }
+    }
+
     /// Returns the token as it is now; `None` where there is none.
     ///
     /// # Errors

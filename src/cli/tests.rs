@@ -1,6 +1,9 @@
 //! What the command line takes and refuses.
 
+use std::time::Duration;
+
 use super::*;
+use crate::config::Config;
 
 fn parse(line: &str) -> Result<Command, clap::Error> {
     Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
@@ -16,7 +19,7 @@ fn serve_is_the_default_command() {
     let Ok(Command::Serve(args)) = parse("walcast") else {
         panic!("not serve")
     };
-    assert!(args.db.is_none() && args.listen.is_empty());
+    assert!(args.texts("database").is_empty() && args.texts("listen").is_empty());
     for line in [
         "walcast --db a.db --listen localhost:1,unix:/s",
         "walcast serve --db a.db --listen localhost:1 --listen unix:/s",
@@ -24,9 +27,9 @@ fn serve_is_the_default_command() {
         let Ok(Command::Serve(args)) = parse(line) else {
             panic!("not serve: {line}")
         };
-        assert_eq!(args.db.as_deref(), Some("a.db"));
-        assert_eq!(args.listen, ["localhost:1", "unix:/s"]);
-        assert!(args.from_environment.is_empty());
+        assert_eq!(args.texts("database"), ["a.db"]);
+        assert_eq!(args.texts("listen"), ["localhost:1", "unix:/s"]);
+        assert!(args.names_database());
     }
 }
 
@@ -41,7 +44,7 @@ fn a_file_may_stand_where_a_command_would() {
             panic!("not serve: {line}")
         };
         assert_eq!(args.file.as_deref(), Some("app.db"), "{line}");
-        assert_eq!(args.db.as_deref(), Some("app.db"), "{line}");
+        assert_eq!(args.texts("database"), ["app.db"], "{line}");
     }
     assert!(
         matches!(parse("walcast feeds http://h:1"), Ok(Command::Feeds(args)) if args.serve.file.as_deref() == Some("http://h:1"))
@@ -52,11 +55,48 @@ fn a_file_may_stand_where_a_command_would() {
 #[test]
 fn check_and_config_take_the_same_flags() {
     assert!(
-        matches!(parse("walcast check --anonymous --db x"), Ok(Command::Check(args)) if args.serve.anonymous.as_deref() == Some("true"))
+        matches!(parse("walcast check --anonymous --db x"), Ok(Command::Check(args)) if args.serve.texts("auth.anonymous") == ["true"])
     );
     assert!(
-        matches!(parse("walcast config --anonymous=false"), Ok(Command::Config(args)) if args.anonymous.as_deref() == Some("false"))
+        matches!(parse("walcast config --anonymous=false"), Ok(Command::Config(args)) if args.texts("auth.anonymous") == ["false"])
     );
+}
+
+/// A key whose flag or variable is looked up under another name would ignore it, or name the wrong source.
+#[test]
+fn every_flag_and_variable_reaches_its_key() {
+    let definition = Cli::definition();
+    let taken: Vec<_> = definition
+        .get_arguments()
+        .filter(|flag| !["config", "file", "open"].contains(&flag.get_id().as_str()))
+        .collect();
+    assert_eq!(taken.len(), Config::flags().len());
+    for taken in taken {
+        let name = &taken.get_id().to_string();
+        let variable = format!("WALCAST_{}", name.to_uppercase().replace('-', "_"));
+        assert_eq!(
+            taken.get_env().and_then(|name| name.to_str()),
+            Some(variable.as_str())
+        );
+        let flag = format!("--{name}");
+        let line = ["walcast".to_owned(), format!("{flag}=")];
+        let Command::Serve(args) = Cli::try_parse_from(line).expect(&flag).command else {
+            panic!("not serve")
+        };
+        let error = Config::load(&args)
+            .map(|_| ())
+            .expect_err(&flag)
+            .to_string();
+        assert!(error.starts_with(&format!("{flag} : ")), "{flag}: {error}");
+        let mut unset = ServeArgs::default();
+        let flags = Config::flags();
+        let setting = flags.iter().find(|flag| flag.name == name).expect(&flag);
+        unset.say_by_variable(setting.key, name, &[""]);
+        assert!(
+            Config::load(&unset).is_ok(),
+            "an empty variable is unset: {name}"
+        );
+    }
 }
 
 #[test]
@@ -71,7 +111,7 @@ fn usage_errors_exit_with_2_and_help_with_0() {
         "walcast serve a.db b.db",
         "walcast completions cobol",
         "walcast init",
-        "walcast tail wss://h/ws/x",
+        "walcast tail wxs://h/ws/x",
         "walcast tail --db y --last 10001",
         "walcast tail --db y --since -1",
         "walcast tail --db y --since 1 --last 1",
@@ -92,7 +132,10 @@ fn tail_follows_a_url_or_a_file() {
     else {
         panic!("not tail")
     };
-    assert_eq!(args.source(), TailSource::Url("ws://h:1/ws/x".to_owned()));
+    assert_eq!(
+        args.source(),
+        TailSource::Url("ws://h:1/ws/x".parse().unwrap())
+    );
     assert_eq!(
         (args.since, args.epoch.as_deref(), args.json),
         (Some(TailSince::Id(7)), Some("e"), true)

@@ -18,7 +18,8 @@ pub struct TokenFileArgs {
     #[arg(long, value_name = "FILE", env = "WALCAST_CONFIG", hide_env_values = true, value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 
-    /// The file of tokens itself
+    /// The file of tokens itself. What changes it keeps its owner, group and mode; one that root makes belongs to the
+    /// owner and the group of its directory
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub tokens: Option<PathBuf>,
 }
@@ -86,6 +87,10 @@ pub struct GrantArgs {
     /// It may also read /metrics, which tells of all feeds
     #[arg(long)]
     pub metrics: bool,
+
+    /// It is for `walcast edge`: it takes the rows of its feeds whole, all of them where no --where says which
+    #[arg(long)]
+    pub edge: bool,
 
     /// For how long it is good, e.g. 90d, 12h or 30m [default: until it is revoked]
     #[arg(long, value_name = "TIME")]

@@ -52,7 +52,7 @@ pub fn emit(args: &EmitArgs) -> anyhow::Result<()> {
     connection
         .execute_batch(STOCK_SCHEMA)
         .map_err(|e| explain(&e, path))?;
-    let mut written = Progress::default();
+    let mut written = Written::default();
     let result = write(&connection, args, &interrupted, &mut written);
     eprintln!("{}", written.summary(path));
     result.map_err(|e| explain(&e, path))
@@ -62,7 +62,7 @@ fn write(
     connection: &Connection,
     args: &EmitArgs,
     interrupted: &Receiver<()>,
-    written: &mut Progress,
+    written: &mut Written,
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(INSERT)?;
     let mut random = Random::new();
@@ -116,13 +116,13 @@ fn explain(error: &rusqlite::Error, path: &Path) -> anyhow::Error {
 
 /// What was written so far.
 #[derive(Debug, Default)]
-struct Progress {
+struct Written {
     count: u64,
     first: i64,
     last: i64,
 }
 
-impl Progress {
+impl Written {
     fn add(&mut self, id: i64) {
         if self.count == 0 {
             self.first = id;
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_summary_names_file_and_ids() {
-        let mut written = Progress::default();
+        let mut written = Written::default();
         assert_eq!(written.summary(Path::new("a.db")), "wrote no event to a.db");
         written.add(5);
         assert_eq!(

@@ -6,11 +6,14 @@ use anyhow::bail;
 use serde_json::Value;
 
 use super::BadUsage;
-use super::running_daemon::{Door, feeds_of, not_ready};
+use super::running_daemon::{Door, feeds_of, not_ready, remote};
 use super::shapes::shapes;
-use crate::cli::ClientToken;
+use crate::address::{DaemonUrl, DaemonUrlError};
+use crate::cli::{ClientTls, ClientToken};
 use crate::commands::named_file::existing;
 use crate::config::Config;
+use crate::net::remote_daemon::RemoteDaemon;
+use crate::text::columns::{padded, width};
 use crate::text::harmless::harmless;
 
 /// Prints the feeds of the daemon at `target` where it is a URL, else those of the configured file, and what can't be
@@ -18,9 +21,14 @@ use crate::text::harmless::harmless;
 ///
 /// # Errors
 /// There is no daemon, or no database that can be read.
-pub fn feeds(target: Option<&str>, config: &Config, token: &ClientToken) -> anyhow::Result<bool> {
+pub fn feeds(
+    target: Option<&str>,
+    config: &Config,
+    token: &ClientToken,
+    tls: &ClientTls,
+) -> anyhow::Result<bool> {
     match target.filter(|target| target.contains("://")) {
-        Some(url) => of_daemon(url, token.read()?.as_deref()),
+        Some(url) => of_daemon(&daemon_at(url, tls)?, token.read()?.as_deref()),
         None => of_file(target.is_some(), config),
     }
 }
@@ -29,13 +37,13 @@ pub fn feeds(target: Option<&str>, config: &Config, token: &ClientToken) -> anyh
 ///
 /// # Errors
 /// It can't, there is none, or `target` is a file.
-pub fn ready(target: Option<&str>, config: &Config) -> anyhow::Result<()> {
+pub fn ready(target: Option<&str>, config: &Config, tls: &ClientTls) -> anyhow::Result<()> {
     let door = match (target, config.listen.first()) {
-        (Some(url), _) if url.contains("://") => Door::of_url(url)?,
+        (Some(url), _) if url.contains("://") => Door::Url(daemon_at(url, tls)?),
         (Some(file), _) => bail!(BadUsage(format!(
             "--ready asks a running daemon, and {file} is none; give its address, e.g. http://127.0.0.1:8010"
         ))),
-        (None, Some(listen)) => Door::of_listener(listen),
+        (None, Some(listen)) => Door::of_listener(listen, config.tls.is_on()),
         (None, None) => bail!(BadUsage(
             "--ready needs the daemon's address, e.g. http://127.0.0.1:8010".to_owned()
         )),
@@ -44,6 +52,13 @@ pub fn ready(target: Option<&str>, config: &Config) -> anyhow::Result<()> {
         None => Ok(()),
         Some(reason) => bail!("not ready: {reason}"),
     }
+}
+
+fn daemon_at(text: &str, tls: &ClientTls) -> anyhow::Result<RemoteDaemon> {
+    let url: DaemonUrl = text
+        .parse()
+        .map_err(|e: DaemonUrlError| BadUsage(format!("{text}: {e}")))?;
+    Ok(remote(&url, tls)?)
 }
 
 /// Lines of cells.
@@ -62,7 +77,7 @@ fn of_file(named: bool, config: &Config) -> anyhow::Result<bool> {
     for shape in &found.feeds {
         table.push(vec![
             shape.feed.name.clone(),
-            shape.schema.table.name.clone(),
+            shape.schema.shown().0.to_owned(),
             shape.schema.table.key_name().to_owned(),
             shape.head.to_string(),
             shape.feed.ws.join(" "),
@@ -70,17 +85,13 @@ fn of_file(named: bool, config: &Config) -> anyhow::Result<bool> {
     }
     print(&table)?;
     for unfit in &found.unfit {
-        eprintln!(
-            "walcast: the table {} is not a feed: {}",
-            harmless(&unfit.table),
-            harmless(&unfit.reason)
-        );
+        eprintln!("walcast: {}", harmless(&unfit.to_string()));
     }
     Ok(!found.feeds.is_empty())
 }
 
-fn of_daemon(url: &str, token: Option<&str>) -> anyhow::Result<bool> {
-    let feeds = feeds_of(url, token)?;
+fn of_daemon(daemon: &RemoteDaemon, token: Option<&str>) -> anyhow::Result<bool> {
+    let feeds = feeds_of(daemon, token)?;
     let mut table = vec![heading(&[
         "FEED",
         "TABLE",
@@ -121,7 +132,7 @@ fn print(table: &TextTable) -> io::Result<()> {
         .map(|column| {
             table
                 .iter()
-                .map(|line| cell(line, column).chars().count())
+                .map(|line| width(&cell(line, column)))
                 .max()
                 .unwrap_or_default()
         })
@@ -129,7 +140,7 @@ fn print(table: &TextTable) -> io::Result<()> {
     let mut text = String::new();
     for line in table {
         let cells: Vec<String> = (0..line.len())
-            .map(|column| format!("{:<width$}", cell(line, column), width = widths[column]))
+            .map(|column| padded(&cell(line, column), widths[column]))
             .collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');

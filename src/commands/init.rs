@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use super::shapes::{Shape, Shapes, shapes};
 use crate::cli::{InitArgs, ServeArgs};
 use crate::commands::named_file::existing;
-use crate::config::{Config, FeedConfig};
+use crate::config::{CaptureRules, Config, FeedConfig};
 
 /// Writes the configuration, and says where.
 ///
@@ -21,12 +21,7 @@ pub fn init(args: &InitArgs) -> anyhow::Result<()> {
     let file = database
         .to_str()
         .ok_or_else(|| anyhow!("{} is not UTF-8, as a configuration is", database.display()))?;
-    let as_named = ServeArgs {
-        file: Some(file.to_owned()),
-        db: Some(file.to_owned()),
-        ..ServeArgs::default()
-    };
-    let found = shapes(&Config::load(&as_named)?)?;
+    let found = shapes(&Config::load(&ServeArgs::of_file(file))?)?;
     let text = text(file, &found);
     if args.output == Path::new("-") {
         std::io::stdout().lock().write_all(text.as_bytes())?;
@@ -80,25 +75,21 @@ fn text(database: &str, found: &Shapes) -> String {
         text.push_str(&feed(shape));
     }
     for unfit in &found.unfit {
-        let (table, reason) = (one_line(&unfit.table), one_line(&unfit.reason));
-        text.push_str(&format!("\n# The table {table} is not a feed: {reason}\n"));
+        text.push_str(&format!("\n# {}\n", one_line(&unfit.to_string())));
     }
     text
 }
 
 fn feed(shape: &Shape) -> String {
     let (feed, table) = (&shape.feed, &shape.schema.table);
-    let columns: Vec<String> = table
-        .columns
-        .iter()
-        .map(|column| column.name.clone())
-        .collect();
+    let (shown, columns) = shape.schema.shown();
+    let columns: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
     let mut text = format!(
         "\n# Columns: {}. The highest id is {}.\n[feeds.{}]\ntable = {}\n",
         one_line(&columns.join(", ")),
         shape.head,
         feed.name,
-        quoted(&table.name),
+        quoted(shown),
     );
     if *feed
         == (FeedConfig {
@@ -108,21 +99,37 @@ fn feed(shape: &Shape) -> String {
     {
         text.push_str("create = false                          # true makes the table in a file that has none\n");
     }
+    text.push_str(&match &feed.capture {
+        Some(rules) => captured(rules),
+        None => format!(
+            "# key = {}                # what rows are ordered and resumed by; it is the primary key unless said otherwise\n\
+             # capture = \"keys\"                    # sends updates and deletes too, by triggers that are added to the file\n",
+            quoted(table.key_name())
+        ),
+    });
     text.push_str(&format!(
-        "# key = {}                # what rows are ordered and resumed by; it is the primary key unless said otherwise\n\
-         # ws = {}\n\
+        "# ws = {}\n\
          # message = {{ type = {}, body = {} }}\n\
          # exclude = []                          # columns that are not shown; or columns = [...]: only these are\n\
          # json = []                             # columns that hold JSON, to be embedded as it is\n\
          # truncate = {{}}                         # {{ column = characters }}: longer texts are cut\n\
          # ingest = false                        # true takes new rows by POST /api/feeds/{}/events\n",
-        quoted(table.key_name()),
         quoted(&feed.ws[0]),
         quoted(&feed.message_type),
         quoted(&feed.message_body),
         feed.name,
     ));
     text
+}
+
+/// As the table is captured in the file: said otherwise, the daemon would capture it anew.
+fn captured(rules: &CaptureRules) -> String {
+    let filters = toml::Value::from(rules.filters.clone());
+    format!(
+        "capture = {}\ncapture_filters = {filters}                 # what changes may be filtered by, besides the key\n\
+         # capture_keep = \"24h\"                  # how long changes are kept\n",
+        quoted(rules.mode.as_str())
+    )
 }
 
 fn quoted(text: &str) -> String {

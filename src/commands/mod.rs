@@ -2,6 +2,7 @@
 //! the daemon uses.
 
 mod bad_usage;
+mod capture;
 mod check;
 mod emit;
 mod feeds;
@@ -14,6 +15,7 @@ mod token;
 mod types;
 
 pub use bad_usage::BadUsage;
+pub use capture::capture;
 pub use check::{check, look_into};
 pub use emit::emit;
 pub use feeds::{feeds, ready};

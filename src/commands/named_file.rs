@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::sqlite::file::directory_of;
 use crate::text::nearest::nearest;
 
 /// Why a name leads to no database.
@@ -69,13 +70,6 @@ fn missing(path: &Path, commands: &[&str]) -> String {
         None => format!(
             "there is no file {shown}; a database that is still to be made is served with --db {shown}"
         ),
-    }
-}
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }
 

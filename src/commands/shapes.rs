@@ -67,7 +67,7 @@ impl Shapes {
                 });
                 return Ok(());
             }
-            Err(TableError::Missing) => "there is no such table yet".to_owned(),
+            Err(TableError::Missing) => format!("there is no table {} yet", feed.table),
             Err(TableError::Unfit(reason)) => reason,
             Err(TableError::Sqlite(e)) => return Err(e),
         };

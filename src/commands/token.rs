@@ -2,18 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow, bail};
 
 use crate::access::{
-    FeedGrant, Gate, NewToken, PresentedToken, TokenEntry, TokenFile, check_name, parse_time,
-    shown_time,
+    FeedGrant, Gate, NewToken, Owners, PresentedToken, TokenEntry, TokenFile, check_name,
+    parse_time, shown_time,
 };
 use crate::cli::{GrantArgs, ServeArgs, TokenArgs, TokenCommand, TokenFileArgs};
 use crate::config::{Config, FeedConfig, FeedScope};
 use crate::model::filter::{Scope, ScopeValue};
+use crate::os::users::Owned;
 use crate::text::nearest::did_you_mean;
 
 /// Does what is asked with the file of tokens.
@@ -75,7 +76,9 @@ impl TokensAt {
                     names.join(", ")
                 );
             };
-            if let Some(column) = feed.scope.missing_in(&token.scope()) {
+            if let Some(column) = feed.scope.missing_in(&token.scope())
+                && !token.edge
+            {
                 bail!("feed {name} tells by {column} whose rows are whose; say --where {column}=…");
             }
             if token.ingest && !feed.ingest {
@@ -90,12 +93,7 @@ impl TokensAt {
 fn configuration(args: &TokenFileArgs) -> anyhow::Result<Option<Config>> {
     let named = args.config.as_ref();
     let named = named.filter(|file| !file.as_os_str().is_empty());
-    let config = named.map(|file| {
-        Config::load(&ServeArgs {
-            config: Some(file.to_string_lossy().into_owned()),
-            ..ServeArgs::default()
-        })
-    });
+    let config = named.map(|file| Config::load(&ServeArgs::of_config(&file.to_string_lossy())));
     Ok(config.transpose()?)
 }
 
@@ -111,11 +109,13 @@ fn add(name: &str, grant: &GrantArgs, link: Option<&str>, tokens: &TokensAt) -> 
             columns: Default::default(),
             ingest: false,
             metrics: false,
+            edge: false,
             expires: None,
         },
         grant,
     )?;
     tokens.check(&token)?;
+    let was_there = tokens.path.exists();
     TokenFile::change(&tokens.path, |file| {
         if file.named(name).is_some() {
             bail!(
@@ -133,7 +133,23 @@ fn add(name: &str, grant: &GrantArgs, link: Option<&str>, tokens: &TokensAt) -> 
         "walcast: {}; it is shown only now, so keep it",
         described(&token)
     );
+    if !was_there {
+        say_whose(&tokens.path);
+    }
     Ok(())
+}
+
+/// Says of a file that was just made who can read it: a daemon of another user may have to.
+fn say_whose(path: &Path) {
+    let Ok(meta) = path.metadata() else { return };
+    let (owned, path) = (Owned::of(&meta), path.display());
+    let remedy = match owned.uid == 0 && owned.mode & 0o040 == 0 {
+        true => format!(
+            "; only root may read it, so for a daemon of another user: chgrp GROUP {path} && chmod 0640 {path}"
+        ),
+        false => String::new(),
+    };
+    eprintln!("walcast: {path} is new, {}{remedy}", owned.shown());
 }
 
 fn set(name: &str, grant: &GrantArgs, tokens: &TokensAt) -> anyhow::Result<()> {
@@ -151,7 +167,15 @@ fn set(name: &str, grant: &GrantArgs, tokens: &TokensAt) -> anyhow::Result<()> {
 }
 
 fn list(tokens: &TokensAt) -> anyhow::Result<()> {
-    for token in &TokenFile::read(&tokens.path)?.tokens {
+    let file = TokenFile::read(&tokens.path, Owners::Administered)?;
+    if file.tokens.is_empty() {
+        // Beside the list, which is for programs too.
+        eprintln!(
+            "walcast: there are no tokens in {}; make one with: walcast token add NAME --feed FEED",
+            tokens.path.display()
+        );
+    }
+    for token in &file.tokens {
         println!("{}", described(token));
     }
     Ok(())
@@ -196,7 +220,7 @@ fn given(credential: &str) -> anyhow::Result<String> {
 }
 
 fn show_jwt(text: &str, config: &Config) -> anyhow::Result<()> {
-    let gate = Gate::new(&config.auth, &config.feeds)?;
+    let gate = Gate::new(&config.auth, &config.feeds, Owners::Administered)?;
     let grant = gate.examine(text).map_err(|refusal| {
         let name = refusal.name.unwrap_or_else(|| "the JWT".to_owned());
         let why = refusal.detail.unwrap_or("it is not good here");
@@ -262,7 +286,7 @@ fn alternatives(values: &BTreeSet<ScopeValue>) -> String {
 }
 
 fn show_token(text: &str, tokens: &TokensAt) -> anyhow::Result<()> {
-    let file = TokenFile::read(&tokens.path)?;
+    let file = TokenFile::read(&tokens.path, Owners::Administered)?;
     let presented = PresentedToken::parse(text)
         .ok_or_else(|| anyhow!("that is not of the form of a token, wct_<id>_<secret>"))?;
     let known = file.tokens.iter().find(|token| token.id == presented.id);
@@ -285,8 +309,8 @@ fn show_token(text: &str, tokens: &TokensAt) -> anyhow::Result<()> {
         show_feeds(config, |feed| {
             known.feeds.contains(&feed.name).then_some(())?;
             Some(match feed.scope.missing_in(&scope) {
-                Some(column) => FeedGrant::ClaimMissing(column.to_owned()),
-                None => FeedGrant::Rows(scope.clone()),
+                Some(column) if !known.edge => FeedGrant::ClaimMissing(column.to_owned()),
+                _ => FeedGrant::Rows(scope.clone()),
             })
         });
     }
@@ -316,6 +340,7 @@ fn granted(token: TokenEntry, grant: &GrantArgs) -> anyhow::Result<TokenEntry> {
         columns,
         ingest: grant.ingest,
         metrics: grant.metrics,
+        edge: grant.edge,
         expires,
         ..token
     })
@@ -358,7 +383,11 @@ fn described(token: &TokenEntry) -> String {
     for (column, values) in &token.columns {
         text.push_str(&format!(" where {column} = {}", values.join(" or ")));
     }
-    for (may, what) in [(token.ingest, "ingest"), (token.metrics, "metrics")] {
+    for (may, what) in [
+        (token.ingest, "ingest"),
+        (token.metrics, "metrics"),
+        (token.edge, "edge"),
+    ] {
         if may {
             text.push_str(&format!(", {what}"));
         }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::shapes::{Shape, shapes};
 use crate::commands::named_file::existing;
-use crate::config::Config;
+use crate::config::{Config, FeedConfig};
+use crate::sqlite::changes::ChangeLog;
 use crate::sqlite::table::{Column, Exposed};
 
 /// Prints the interfaces.
@@ -52,17 +53,23 @@ fn interfaces(name: &str, shape: &Shape) -> String {
     let mut text = format!(
         "\n/** A row of the feed {}, from the table {}. */\nexport interface {name} {{\n",
         shape.feed.name,
-        comment(&shape.schema.table.name)
+        comment(shape.schema.shown().0)
     );
     for exposed in &shape.schema.exposed {
-        let columns = &shape.schema.table.columns;
+        let (_, columns) = shape.schema.shown();
         if let Some(column) = columns.iter().find(|column| column.name == exposed.name) {
-            let is_key = column.name == shape.schema.table.key_name();
+            let is_key =
+                shape.schema.changes.is_none() && column.name == shape.schema.table.key_name();
             let kind = value_type(column, exposed, shape.strict, is_key);
             text.push_str(&format!("  {}: {kind};\n", property(&column.name)));
         }
     }
     let feed = &shape.feed;
+    if let Some(changes) = &shape.schema.changes {
+        text.push_str("}\n");
+        text.push_str(&change_interfaces(name, feed, changes));
+        return text;
+    }
     text.push_str(&format!(
         "}}\n\n/** What the feed {} sends for each row. */\nexport interface {name}Message {{\n  type: {};\n  {}: {name};\n  \
          /** Columns whose value was cut, for the row was too large. */\n  truncated?: string[];\n}}\n",
@@ -71,6 +78,28 @@ fn interfaces(name: &str, shape: &Shape) -> String {
         property(&feed.message_body)
     ));
     text
+}
+
+/// What a feed of changes sends.
+fn change_interfaces(name: &str, feed: &FeedConfig, changes: &ChangeLog) -> String {
+    let key = changes.key.iter().map(|column| string(column));
+    let key = format!("Pick<{name}, {}>", key.collect::<Vec<_>>().join(" | "));
+    let before = match changes.is_full {
+        true => format!("\n  /** The row before the change. */\n  before?: {name};"),
+        false => String::new(),
+    };
+    format!(
+        "\n/** A change of a row of the feed {}. */\nexport interface {name}Change {{\n  /** Its position; none of a row of the \
+         snapshot. */\n  seq?: number;\n  op: \"c\" | \"u\" | \"d\" | \"r\";\n  at?: string | null;\n  key: {key};\n  \
+         /** The key before the change, where that was another. */\n  old_key?: {key};\n  /** The row is there, but none of \
+         this subscriber's any more. */\n  left?: true;\n  after?: {name};{before}\n}}\n\n/** What the feed {} sends for each \
+         change. */\nexport interface {name}Message {{\n  type: {};\n  {}: {name}Change;\n  /** Columns whose value was cut, \
+         for the row was too large. */\n  truncated?: string[];\n}}\n",
+        feed.name,
+        feed.name,
+        string(&feed.message_type),
+        property(&feed.message_body)
+    )
 }
 
 /// What a column's values are in JSON.

@@ -3,22 +3,44 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::layers::{Layers, WrittenValue};
+use super::kinds;
 use super::parse::texts;
+use super::setting::settings;
+use super::written::WrittenValue;
 use crate::address::{AllowedOrigin, HostName, Network};
-use crate::cli::ServeArgs;
 
-/// What is checked of every request, before anybody looks at what it asks for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AccessRules {
-    /// Browser origins allowed besides same origin and loopback.
-    pub origins: Vec<AllowedOrigin>,
-    /// Names this daemon is reached by, besides IP addresses, `localhost` and the hosts of `origins`.
-    pub hosts: Vec<HostName>,
-    /// Whose word on the address of a client counts.
-    pub trusted_proxies: Vec<TrustedProxy>,
-    /// Pages that may show the dashboard in a frame.
-    pub frame_ancestors: Vec<AllowedOrigin>,
+/// The heading of help that flags about who may come in stand under.
+pub(super) const ACCESS: &str = "Access";
+
+settings! {
+    /// What is checked of every request, before anybody looks at what it asks for.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct AccessRules {
+        /// Browser origin allowed besides same origin and loopback, or * for all; may be repeated.
+        "origins" origins: Vec<AllowedOrigin> = Vec::new(),
+            kinds::origins().flag("--origin").under(ACCESS).live();
+
+        /// Name this daemon is reached by, besides IP addresses, localhost and the hosts of the origins; may be repeated.
+        ///
+        /// Requests for any other name are refused (421): a page whose own name was pointed at this address gets nothing.
+        "hosts" hosts: Vec<HostName> = Vec::new(),
+            kinds::hosts().flag("--allow-host").under(ACCESS).live();
+
+        /// Address or network of proxies whose X-Forwarded-For or Forwarded tells the client's address, or `unix`; may be
+        /// repeated.
+        "trusted_proxies" trusted_proxies: Vec<TrustedProxy> = Vec::new(),
+            kinds::trusted_proxies().flag("--trusted-proxy").under(ACCESS).live();
+
+        /// Pages that may show the dashboard in a frame.
+        "frame_ancestors" frame_ancestors: Vec<AllowedOrigin> = Vec::new(),
+            kinds::origins().live();
+    }
+}
+
+impl Default for AccessRules {
+    fn default() -> Self {
+        Self::unset()
+    }
 }
 
 /// Peers that speak for others.
@@ -49,22 +71,7 @@ impl fmt::Display for TrustedProxy {
     }
 }
 
-/// The rules that flags, variables and file come to.
-pub(super) fn resolve(layers: &mut Layers<'_>, args: &ServeArgs) -> AccessRules {
-    AccessRules {
-        origins: layers.list_setting("origins", &args.origin, origins, Vec::new()),
-        hosts: layers.list_setting("hosts", &args.allow_host, hosts, Vec::new()),
-        trusted_proxies: layers.list_setting(
-            "trusted_proxies",
-            &args.trusted_proxy,
-            trusted_proxies,
-            Vec::new(),
-        ),
-        frame_ancestors: layers.file_setting("frame_ancestors", origins, Vec::new()),
-    }
-}
-
-fn origins(value: &WrittenValue) -> Result<Vec<AllowedOrigin>, String> {
+pub(super) fn origins(value: &WrittenValue) -> Result<Vec<AllowedOrigin>, String> {
     each(value, AllowedOrigin::parse, |origin| {
         format!(
             "{origin} is not an origin; write scheme://host or scheme://host:port in ASCII with nothing after it, e.g. \
@@ -73,7 +80,7 @@ fn origins(value: &WrittenValue) -> Result<Vec<AllowedOrigin>, String> {
     })
 }
 
-fn hosts(value: &WrittenValue) -> Result<Vec<HostName>, String> {
+pub(super) fn hosts(value: &WrittenValue) -> Result<Vec<HostName>, String> {
     each(value, HostName::parse, |host| {
         format!(
             "{host} is not the name of a host; write it in ASCII without scheme, port and path, e.g. \"console.example.com\""
@@ -81,7 +88,7 @@ fn hosts(value: &WrittenValue) -> Result<Vec<HostName>, String> {
     })
 }
 
-fn trusted_proxies(value: &WrittenValue) -> Result<Vec<TrustedProxy>, String> {
+pub(super) fn trusted_proxies(value: &WrittenValue) -> Result<Vec<TrustedProxy>, String> {
     let parse = |text: &str| match text {
         "unix" => Some(TrustedProxy::Unix),
         _ => Network::parse(text).map(TrustedProxy::Network),

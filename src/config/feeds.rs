@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::auth;
-use super::layers::{Layers, ValueSource, WrittenValue};
-use super::parse;
-use super::{FeedConfig, FeedScope};
+use super::capture::{self, CaptureRules};
+use super::layers::{Layers, ValueSource};
+use super::modes::CompressionMode;
+use super::scope::{self, FeedScope};
+use super::setting::settings;
+use super::written::WrittenValue;
+use super::{kinds, parse};
 
 const STOCK_NAME: &str = "remediation";
 const STOCK_TABLE: &str = "remediation_events";
@@ -16,6 +19,64 @@ pub const LONGEST_NAME: usize = 64;
 /// What stands for a feed for each table of the file.
 pub(super) const ALL_TABLES: &str = "*";
 
+settings! {
+    /// One feed: a table, the paths it is served on, and how its rows are worded. Each key stands in `[feeds.NAME]`.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct FeedConfig(name: &str) {
+        /// The table.
+        "table" table: String = name.to_owned(), kinds::text();
+
+        /// The cursor column.
+        "key" key: Option<String> = None, kinds::text().optional("the integer primary key");
+
+        /// WebSocket paths, at least one, each starting with `/`.
+        "ws" ws: Vec<String> = vec![format!("/ws/{name}")], kinds::url_paths();
+
+        /// Alias paths of the history.
+        "history" history: Vec<String> = Vec::new(), kinds::alias_paths();
+
+        /// The value of `type` in each message.
+        "message.type" message_type: String = format!("{name}_event"), kinds::text();
+
+        /// The name of the key that holds the row in each message.
+        "message.body" message_body: String = "event".to_owned(), kinds::message_body();
+
+        /// Only these columns are exposed, in table order.
+        "columns" columns: Option<Vec<String>> = None, kinds::columns().optional("all");
+
+        /// These columns are not exposed.
+        "exclude" exclude: Vec<String> = Vec::new(), kinds::texts();
+
+        /// Columns whose text is embedded as JSON where it is valid.
+        "json" json: Vec<String> = Vec::new(), kinds::texts();
+
+        /// Column and the number of code points its text is cut to, wherever rows leave.
+        "truncate" truncate: Vec<(String, usize)> = Vec::new(), kinds::cuts();
+
+        /// Whether `POST /api/feeds/<feed>/events` is served.
+        "ingest" ingest: bool = false, kinds::boolean();
+
+        /// Compression of its rows, where it is another than that of other feeds.
+        "compression" compression: Option<CompressionMode> = None, kinds::compression().optional("as for all feeds");
+
+        /// How it is told whose rows are whose.
+        "scope" scope: FeedScope = FeedScope::default(), scope::scope();
+
+        /// Whether the stock table is created at start, in a file that is missing or holds no table at all.
+        "create" create: bool = false, kinds::boolean();
+    }
+    optional {
+        /// How updates and deletes of the table are captured; `None`: the feed is of inserted rows.
+        "capture" capture: CaptureRules,
+    }
+    others {
+        /// What addresses, metrics and the log call it.
+        name: String = name.to_owned();
+        /// Columns that scopes compare, whether they are shown or not.
+        scope_columns: Vec<String> = Vec::new();
+    }
+}
+
 impl FeedConfig {
     /// The feed that is served where the configuration names none.
     pub fn stock() -> Self {
@@ -25,7 +86,7 @@ impl FeedConfig {
             message_type: "remediation_event".to_owned(),
             truncate: vec![("details".to_owned(), 500)],
             create: true,
-            ..Self::own(STOCK_NAME)
+            ..Self::unset(STOCK_NAME)
         }
     }
 
@@ -34,7 +95,7 @@ impl FeedConfig {
         if name == STOCK_NAME {
             Self::stock()
         } else {
-            Self::own(name)
+            Self::unset(name)
         }
     }
 
@@ -42,7 +103,7 @@ impl FeedConfig {
     pub fn of_table(name: &str, table: &str) -> Self {
         let feed = match table.eq_ignore_ascii_case(STOCK_TABLE) {
             true => Self::stock(),
-            false => Self::own(name),
+            false => Self::unset(name),
         };
         Self {
             table: table.to_owned(),
@@ -51,23 +112,12 @@ impl FeedConfig {
         }
     }
 
-    fn own(name: &str) -> Self {
+    /// The same feed, but of the changes of its table.
+    pub fn of_changes(self) -> Self {
         Self {
-            name: name.to_owned(),
-            table: name.to_owned(),
-            key: None,
-            ws: vec![format!("/ws/{name}")],
-            history: Vec::new(),
-            message_type: format!("{name}_event"),
-            message_body: "event".to_owned(),
-            columns: None,
-            exclude: Vec::new(),
-            json: Vec::new(),
-            truncate: Vec::new(),
-            ingest: false,
-            scope: FeedScope::default(),
-            scope_columns: Vec::new(),
-            create: false,
+            message_type: format!("{}_change", self.name),
+            message_body: "change".to_owned(),
+            ..self
         }
     }
 }
@@ -80,11 +130,12 @@ pub(super) fn resolve(layers: &mut Layers<'_>, all_tables: bool, create: bool) -
         .map_or(&[][..], |feeds| feeds.entries());
     let mut feeds = Vec::new();
     for (name, node) in entries {
-        if let Err(problem) = check_name(name) {
-            layers.problem(
-                &ValueSource::File(node.line),
-                &format!("[feeds.{name}]: {problem}"),
+        if !is_name(name) {
+            let problem = format!(
+                "[feeds.{name}]: is not a name for a feed; use {} (the table may be called as it likes: table = \"…\")",
+                name_rule()
             );
+            layers.problem(&ValueSource::File(node.line), &problem);
         } else if matches!(node.value, WrittenValue::Table(_)) {
             feeds.push(feed(layers, name, create));
         }
@@ -93,6 +144,7 @@ pub(super) fn resolve(layers: &mut Layers<'_>, all_tables: bool, create: bool) -
         feeds.push(FeedConfig::stock());
     }
     check_paths(layers, &feeds);
+    check_captures(layers, &feeds);
     feeds
 }
 
@@ -113,53 +165,36 @@ pub(super) fn all_tables(layers: &mut Layers<'_>) -> bool {
     all
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+/// Returns whether a feed or a sink may be called so.
+pub(super) fn is_name(name: &str) -> bool {
     let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let fits = name.starts_with(letter) && name.chars().all(|c| letter(c) || c == '-');
-    match fits && name.len() <= LONGEST_NAME {
-        true => Ok(()),
-        false => Err(format!(
-            "is not a name for a feed; use a-z, 0-9, _ and -, not beginning with -, at most {LONGEST_NAME} \
-             characters (the table may be called as it likes: table = \"…\")"
-        )),
-    }
+    fits && name.len() <= LONGEST_NAME
+}
+
+/// How names are to be.
+pub(super) fn name_rule() -> String {
+    format!("a-z, 0-9, _ and -, not beginning with -, at most {LONGEST_NAME} characters")
 }
 
 fn feed(layers: &mut Layers<'_>, name: &str, create: bool) -> FeedConfig {
-    let key = |field: &str| format!("feeds.{name}.{field}");
+    let prefix = format!("feeds.{name}.");
     let named = FeedConfig::named(name);
-    let table = layers.file_setting(&key("table"), parse::text, named.table.clone());
+    let table = layers.node(&format!("{prefix}table"));
+    let table = table.and_then(|node| parse::text(&node.value).ok());
     // Of the stock feed's name but of another table: a feed of its own.
-    let stock = if table == named.table {
-        named
-    } else {
-        FeedConfig::own(name)
+    let mut feed = match table.is_none_or(|table| table == named.table) {
+        true => named,
+        false => FeedConfig::unset(name),
     };
-    let feed = FeedConfig {
-        name: name.to_owned(),
-        table,
-        key: layers.file_setting(&key("key"), |value| parse::text(value).map(Some), stock.key),
-        ws: layers.file_setting(&key("ws"), parse::url_paths, stock.ws),
-        history: layers.file_setting(&key("history"), parse::alias_paths, stock.history),
-        message_type: layers.file_setting(&key("message.type"), parse::text, stock.message_type),
-        message_body: layers.file_setting(
-            &key("message.body"),
-            parse::message_body,
-            stock.message_body,
-        ),
-        columns: layers.file_setting(
-            &key("columns"),
-            |value| parse::columns(value).map(Some),
-            stock.columns,
-        ),
-        exclude: layers.file_setting(&key("exclude"), parse::texts, stock.exclude),
-        json: layers.file_setting(&key("json"), parse::texts, stock.json),
-        truncate: layers.file_setting(&key("truncate"), parse::truncate, stock.truncate),
-        ingest: layers.file_setting(&key("ingest"), parse::boolean, stock.ingest),
-        scope: layers.file_setting(&key("scope"), auth::feed_scope, stock.scope),
-        scope_columns: Vec::new(),
-        create: layers.file_setting(&key("create"), parse::boolean, stock.create && create),
-    };
+    feed.create &= create;
+    if layers.node(&format!("{prefix}capture")).is_some() {
+        feed = feed.of_changes();
+    }
+    for setting in FeedConfig::settings() {
+        setting.resolve(layers, &prefix, &mut feed);
+    }
+    capture::check(layers, name);
     check_columns(layers, &feed);
     check_create(layers, &feed);
     feed
@@ -190,6 +225,30 @@ fn check_create(layers: &mut Layers<'_>, feed: &FeedConfig) {
             feed.table
         );
         layers.refuse(&key, &place, "true", &problem);
+    }
+}
+
+/// A table has one log: feeds of one table must ask for the same.
+fn check_captures(layers: &mut Layers<'_>, feeds: &[FeedConfig]) {
+    for (index, feed) in feeds.iter().enumerate() {
+        let Some(rules) = &feed.capture else { continue };
+        let differs = |other: &&FeedConfig| {
+            let same_table = other.table.eq_ignore_ascii_case(&feed.table);
+            let asked = other.capture.as_ref();
+            same_table
+                && asked.is_some_and(|asked| {
+                    (asked.mode, &asked.filters) != (rules.mode, &rules.filters)
+                })
+        };
+        if let Some(other) = feeds[..index].iter().find(differs) {
+            let key = format!("feeds.{}.capture", feed.name);
+            let place = layers.place(&key);
+            let problem = format!(
+                "{key}: the table {} is captured otherwise for feeds.{}, and has one log; say the same capture and capture_filters",
+                feed.table, other.name
+            );
+            layers.problem(&place, &problem);
+        }
     }
 }
 

@@ -1,16 +1,73 @@
-//! `[auth.jwt]`: whose JWTs are good here, and `[auth.proxy]`: what a proxy says of whom it asks for.
+//! `[auth.jwt]`: whose JWTs are good here, `[auth.proxy]`: what a proxy says of whom it asks for, and `[auth.mtls]`: whose
+//! certificates are.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 
-use super::layers::{Layers, Meaning, ValueSource, WrittenValue};
+use super::declaration::Declaration;
+use super::kinds;
+use super::layers::{Layers, ValueSource};
 use super::parse::{self, path, text, texts};
+use super::setting::settings;
+use super::written::WrittenValue;
 
-/// How far clocks may be apart where nothing is said.
-const LEEWAY: Duration = Duration::from_secs(30);
-/// The most they may: beyond it an end is none.
+settings! {
+    /// Whose JWTs are good.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct JwtRules {
+        /// By which they may be signed: one at least, all of one family.
+        "auth.jwt.algorithms" algorithms: Vec<Algorithm> = Vec::new(),
+            algorithms_of_one_family().required("algorithms = [\"RS256\"]");
+
+        /// Where the keys are that signatures are verified with.
+        "auth.jwt.key_file" | "auth.jwt.jwks_file" keys: JwtKeys = JwtKeys::KeyFile(PathBuf::new()),
+            JwtKeys::in_key_file(), JwtKeys::in_jwks_file();
+
+        /// What `iss` must be.
+        "auth.jwt.issuer" issuer: String = String::new(),
+            kinds::text().required("issuer = \"https://id.example.com\"");
+
+        /// What `aud` must be or hold.
+        "auth.jwt.audience" audience: String = String::new(),
+            kinds::text().required("audience = \"walcast\"");
+
+        /// How long after `exp`, and before `nbf`, they are good.
+        "auth.jwt.leeway" leeway: Duration = Duration::from_secs(30),
+            kinds::time_or_zero().read_by(leeway);
+
+        /// The file that names those that are good no more.
+        "auth.jwt.revoked_file" revoked_file: Option<PathBuf> = None,
+            kinds::path().optional("they are good until they expire");
+    }
+}
+
+settings! {
+    /// What a proxy says that authenticates.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct ProxyRules {
+        /// The header that names the user.
+        "auth.proxy.user" user: String = String::new(),
+            kinds::text().read_by(|value| header(&text(value)?)).required("user = \"X-Auth-User\"");
+    }
+}
+
+settings! {
+    /// Whose certificates are good, and whose they are.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct MtlsRules {
+        /// The PEM file of the authorities that sign clients' certificates.
+        "auth.mtls.ca" ca: PathBuf = PathBuf::new(),
+            kinds::path().required("ca = \"/etc/walcast/clients-ca.pem\"");
+
+        /// The file that says who is who.
+        "auth.mtls.clients" clients: PathBuf = PathBuf::new(),
+            kinds::path().required("clients = \"/etc/walcast/clients.toml\"");
+    }
+}
+
+/// The most that clocks may be apart: beyond it an end is none.
 const MOST_LEEWAY: Duration = Duration::from_secs(600);
 
 /// All algorithms there are, family by family. Keys of one family are of no use to another.
@@ -38,22 +95,6 @@ const TAKEN_HEADERS: [&str; 6] = [
     "x-forwarded-for",
 ];
 
-/// Whose JWTs are good.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JwtRules {
-    /// By which they may be signed: one at least, all of one family.
-    pub algorithms: Vec<Algorithm>,
-    pub keys: JwtKeys,
-    /// What `iss` must be.
-    pub issuer: String,
-    /// What `aud` must be or hold.
-    pub audience: String,
-    /// How long after `exp`, and before `nbf`, they are good.
-    pub leeway: Duration,
-    /// The file that names those that are good no more.
-    pub revoked_file: Option<PathBuf>,
-}
-
 /// Where the keys are that signatures are verified with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwtKeys {
@@ -63,73 +104,45 @@ pub enum JwtKeys {
     JwksFile(PathBuf),
 }
 
-/// What a proxy says that authenticates.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProxyRules {
-    /// The header that names the user.
-    pub user: String,
+impl JwtKeys {
+    fn in_key_file() -> Declaration<Self> {
+        let read = |value: &_| path(value).map(Self::KeyFile);
+        Declaration::perhaps("FILE", read, |keys: &Self| match keys {
+            Self::KeyFile(file) => Some(WrittenValue::path(file)),
+            Self::JwksFile(_) => None,
+        })
+    }
+
+    fn in_jwks_file() -> Declaration<Self> {
+        let read = |value: &_| path(value).map(Self::JwksFile);
+        Declaration::perhaps("FILE", read, |keys: &Self| match keys {
+            Self::KeyFile(_) => None,
+            Self::JwksFile(file) => Some(WrittenValue::path(file)),
+        })
+    }
 }
 
-pub(super) fn jwt(layers: &mut Layers<'_>) -> Option<JwtRules> {
-    let node = layers.node("auth.jwt")?;
-    if !matches!(node.value, WrittenValue::Table(_)) {
-        return None;
-    }
-    let some_path: Meaning<Option<PathBuf>> = |value| path(value).map(Some);
-    let some_text: Meaning<Option<String>> = |value| text(value).map(Some);
-    let key_file = layers.file_setting("auth.jwt.key_file", some_path, None);
-    let jwks_file = layers.file_setting("auth.jwt.jwks_file", some_path, None);
-    let algorithms = required(
-        layers,
-        "auth.jwt.algorithms",
-        |value| algorithms(value).map(Some),
-        "algorithms = [\"RS256\"]",
-    );
-    let issuer = "issuer = \"https://id.example.com\"";
-    let issuer = required(layers, "auth.jwt.issuer", some_text, issuer);
-    let audience = "audience = \"walcast\"";
-    let audience = required(layers, "auth.jwt.audience", some_text, audience);
-    let leeway = layers.file_setting("auth.jwt.leeway", leeway, LEEWAY);
-    let revoked_file = layers.file_setting("auth.jwt.revoked_file", some_path, None);
-    let keys = match (key_file, jwks_file) {
-        (Some(file), None) => Some(JwtKeys::KeyFile(file)),
-        (None, Some(file)) => Some(JwtKeys::JwksFile(file)),
-        (Some(_), Some(_)) => {
-            let problem = "auth.jwt: key_file and jwks_file are both there; leave one of them out";
-            layers.problem(&ValueSource::File(node.line), problem);
-            None
-        }
-        (None, None) => {
-            if node.get("key_file").or(node.get("jwks_file")).is_none() {
-                let problem = "auth.jwt: names no keys; write key_file = \"/etc/walcast/jwt.pem\", or jwks_file for a \
-                               JSON Web Key Set";
-                layers.problem(&ValueSource::File(node.line), problem);
-            }
-            None
-        }
+/// Refuses JWTs whose keys are nowhere, or in two places.
+pub(super) fn check_keys(layers: &mut Layers<'_>) {
+    let Some(node) = layers.node("auth.jwt") else {
+        return;
     };
-    Some(JwtRules {
-        algorithms: algorithms?,
-        keys: keys?,
-        issuer: issuer?,
-        audience: audience?,
-        leeway,
-        revoked_file,
-    })
+    let problem = match (node.get("key_file"), node.get("jwks_file")) {
+        (Some(_), Some(_)) => {
+            "auth.jwt: key_file and jwks_file are both there; leave one of them out"
+        }
+        (None, None) if matches!(node.value, WrittenValue::Table(_)) => {
+            "auth.jwt: names no keys; write key_file = \"/etc/walcast/jwt.pem\", or jwks_file for a JSON Web Key Set"
+        }
+        _ => return,
+    };
+    layers.problem(&ValueSource::File(node.line), problem);
 }
 
-/// The value of a key that has to be there; `None` where it was complained of.
-fn required<T>(
-    layers: &mut Layers<'_>,
-    key: &str,
-    meaning: Meaning<Option<T>>,
-    example: &str,
-) -> Option<T> {
-    if layers.node(key).is_none() {
-        let place = layers.place(key);
-        layers.problem(&place, &format!("{key}: is missing; write {example}"));
-    }
-    layers.file_setting(key, meaning, None)
+fn algorithms_of_one_family() -> Declaration<Vec<Algorithm>> {
+    Declaration::new("NAME", algorithms, |algorithms: &Vec<Algorithm>| {
+        WrittenValue::texts(algorithms.iter().map(|one| format!("{one:?}")))
+    })
 }
 
 fn algorithms(value: &WrittenValue) -> Result<Vec<Algorithm>, String> {
@@ -165,16 +178,6 @@ fn leeway(value: &WrittenValue) -> Result<Duration, String> {
         leeway if leeway <= MOST_LEEWAY => Ok(leeway),
         _ => Err("is too long, tokens would hardly end; at most 10m".to_owned()),
     }
-}
-
-pub(super) fn proxy(layers: &mut Layers<'_>) -> Option<ProxyRules> {
-    let node = layers.node("auth.proxy")?;
-    if !matches!(node.value, WrittenValue::Table(_)) {
-        return None;
-    }
-    let named: Meaning<Option<String>> = |value| header(&text(value)?).map(Some);
-    let user = required(layers, "auth.proxy.user", named, "user = \"X-Auth-User\"");
-    user.map(|user| ProxyRules { user })
 }
 
 /// Returns the name of a header in which a proxy may say something.

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::layers::WrittenValue;
-use super::{JournalMode, Listen, LogFormat, WatchMode};
+use super::written::WrittenValue;
+use super::{CompressionMode, JournalMode, Listen, LogFormat, WatchMode, parse_age};
+use crate::address::NatsServer;
 
 /// The longest duration a setting may have. Nobody waits longer, and sums with a clock's time stay far from overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -25,6 +26,12 @@ pub(super) fn text(value: &WrittenValue) -> Result<String, String> {
 
 pub(super) fn path(value: &WrittenValue) -> Result<PathBuf, String> {
     text(value).map(PathBuf::from)
+}
+
+/// The path of one file, or a list of them.
+pub(super) fn paths(value: &WrittenValue) -> Result<Vec<PathBuf>, String> {
+    let paths = texts(value)?;
+    Ok(paths.into_iter().map(PathBuf::from).collect())
 }
 
 /// One text or a list of them.
@@ -61,6 +68,72 @@ pub(super) fn count(value: &WrittenValue) -> Result<usize, String> {
             "is not a whole number above 0; write it in digits, without quotes and units"
                 .to_owned(),
         ),
+    }
+}
+
+/// Units of sizes, and how many bytes each is.
+const SIZE_UNITS: [(&str, u64); 5] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
+
+/// A number of bytes above zero: `4GiB`, `512MiB`, or the number alone.
+pub(super) fn size(value: &WrittenValue) -> Result<u64, String> {
+    let bytes = match value {
+        WrittenValue::Integer(bytes) => u64::try_from(*bytes).ok(),
+        WrittenValue::Text(text) | WrittenValue::Argument(text) => sized(text.trim()),
+        _ => None,
+    };
+    // Servers and SQLite count in signed numbers.
+    match bytes.filter(|bytes| i64::try_from(*bytes).is_ok()) {
+        Some(bytes) if bytes > 0 => Ok(bytes),
+        _ => Err(
+            "is not a size; write e.g. \"512MiB\", \"4GiB\", or a number of bytes above 0"
+                .to_owned(),
+        ),
+    }
+}
+
+fn sized(text: &str) -> Option<u64> {
+    let of_unit = |(unit, bytes): (&str, u64)| text.strip_suffix(unit).map(|rest| (rest, bytes));
+    let (number, unit) = SIZE_UNITS
+        .into_iter()
+        .find_map(of_unit)
+        .unwrap_or((text, 1));
+    number.trim_end().parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// The shortest way to write a size that [`size`] reads back.
+pub(super) fn written_size(bytes: u64) -> String {
+    let whole = |(_, unit): &(&str, u64)| bytes >= *unit && bytes.is_multiple_of(*unit);
+    match SIZE_UNITS.into_iter().find(whole) {
+        Some((unit, size)) => format!("{}{unit}", bytes / size),
+        None => format!("{bytes}B"),
+    }
+}
+
+/// An age above zero: as a time in seconds, minutes, hours or days.
+pub(super) fn age(value: &WrittenValue) -> Result<Duration, String> {
+    match value {
+        WrittenValue::Integer(seconds) => parse_age(&format!("{seconds}s")),
+        _ => parse_age(&text(value)?),
+    }
+}
+
+/// Addresses of NATS servers, one at least.
+pub(super) fn nats_servers(value: &WrittenValue) -> Result<Vec<NatsServer>, String> {
+    let server = |text: &String| {
+        // What stands before an @ may be a secret.
+        let shown = text.rsplit('@').next().unwrap_or_default();
+        NatsServer::parse(text).map_err(|problem| format!("{shown} {problem}"))
+    };
+    let servers: Vec<NatsServer> = texts(value)?.iter().map(server).collect::<Result<_, _>>()?;
+    match servers.is_empty() {
+        true => Err("names no server; write e.g. [\"nats://127.0.0.1:4222\"]".to_owned()),
+        false => Ok(servers),
     }
 }
 
@@ -128,6 +201,22 @@ pub(super) fn journal_mode(value: &WrittenValue) -> Result<JournalMode, String> 
     }
 }
 
+/// What is compressed.
+pub(super) fn compression(value: &WrittenValue) -> Result<CompressionMode, String> {
+    let (WrittenValue::Text(text) | WrittenValue::Argument(text)) = value else {
+        return Err(NO_COMPRESSION.to_owned());
+    };
+    match text.as_str() {
+        "off" => Ok(CompressionMode::Off),
+        "auto" => Ok(CompressionMode::Auto),
+        "on" => Ok(CompressionMode::On),
+        _ => Err(NO_COMPRESSION.to_owned()),
+    }
+}
+
+const NO_COMPRESSION: &str = "does not say what to compress; write \"off\", \"auto\" (what is larger than \
+                              compress_above) or \"on\" (all that gets smaller)";
+
 /// How it is heard of writes, as far as this system can.
 pub(super) fn watch(value: &WrittenValue) -> Result<WatchMode, String> {
     let (WrittenValue::Text(text) | WrittenValue::Argument(text)) = value else {
@@ -165,16 +254,18 @@ pub(super) fn log_format(value: &WrittenValue) -> Result<LogFormat, String> {
     .ok_or_else(|| "is not a log format; write \"auto\", \"text\" or \"json\"".to_owned())
 }
 
+/// What is logged, the least first.
+pub(super) const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// Filter directives. A lone word must be a level: as a target, which the filter's own grammar allows, a mistyped level would
 /// silence the log.
 pub(super) fn log_level(value: &WrittenValue) -> Result<String, String> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let levels = texts(value)?.join(",");
     for directive in levels.split(',') {
         let (target, level) = directive
             .rsplit_once('=')
             .map_or((None, directive), |(target, level)| (Some(target), level));
-        let is_level = LEVELS
+        let is_level = LOG_LEVELS
             .iter()
             .any(|known| known.eq_ignore_ascii_case(level.trim()));
         if !is_level || target.is_some_and(|target| target.trim().is_empty()) {
@@ -309,7 +400,7 @@ pub(super) fn truncate(value: &WrittenValue) -> Result<Vec<(String, usize)>, Str
             "is not a table; write { column = characters }, e.g. { details = 500 }".to_owned(),
         );
     };
-    let cut = |(column, node): &(String, super::layers::Node)| {
+    let cut = |(column, node): &(String, super::written::Node)| {
         let length =
             count(&node.value).map_err(|problem| format!("{column} = {} {problem}", node.value))?;
         Ok((column.clone(), length))

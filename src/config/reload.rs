@@ -1,6 +1,6 @@
 //! What a reload may change while the daemon runs.
 
-use super::{Config, FeedConfig};
+use super::{Config, FeedConfig, SinkConfig};
 
 /// What comes of a reload.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,59 +13,32 @@ pub struct Reload {
     pub refused: Vec<String>,
 }
 
+/// Told by its name when any of its keys changed: they are bounds on one thing.
+const WHOLE: &str = "history";
+
 impl Config {
-    /// Takes over from `new` what can change while running: who may come in, connection limits, time limits of clients and log level.
-    /// Everything else is built into sockets, threads and memory at start.
+    /// Takes over from `new` what can change while running. Everything else is built into sockets, threads and memory at
+    /// start.
     pub fn reloaded_from(&self, new: &Self) -> Reload {
         let mut config = self.clone();
-        let mut applied = Vec::new();
-        let (access, next) = (&mut config.access, &new.access);
-        apply("origins", &mut access.origins, &next.origins, &mut applied);
-        apply("hosts", &mut access.hosts, &next.hosts, &mut applied);
-        apply(
-            "trusted_proxies",
-            &mut access.trusted_proxies,
-            &next.trusted_proxies,
-            &mut applied,
-        );
-        apply(
-            "frame_ancestors",
-            &mut access.frame_ancestors,
-            &next.frame_ancestors,
-            &mut applied,
-        );
-        let (limits, next) = (&mut config.limits, &new.limits);
-        apply(
-            "max_connections",
-            &mut limits.max_connections,
-            &next.max_connections,
-            &mut applied,
-        );
-        apply(
-            "max_connections_per_ip",
-            &mut limits.max_connections_per_ip,
-            &next.max_connections_per_ip,
-            &mut applied,
-        );
-        apply(
-            "write_timeout",
-            &mut limits.write_timeout,
-            &next.write_timeout,
-            &mut applied,
-        );
-        apply(
-            "drain_timeout",
-            &mut limits.drain_timeout,
-            &next.drain_timeout,
-            &mut applied,
-        );
-        apply(
-            "log.level",
-            &mut config.log_level,
-            &new.log_level,
-            &mut applied,
-        );
-        let refused = config.differences(new);
+        let (mut applied, mut refused) = (Vec::new(), Vec::new());
+        let settings = Self::settings_in_file_order().into_iter();
+        for setting in settings.filter(|setting| setting.differs(self, new)) {
+            if setting.attributes.live {
+                setting.copy(new, &mut config);
+                applied.push(setting.key.to_owned());
+                continue;
+            }
+            let told = match setting.key.split_once('.') {
+                Some((WHOLE, _)) => WHOLE,
+                _ => setting.needs.unwrap_or(setting.key),
+            };
+            if refused.last().is_none_or(|last| last != told) {
+                refused.push(told.to_owned());
+            }
+        }
+        refused.extend(self.feeds_changed(new));
+        refused.extend(sink_differences(&self.sinks, &new.sinks));
         Reload {
             config,
             applied,
@@ -73,53 +46,13 @@ impl Config {
         }
     }
 
-    /// The keys in which two configurations differ, of those that only a start reads.
-    fn differences(&self, new: &Self) -> Vec<String> {
-        let (limits, next) = (&self.limits, &new.limits);
-        let (auth, new_auth) = (&self.auth, &new.auth);
-        let fixed = [
-            ("database", self.database != new.database),
-            ("listen", self.listen != new.listen),
-            ("metrics.listen", self.metrics_listen != new.metrics_listen),
-            ("journal_mode", self.journal_mode != new.journal_mode),
-            ("state_dir", self.state_dir != new.state_dir),
-            ("watch", self.watch != new.watch),
-            ("poll_interval", limits.poll_interval != next.poll_interval),
-            ("replays", limits.replays != next.replays),
-            ("max_row_bytes", limits.max_row_bytes != next.max_row_bytes),
-            ("ring.rows", limits.ring_rows != next.ring_rows),
-            ("ring.bytes", limits.ring_bytes != next.ring_bytes),
-            ("history", limits.history != next.history),
-            (
-                "auth.anonymous",
-                (auth.anonymous, &auth.anonymous_part)
-                    != (new_auth.anonymous, &new_auth.anonymous_part),
-            ),
-            ("auth.tokens", auth.tokens != new_auth.tokens),
-            ("auth.query_token", auth.query_token != new_auth.query_token),
-            ("auth.cookie", auth.cookie != new_auth.cookie),
-            ("auth.jwt", auth.jwt != new_auth.jwt),
-            ("auth.proxy", auth.proxy != new_auth.proxy),
-            ("log.format", self.log_format != new.log_format),
-            ("feeds", self.all_tables != new.all_tables),
-        ];
-        let changed = fixed
-            .iter()
-            .filter(|(_, changed)| *changed)
-            .map(|(key, _)| (*key).to_owned());
+    fn feeds_changed(&self, new: &Self) -> Vec<String> {
         // What tables there are, the file says itself.
-        let feeds = match self.all_tables || new.all_tables {
-            true => Vec::new(),
-            false => feed_differences(&self.feeds, &new.feeds),
-        };
-        changed.chain(feeds).collect()
-    }
-}
-
-fn apply<T: Clone + PartialEq>(key: &str, running: &mut T, new: &T, applied: &mut Vec<String>) {
-    if running != new {
-        running.clone_from(new);
-        applied.push(key.to_owned());
+        match (self.all_tables, new.all_tables) {
+            (false, false) => feed_differences(&self.feeds, &new.feeds),
+            (true, true) => Vec::new(),
+            _ => vec!["feeds".to_owned()],
+        }
     }
 }
 
@@ -132,5 +65,17 @@ fn feed_differences(running: &[FeedConfig], new: &[FeedConfig]) -> Vec<String> {
     changed
         .chain(added)
         .map(|feed| format!("feeds.{}", feed.name))
+        .collect()
+}
+
+/// The sinks that were added, removed or changed.
+fn sink_differences(running: &[SinkConfig], new: &[SinkConfig]) -> Vec<String> {
+    let added = new
+        .iter()
+        .filter(|sink| running.iter().all(|other| other.name != sink.name));
+    let changed = running.iter().filter(|sink| !new.contains(sink));
+    changed
+        .chain(added)
+        .map(|sink| format!("sinks.{}", sink.name))
         .collect()
 }

@@ -16,7 +16,7 @@ const LISTED: usize = 24;
 
 /// Says what is served and where, and opens the dashboard where that was asked for.
 pub(crate) fn announce(config: &Config, hub: &Hub, listeners: &[Listener]) {
-    let for_people = std::io::stderr().is_terminal() && config.log_format != LogFormat::Json;
+    let for_people = std::io::stderr().is_terminal() && config.log.format != LogFormat::Json;
     match for_people {
         // Where stderr is gone there is nobody left to tell.
         true => drop(
@@ -50,32 +50,32 @@ fn line(config: &Config, hub: &Hub, listeners: &[Listener]) {
         _ => {}
     }
     let (version, urls) = (env!("CARGO_PKG_VERSION"), urls.join(" "));
-    let (database, feeds) = (database(config, hub), feeds.join(", "));
-    match database {
-        Database::Open(file) => {
+    let (file, feeds) = (file_status(config, hub), feeds.join(", "));
+    match file {
+        FileStatus::Open(file) => {
             tracing::info!("walcast {version} serves {file} on {urls}; feeds: {feeds}");
         }
-        Database::Closed(why) => {
+        FileStatus::Closed(why) => {
             tracing::info!("walcast {version} listens on {urls}, but {why}; feeds: {feeds}");
         }
     }
 }
 
 /// What is said of the file.
-enum Database {
+enum FileStatus {
     /// Its name and journal mode.
     Open(String),
     /// Its name, and that it serves nothing yet.
     Closed(String),
 }
 
-fn database(config: &Config, hub: &Hub) -> Database {
+fn file_status(config: &Config, hub: &Hub) -> FileStatus {
     let file = config.database.display();
     if let Some(mode) = hub.journal_mode() {
-        return Database::Open(format!("{file} (journal mode {mode})"));
+        return FileStatus::Open(format!("{file} (journal mode {mode})"));
     }
     let meta = std::fs::metadata(&config.database);
-    Database::Closed(match meta {
+    FileStatus::Closed(match meta {
         Ok(meta) if meta.is_file() && meta.len() == 0 => format!("{file} is empty so far"),
         Err(e) if e.kind() == ErrorKind::NotFound => format!("there is no {file} yet"),
         // The log has said why.
@@ -101,20 +101,15 @@ fn path(feed: &Feed) -> &str {
 
 /// The dashboard's URL: a browser on this machine reaches a listener on every address by loopback.
 fn dashboard(listeners: &[Listener]) -> Option<String> {
-    let urls = listeners.iter().map(Listener::url);
-    let url = urls.into_iter().find(|url| url.starts_with("http"))?;
-    Some(
-        url.replace("//0.0.0.0:", "//127.0.0.1:")
-            .replace("//[::]:", "//[::1]:")
-            + "/",
-    )
+    let mut urls = listeners.iter().map(Listener::url_here);
+    Some(urls.find(|url| url.starts_with("http"))? + "/")
 }
 
 fn page(config: &Config, hub: &Hub, listeners: &[Listener]) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    let mut text = match database(config, hub) {
-        Database::Open(file) => format!("\n  walcast {version} serves {}\n", harmless(&file)),
-        Database::Closed(why) => {
+    let mut text = match file_status(config, hub) {
+        FileStatus::Open(file) => format!("\n  walcast {version} serves {}\n", harmless(&file)),
+        FileStatus::Closed(why) => {
             format!("\n  walcast {version} listens, but {}\n", harmless(&why))
         }
     };

@@ -12,30 +12,47 @@ use super::systemd::tell;
 use crate::config::Config;
 use crate::http::{App, HostAndOrigin};
 use crate::net::connection_limits::{ConnectionLimits, raise_descriptor_limit};
+use crate::net::tls_server::TlsServer;
 use crate::telemetry::logging::LogLevel;
 
 pub(super) fn shown(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
+/// What a reload reaches.
+#[derive(Clone, Copy)]
+pub(super) struct Running<'d> {
+    pub app: &'d App,
+    pub tls: Option<&'d TlsServer>,
+    pub log: &'d LogLevel,
+}
+
 /// Reloads while running, drains when told to stop. Returns how long the drain took.
 pub(super) async fn serve_until_stopped(
-    app: &Arc<App>,
+    running: Running<'_>,
     config: &Config,
     mut control: Signals,
-    log: &LogLevel,
     drain: &watch::Sender<bool>,
 ) -> Duration {
+    let app = running.app;
     let mut config = config.clone();
+    let mut restart = app.edge.as_ref().map(|edge| edge.must_restart());
     loop {
+        let restart_demanded = async {
+            match &mut restart {
+                Some(restart) => restart.wait_for(Option::is_some).await.is_ok(),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            _ = restart_demanded => break,
             // No one left who could say stop: then this is it.
             stopped = control.stop.wait_for(|stop| *stop != Stop::No) => {
                 drop(stopped);
                 break;
             }
             Some(read) = control.reload.recv() => match read {
-                Ok(new) => config = reload(app, &config, &new, log),
+                Ok(new) => config = reload(running, &config, &new),
                 Err(e) => tracing::error!("the configuration was not reloaded, the old one stays in force: {e}"),
             },
         }
@@ -67,15 +84,18 @@ pub(super) async fn serve_until_stopped(
 }
 
 /// Applies what can change while running and says what can't.
-fn reload(app: &App, running: &Config, new: &Config, log: &LogLevel) -> Config {
-    let reload = running.reloaded_from(new);
+fn reload(Running { app, tls, log }: Running<'_>, config: &Config, new: &Config) -> Config {
+    let reload = config.reloaded_from(new);
     let config = reload.config;
     *app.access.lock() = Arc::new(HostAndOrigin::new(&config.access));
     *app.write_timeout.lock() = config.limits.write_timeout;
     app.connections.set_bounds(bounds(&config));
     app.gate.forget_files();
-    if let Err(e) = log.set(&config.log_level) {
-        tracing::error!("log level {}: {e}", config.log_level);
+    if let Some(tls) = tls {
+        tls.forget_files();
+    }
+    if let Err(e) = log.set(&config.log.level) {
+        tracing::error!("log level {}: {e}", config.log.level);
     }
     match reload.applied.as_slice() {
         [] => tracing::info!("configuration read again: nothing to apply"),

@@ -1,9 +1,12 @@
 //! Binding the addresses of the configuration.
 
+use std::sync::Arc;
+
 use anyhow::anyhow;
 
 use crate::config::Listen;
 use crate::net::listener::Listener;
+use crate::net::tls_server::TlsServer;
 
 /// Where is listened, by what is served there.
 pub struct Listeners {
@@ -11,6 +14,10 @@ pub struct Listeners {
     pub feeds: Vec<Listener>,
     /// What is counted alone.
     pub metrics: Vec<Listener>,
+    /// Nothing but the way to where TLS is spoken.
+    pub redirect: Vec<Listener>,
+    /// What the first of these show of themselves, where TLS is spoken.
+    pub tls: Option<Arc<TlsServer>>,
 }
 
 /// Binds every address of the configuration. The error names the address and the remedy.

@@ -2,6 +2,7 @@
 
 mod announce;
 mod browser;
+mod certificates;
 mod lifecycle;
 mod listen;
 mod run;

@@ -1,85 +1,22 @@
 //! One upgraded connection: its socket, what waits to be written, and when something was last heard of it.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::AsRawFd;
+use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use mio::event::Source;
-use mio::{Interest, Registry, Token};
 use tracing::Span;
 
 use crate::fanout::frame_reader::Assembler;
 use crate::fanout::rate_limit::RateLimit;
+use crate::fanout::socket::Socket;
 use crate::model::position::Cursor;
-use crate::os::send_queue::unsent;
 use crate::session::{Batch, Session};
+use crate::sqlite::reader::TablePage;
 use crate::wire::block::Block;
 use crate::wire::control::Control;
+use crate::wire::deflate::Coding;
 use crate::wire::frame::{opcode, push_close, push_frame};
 use std::sync::Arc;
-
-/// A connected socket, TCP or Unix.
-#[derive(Debug)]
-pub enum Socket {
-    Tcp(mio::net::TcpStream),
-    Unix(mio::net::UnixStream),
-}
-
-impl Socket {
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        match self {
-            Socket::Tcp(stream) => stream.register(registry, token, interest),
-            Socket::Unix(stream) => stream.register(registry, token, interest),
-        }
-    }
-
-    /// Bytes in the kernel's send buffer that the peer has not taken.
-    fn unsent(&self) -> usize {
-        unsent(match self {
-            Socket::Tcp(stream) => stream.as_raw_fd(),
-            Socket::Unix(stream) => stream.as_raw_fd(),
-        })
-    }
-
-    pub fn shutdown(&self) {
-        // A peer that is gone already can't be told anything.
-        let _ = match self {
-            Socket::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
-            Socket::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
-        };
-    }
-}
-
-impl Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write(bytes),
-            Socket::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write_vectored(slices),
-            Socket::Unix(stream) => stream.write_vectored(slices),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Keeps a connection counted; dropping it undoes the count.
 pub type Guard = Box<dyn Send>;
@@ -127,7 +64,11 @@ pub(super) struct Conn {
     owed: Option<Box<Owed>>,
     /// Rows being written; let go as soon as the socket is full, for the position says what is missing.
     pub page: Option<Arc<Block>>,
+    /// The same of the table as it is.
+    pub table_page: Option<Arc<TablePage>>,
     pub assembler: Assembler,
+    /// How its rows are put into frames.
+    pub coding: Coding,
     pub rate: RateLimit,
     pub last_text: Instant,
     pub last_ping: Instant,
@@ -173,7 +114,7 @@ pub(super) struct Sent {
 impl Conn {
     pub(super) fn new(
         stream: Socket,
-        session: Session,
+        (session, coding): (Session, Coding),
         serial: u64,
         (guard, span): (Guard, Span),
     ) -> Conn {
@@ -187,7 +128,9 @@ impl Conn {
             pending: Vec::new(),
             owed: None,
             page: None,
-            assembler: Assembler::default(),
+            table_page: None,
+            assembler: Assembler::new(coding != Coding::Plain),
+            coding,
             rate: RateLimit::new(now),
             last_text: now,
             last_ping: now,
@@ -205,7 +148,7 @@ impl Conn {
     }
 
     pub(super) fn has_pending(&self) -> bool {
-        !(self.cut.is_empty() && self.pending.is_empty())
+        !(self.cut.is_empty() && self.pending.is_empty()) || self.stream.holds_back()
     }
 
     /// The daemon stood still for `time` until `now`: it could neither ping nor hear, so this does not count against the
@@ -357,31 +300,22 @@ impl Conn {
 
     /// Writes as much of `slices` (`total` bytes) as the socket takes, and keeps the stall clock.
     pub(super) fn write(&mut self, slices: &[IoSlice<'_>], total: usize) -> Wrote {
-        loop {
-            let result = match slices {
-                [one] => self.stream.write(one),
-                many => self.stream.write_vectored(many),
-            };
-            let written = match result {
-                Ok(written) => written,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(_) => return Wrote::Gone,
-            };
-            if written > 0 && self.stalled_since.is_some() {
-                // Room in a socket that was full: the peer has read, which says as much as a Pong.
-                self.last_heard = Instant::now();
-            }
-            if written == total {
-                self.stalled_since = None;
-                return Wrote::All;
-            }
-            // A byte accepted is a sign of life; none at all lets the clock run on.
-            if written > 0 || self.stalled_since.is_none() {
-                self.stalled_since = Some(Instant::now());
-                self.unsent = self.stream.unsent();
-            }
-            return Wrote::Part(written);
+        let Ok(taken) = self.stream.write(slices, total) else {
+            return Wrote::Gone;
+        };
+        if taken.moved && self.stalled_since.is_some() {
+            // Room in a socket that was full: the peer has read, which says as much as a Pong.
+            self.last_heard = Instant::now();
         }
+        if !taken.is_full {
+            self.stalled_since = None;
+            return Wrote::All;
+        }
+        // A byte accepted is a sign of life; none at all lets the clock run on.
+        if taken.moved || self.stalled_since.is_none() {
+            self.stalled_since = Some(Instant::now());
+            self.unsent = self.stream.unsent();
+        }
+        Wrote::Part(taken.bytes)
     }
 }

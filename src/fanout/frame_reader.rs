@@ -8,12 +8,16 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::wire::control::{CloseCode, MAX_INBOUND_BYTES};
+use crate::wire::deflate::{InflateError, inflate};
 use crate::wire::frame::may_be_sent_in_close;
 
 /// Largest payload of a control frame (RFC 6455, section 5.5).
 const MAX_CONTROL_BYTES: u64 = 125;
 /// Largest header of a frame: two bytes, a length of eight and a mask of four (RFC 6455, section 5.2).
 const MAX_HEADER_BYTES: usize = 14;
+
+/// What a message may be longer by where it was compressed and did not get smaller: a few bytes for each of its blocks.
+pub(crate) const DEFLATE_OVERHEAD: usize = 64;
 
 /// A message or control frame that came in whole.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,11 +34,21 @@ pub(crate) enum Inbound<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
     ended: bool,
+    /// Messages may come compressed.
+    inflates: bool,
     /// Boxed: between messages, which is nearly always, there is nothing.
     unfinished: Option<Box<Unfinished>>,
 }
 
 impl Assembler {
+    /// Returns one that takes compressed messages too where it `inflates`: where that was agreed on.
+    pub(crate) fn new(inflates: bool) -> Assembler {
+        Assembler {
+            inflates,
+            ..Assembler::default()
+        }
+    }
+
     /// Takes in bytes and calls `each` for every message they complete. An error, its own or one of `each`, is the code
     /// to close with.
     pub(crate) fn take(
@@ -49,7 +63,7 @@ impl Assembler {
             Some(unfinished) => *unfinished,
             None => Unfinished::default(),
         };
-        match unfinished.take(bytes, &mut each) {
+        match unfinished.take(bytes, self.inflates, &mut each) {
             Ok(Flow::More) => {
                 if !unfinished.is_empty() {
                     self.unfinished = Some(Box::new(unfinished));
@@ -114,6 +128,7 @@ struct Frame {
 #[derive(Debug)]
 struct PartialMessage {
     is_text: bool,
+    is_compressed: bool,
     bytes: Vec<u8>,
     /// So many bytes are whole characters.
     checked: usize,
@@ -127,12 +142,13 @@ impl Unfinished {
     fn take(
         &mut self,
         mut bytes: &[u8],
+        inflates: bool,
         each: &mut impl FnMut(Inbound<'_>) -> Result<(), CloseCode>,
     ) -> Result<Flow, CloseCode> {
         loop {
             let frame = match self.frame.take() {
                 Some(frame) => frame,
-                None => match self.begin_frame(&mut bytes)? {
+                None => match self.begin_frame(&mut bytes, inflates)? {
                     Some(frame) => frame,
                     None => return Ok(Flow::More),
                 },
@@ -149,7 +165,11 @@ impl Unfinished {
     }
 
     /// Takes a header off `bytes`; `None` where it is not whole.
-    fn begin_frame(&mut self, bytes: &mut &[u8]) -> Result<Option<Frame>, CloseCode> {
+    fn begin_frame(
+        &mut self,
+        bytes: &mut &[u8],
+        inflates: bool,
+    ) -> Result<Option<Frame>, CloseCode> {
         let (here, before) = match self.header.len() {
             0 => (*bytes, 0),
             before => {
@@ -174,16 +194,23 @@ impl Unfinished {
         }
         self.header = Vec::new();
         *bytes = &bytes[end - before..];
-        self.allowed(&header, length).map(Some)
+        self.allowed(&header, length, inflates).map(Some)
     }
 
     /// The frame, where its header may stand here.
-    fn allowed(&mut self, header: &FrameHeader, length: u64) -> Result<Frame, CloseCode> {
-        // Clients must mask; no extension was agreed on that could use the reserved bits; a length is of 63 bits.
+    fn allowed(
+        &mut self,
+        header: &FrameHeader,
+        length: u64,
+        inflates: bool,
+    ) -> Result<Frame, CloseCode> {
+        // Clients must mask; of the reserved bits the first may say, in the first frame of a message, that it is compressed
+        // (RFC 7692, section 6); a length is of 63 bits.
         let Some(mask) = header.mask else {
             return Err(CloseCode::ProtocolError);
         };
-        if header.rsv1 || header.rsv2 || header.rsv3 || length >> 63 != 0 {
+        let begins = matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
+        if header.rsv1 && !(inflates && begins) || header.rsv2 || header.rsv3 || length >> 63 != 0 {
             return Err(CloseCode::ProtocolError);
         }
         let frame = Frame {
@@ -201,6 +228,7 @@ impl Unfinished {
             (OpCode::Data(Data::Text | Data::Binary), None) => {
                 self.message = Some(PartialMessage {
                     is_text: header.opcode == OpCode::Data(Data::Text),
+                    is_compressed: header.rsv1,
                     bytes: Vec::new(),
                     checked: 0,
                 });
@@ -210,7 +238,8 @@ impl Unfinished {
             // A message within a message, the continuation of none, an opcode that means nothing.
             (OpCode::Data(_), _) => return Err(CloseCode::ProtocolError),
         };
-        if frame.length > MAX_INBOUND_BYTES - so_far {
+        let most = self.message.as_ref().map_or(0, PartialMessage::most);
+        if frame.length > most - so_far {
             return Err(CloseCode::TooBig);
         }
         Ok(frame)
@@ -248,7 +277,7 @@ impl Unfinished {
             OpCode::Control(_) => each(Inbound::Pong)?,
             OpCode::Data(_) if frame.is_final => {
                 if let Some(message) = self.message.take() {
-                    each(message.whole()?)?;
+                    each(message.inflated()?.whole()?)?;
                 }
             }
             OpCode::Data(_) => {}
@@ -260,9 +289,28 @@ impl Unfinished {
 }
 
 impl PartialMessage {
+    /// Returns how many bytes of it may come.
+    fn most(&self) -> usize {
+        match self.is_compressed {
+            true => MAX_INBOUND_BYTES + DEFLATE_OVERHEAD,
+            false => MAX_INBOUND_BYTES,
+        }
+    }
+
+    /// Returns it as it was before it was compressed, which is held to the same limit.
+    fn inflated(mut self) -> Result<Self, CloseCode> {
+        if self.is_compressed {
+            self.bytes = inflate(self.bytes, MAX_INBOUND_BYTES).map_err(|e| match e {
+                InflateError::TooBig => CloseCode::TooBig,
+                InflateError::Corrupt => CloseCode::InvalidPayload,
+            })?;
+        }
+        Ok(self)
+    }
+
     /// Refuses text that can't become UTF-8 any more, whatever follows.
     fn check(&mut self) -> Result<(), CloseCode> {
-        if !self.is_text {
+        if !self.is_text || self.is_compressed {
             return Ok(());
         }
         match std::str::from_utf8(&self.bytes[self.checked..]) {
@@ -301,138 +349,4 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseCode> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mut out = vec![first];
-        if payload.len() < 126 {
-            out.push(0x80 | payload.len() as u8);
-        } else {
-            out.push(0x80 | 126);
-            out.extend_from_slice(&(payload.len() as u16).to_be_bytes());
-        }
-        let mask = [1, 2, 3, 4];
-        out.extend_from_slice(&mask);
-        out.extend(payload.iter().zip(mask.iter().cycle()).map(|(b, m)| b ^ m));
-        out
-    }
-
-    /// What the bytes say, in words, when they come in steps of this size.
-    fn all(wire: &[u8], step: usize) -> Result<Vec<String>, CloseCode> {
-        let (mut assembler, mut got) = (Assembler::default(), vec![]);
-        for chunk in wire.chunks(step) {
-            assembler.take(chunk, |message| {
-                got.push(format!("{message:?}"));
-                Ok(())
-            })?;
-        }
-        assert!(assembler.unfinished.is_none());
-        Ok(got)
-    }
-
-    fn end(payload: &[u8]) -> Vec<u8> {
-        frame(0x88, payload)
-    }
-
-    #[test]
-    fn messages_come_whole_however_the_bytes_arrive() {
-        let wire = [
-            frame(0x81, b"ping"),
-            frame(0x01, "é".as_bytes().split_at(1).0),
-            frame(0x89, b"in"),
-            frame(0x00, b""),
-            frame(0x80, "é".as_bytes().split_at(1).1),
-            frame(0x81, b""),
-            frame(0x82, &[255; 4096]),
-            frame(0x8a, b""),
-            end(&[&1000u16.to_be_bytes(), "é".as_bytes()].concat()),
-            frame(0x81, b"after the end"),
-            vec![0xff; 100],
-        ]
-        .concat();
-        for step in [1, 2, 7, wire.len()] {
-            assert_eq!(
-                all(&wire, step).unwrap(),
-                [
-                    r#"Text("ping")"#,
-                    "Ping([105, 110])",
-                    r#"Text("é")"#,
-                    r#"Text("")"#,
-                    "Binary",
-                    "Pong",
-                    "Close(Some(1000))",
-                ]
-            );
-        }
-        assert_eq!(all(&end(b""), 1).unwrap(), ["Close(None)"]);
-    }
-
-    #[test]
-    fn what_breaks_the_rules_is_answered_with_its_code() {
-        let too_long = frame(0x81, &[b'x'; 4097]);
-        let fragments = [frame(0x01, &[b'x'; 4000]), frame(0x80, &[b'x'; 97])].concat();
-        let long = |length: &[u8]| [&[0x82, 0x80 | 127], length, &[0; 4]].concat();
-        for (wire, code) in [
-            (too_long[..8].to_vec(), CloseCode::TooBig),
-            (fragments[..4016].to_vec(), CloseCode::TooBig),
-            (long(&[0x7f; 8]), CloseCode::TooBig),
-            (long(&[0xff; 8]), CloseCode::ProtocolError),
-            (long(&5u64.to_be_bytes()), CloseCode::ProtocolError),
-            (
-                vec![0x82, 0x80 | 126, 0, 125, 0, 0, 0, 0],
-                CloseCode::ProtocolError,
-            ),
-            (frame(0x81, &[0xff]), CloseCode::InvalidPayload),
-            // A surrogate, a code point too high, an overlong form: each refused at its second byte.
-            (frame(0x01, &[0xed, 0xa0]), CloseCode::InvalidPayload),
-            (frame(0x01, &[0xf4, 0x90]), CloseCode::InvalidPayload),
-            (frame(0x01, &[0xc0]), CloseCode::InvalidPayload),
-            (
-                frame(0x81, &[0xff, b'x', b'x'])[..7].to_vec(),
-                CloseCode::InvalidPayload,
-            ),
-            (
-                [frame(0x01, &[0xc3]), frame(0x80, b"")].concat(),
-                CloseCode::InvalidPayload,
-            ),
-            (vec![0x81, 0x01, b'x'], CloseCode::ProtocolError),
-            (frame(0xc1, b"x"), CloseCode::ProtocolError),
-            (frame(0x80, b"x"), CloseCode::ProtocolError),
-            (
-                [frame(0x01, b"x"), frame(0x81, b"x")].concat(),
-                CloseCode::ProtocolError,
-            ),
-            (frame(0x89, &[0; 126]), CloseCode::ProtocolError),
-            (frame(0x09, b""), CloseCode::ProtocolError),
-            (frame(0x83, b""), CloseCode::ProtocolError),
-            (frame(0x8b, b""), CloseCode::ProtocolError),
-            (end(&[3]), CloseCode::ProtocolError),
-            (end(&1005u16.to_be_bytes()), CloseCode::ProtocolError),
-            (
-                end(&[&1000u16.to_be_bytes()[..], &[0xff]].concat()),
-                CloseCode::InvalidPayload,
-            ),
-        ] {
-            for step in [1, 3, wire.len()] {
-                assert_eq!(
-                    all(&wire, step),
-                    Err(code),
-                    "{:?}",
-                    &wire[..wire.len().min(8)]
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn nothing_is_kept_between_messages_and_nothing_is_understood_after_an_error() {
-        let mut assembler = Assembler::default();
-        let bad = [frame(0x83, b""), frame(0x81, b"x")].concat();
-        assert!(assembler.take(&frame(0x81, b"x"), |_| Ok(())).is_ok());
-        assert!(assembler.unfinished.is_none());
-        assert!(assembler.take(&bad, |_| Ok(())).is_err());
-        let said = |_: Inbound<'_>| panic!("it has ended");
-        assert!(assembler.take(&frame(0x81, b"x"), said).is_ok());
-    }
-}
+mod tests;

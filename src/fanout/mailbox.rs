@@ -7,11 +7,13 @@ use mio::{Poll, Token, Waker};
 use parking_lot::Mutex;
 use tracing::Span;
 
-use super::conn::{Guard, Socket};
-use crate::catchup::PageResult;
+use super::conn::Guard;
+use super::socket::Socket;
+use crate::catchup::{PageResult, TablePageResult};
 use crate::session::Session;
 use crate::session::table_bounds::TableBounds;
 use crate::sqlite::error::Unavailable;
+use crate::wire::deflate::Coding;
 
 /// The token of a shard's waker in its epoll.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -22,6 +24,8 @@ pub struct Arrival {
     /// What was read of it already.
     pub early: Vec<u8>,
     pub session: Session,
+    /// How its rows are put into frames.
+    pub coding: Coding,
     pub guard: Guard,
     /// Its life in the log.
     pub span: Span,
@@ -38,6 +42,7 @@ pub struct ConnId {
 pub enum ShardMessage {
     Attach(Box<Arrival>),
     Page(ConnId, PageResult),
+    TablePage(ConnId, TablePageResult),
     TableBounds(ConnId, Result<TableBounds, Unavailable>),
     /// Some grants have ended; whose connections those are has to be found out.
     GrantsEnded,
@@ -70,6 +75,7 @@ impl Mailbox {
         })
     }
 
+    /// Leaves a command and wakes the shard, which takes it at its next turn.
     pub fn send(&self, command: ShardMessage) {
         self.commands.lock().push(command);
         self.wake();

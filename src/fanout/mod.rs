@@ -5,9 +5,11 @@ mod conn;
 mod context;
 pub(crate) mod frame_reader;
 mod mailbox;
-mod rate_limit;
+pub(crate) mod rate_limit;
 mod shard;
+mod socket;
 mod timer_wheel;
+mod tls_socket;
 
 use std::io;
 use std::sync::Arc;
@@ -19,10 +21,12 @@ use parking_lot::Mutex;
 
 use crate::hub::OnPublish;
 use crate::os::thread::or_abort;
-pub use conn::{Guard, Socket};
+pub use conn::Guard;
 pub use context::Context;
 pub use mailbox::{Arrival, ConnId, Mailbox, ShardMessage};
 use shard::Shard;
+pub use socket::Socket;
+pub use tls_socket::TlsSocket;
 
 /// All shards; connections are handed over here.
 pub struct Fanout {

@@ -8,8 +8,10 @@ use crate::wire::control::{
 
 /// Two buckets that refill: one of messages, one of bytes of any kind.
 #[derive(Debug)]
-pub(super) struct RateLimit {
+pub(crate) struct RateLimit {
     messages: f32,
+    /// Messages that may come at once.
+    burst: f32,
     /// Below zero after a read larger than what was left.
     bytes: f32,
     at: Instant,
@@ -17,15 +19,22 @@ pub(super) struct RateLimit {
 
 impl RateLimit {
     pub(super) fn new(now: Instant) -> RateLimit {
+        RateLimit::with_more(0, now)
+    }
+
+    /// Returns one that lets through so many messages more at once.
+    pub(crate) fn with_more(messages: usize, now: Instant) -> RateLimit {
+        let burst = INBOUND_BURST + messages as f32;
         RateLimit {
-            messages: INBOUND_BURST,
+            messages: burst,
+            burst,
             bytes: INBOUND_BURST_BYTES,
             at: now,
         }
     }
 
     /// Takes one message; an error when there were too many.
-    pub(super) fn take_message(&mut self, now: Instant) -> Result<(), CloseCode> {
+    pub(crate) fn take_message(&mut self, now: Instant) -> Result<(), CloseCode> {
         self.refill(now);
         if self.messages < 1.0 {
             return Err(CloseCode::Policy);
@@ -35,21 +44,21 @@ impl RateLimit {
     }
 
     /// Counts bytes that were read against the client's allowance.
-    pub(super) fn take_bytes(&mut self, count: usize, now: Instant) {
+    pub(crate) fn take_bytes(&mut self, count: usize, now: Instant) {
         self.refill(now);
         self.bytes -= count as f32;
     }
 
     /// Returns whether more may be read of this client by now. Where not, it waits, and the kernel makes its sender
     /// wait.
-    pub(super) fn may_read(&mut self, now: Instant) -> bool {
+    pub(crate) fn may_read(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.bytes > 0.0
     }
 
     fn refill(&mut self, now: Instant) {
         let seconds = now.saturating_duration_since(self.at).as_secs_f32();
-        self.messages = (self.messages + seconds * INBOUND_PER_SECOND).min(INBOUND_BURST);
+        self.messages = (self.messages + seconds * INBOUND_PER_SECOND).min(self.burst);
         self.bytes = (self.bytes + seconds * INBOUND_BYTES_PER_SECOND).min(INBOUND_BURST_BYTES);
         self.at = now;
     }

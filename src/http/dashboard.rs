@@ -1,13 +1,15 @@
 //! The dashboard at `/`, embedded in the binary.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use warp::filters::BoxedFilter;
-use warp::http::{HeaderValue, header};
+use warp::http::{HeaderMap, HeaderValue, header};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-use crate::http::App;
+use crate::http::state::App;
+use crate::http::static_file::StaticFile;
 
 /// Scripts and styles only from here, connections only to here, nothing inline: a row that holds HTML stays text even
 /// if a bug should ever put it into the page. Who may frame it is configured.
@@ -15,7 +17,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors ";
 
 /// Name in the address, media type and text.
-type File = (&'static str, &'static str, &'static str);
+type Source = (&'static str, &'static str, &'static str);
 
 macro_rules! file {
     ($name:literal, $kind:expr) => {
@@ -40,7 +42,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-const FILES: &[File] = &[
+const SOURCES: &[Source] = &[
     file!("index.html", HTML),
     file!("add-filter.js", JS),
     file!("api.js", JS),
@@ -57,6 +59,7 @@ const FILES: &[File] = &[
     file!("empty.js", JS),
     file!("export.js", JS),
     file!("feed-list.js", JS),
+    file!("feed-shape.js", JS),
     file!("filters.js", JS),
     file!("grid-head.js", JS),
     file!("health.js", JS),
@@ -70,6 +73,7 @@ const FILES: &[File] = &[
     file!("pulse.js", JS),
     file!("row-element.js", JS),
     file!("rows.js", JS),
+    file!("sinks.js", JS),
     file!("snippets.js", JS),
     file!("stream.js", JS),
     file!("table.js", JS),
@@ -91,10 +95,17 @@ const FILES: &[File] = &[
     file!("uplot-licence.txt", TEXT, "vendor/uPlot/LICENSE"),
 ];
 
+/// The files by their names.
+static FILES: LazyLock<HashMap<&str, StaticFile>> = LazyLock::new(|| {
+    let sources = SOURCES.iter();
+    let named = sources.map(|(name, kind, text)| (*name, StaticFile::new(kind, text)));
+    named.collect()
+});
+
 /// Returns whether one of the files is at this path.
 pub(super) fn is_file(path: &str) -> bool {
     path.strip_prefix("/dashboard/")
-        .is_some_and(|name| FILES.iter().any(|(file, _, _)| *file == name))
+        .is_some_and(|name| FILES.contains_key(name))
 }
 
 /// `/` and `/dashboard/<file>`.
@@ -108,34 +119,26 @@ pub(super) fn files(app: &Arc<App>) -> BoxedFilter<(Response,)> {
         .unify()
         .and_then(find)
         .and(get)
-        .map(move |file| serve(file, &app.access.lock().frame_ancestors))
+        .and(warp::header::headers_cloned())
+        .map(move |file, asked| serve(file, &asked, &app))
         .boxed()
 }
 
-async fn find(name: String) -> Result<&'static File, Rejection> {
-    FILES
-        .iter()
-        .find(|(file, _, _)| *file == name)
-        .ok_or_else(warp::reject::not_found)
+async fn find(name: String) -> Result<&'static StaticFile, Rejection> {
+    FILES.get(name.as_str()).ok_or_else(warp::reject::not_found)
 }
 
-fn serve((_, kind, text): &'static File, frame_ancestors: &str) -> Response {
-    let mut response = Response::new((*text).into());
+fn serve(file: &StaticFile, asked: &HeaderMap, app: &App) -> Response {
+    let mut response = file.answer(asked, app.compression.smallest());
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     // Origins of the configuration are ASCII, and so always a valid header.
+    let frame_ancestors = &app.access.lock().frame_ancestors;
     if let Ok(policy) = HeaderValue::from_str(&format!("{POLICY}{frame_ancestors}")) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(
         header::REFERRER_POLICY,
         HeaderValue::from_static("no-referrer"),
     );
-    // A new version of the daemon brings new files under the same names.
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

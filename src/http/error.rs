@@ -73,6 +73,16 @@ impl HttpError {
         json!({ "error": { "code": self.code, "message": self.message } }).to_string()
     }
 
+    /// The code for programs.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The message for people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// A filter matches too few rows to find them in time. `index` makes the index that would know them.
     pub fn search_too_long(index: String) -> HttpError {
         let message = format!(
@@ -106,6 +116,7 @@ impl From<AuthFailure> for HttpError {
             AuthFailure::Missing
             | AuthFailure::Invalid
             | AuthFailure::InAddress
+            | AuthFailure::UnknownCertificate
             | AuthFailure::ClaimMissing(_) => (StatusCode::UNAUTHORIZED, CloseCode::Revoked),
         };
         let error = HttpError::new(status, refusal.code(), refusal.message()).closing(close);

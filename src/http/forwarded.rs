@@ -1,6 +1,6 @@
-//! Whom a proxy speaks for: `X-Forwarded-For` and `Forwarded` (RFC 7239).
+//! Where a request came from, and whom a proxy speaks for: `X-Forwarded-For` and `Forwarded` (RFC 7239).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use warp::http::HeaderMap;
 
@@ -8,9 +8,48 @@ use crate::address::Host;
 use crate::address::HostName;
 use crate::config::TrustedProxy;
 
+/// What all those are counted as whose headers contradict each other. Were they counted as their proxy, who is counted for
+/// nothing on loopback, any client behind it could do away with its limit by sending the header that its proxy does not
+/// set.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// Where a request came from; no address over a Unix socket.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum CameFrom {
+    /// From the other end of its connection.
+    Peer(Option<IpAddr>),
+    /// From the client of a trusted proxy, which made the connection.
+    Proxy(Option<IpAddr>),
+}
+
+impl CameFrom {
+    /// Tells it of a request with these headers from this other end of its connection.
+    pub(super) fn of(
+        headers: &HeaderMap,
+        proxies: &[TrustedProxy],
+        other_end: Option<IpAddr>,
+    ) -> CameFrom {
+        if !proxies.iter().any(|proxy| proxy.is(other_end)) {
+            return CameFrom::Peer(other_end);
+        }
+        CameFrom::Proxy(match client(headers, proxies) {
+            ForwardedFor::Client(client) => Some(client),
+            // A proxy that does not say whom it asks for asks for itself.
+            ForwardedFor::Nothing => other_end,
+            ForwardedFor::Contradiction => Some(NOBODY),
+        })
+    }
+
+    pub(super) fn address(self) -> Option<IpAddr> {
+        match self {
+            CameFrom::Peer(address) | CameFrom::Proxy(address) => address,
+        }
+    }
+}
+
 /// Whom a trusted proxy asks for, as its headers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Said {
+enum ForwardedFor {
     Client(IpAddr),
     /// Neither header is there, or none of an address.
     Nothing,
@@ -23,7 +62,7 @@ pub(super) enum Said {
 /// Every proxy writes at the end whom it was asked by, and anybody can write anything before that. So it is read from
 /// the right, and the first address that is no trusted proxy is the client's. A proxy passes on the one of the two
 /// headers that it does not know as it came: where they disagree, somebody has made one up, and neither counts.
-pub(super) fn client(headers: &HeaderMap, proxies: &[TrustedProxy]) -> Said {
+fn client(headers: &HeaderMap, proxies: &[TrustedProxy]) -> ForwardedFor {
     let last = |name: &str, address: fn(&str) -> Option<IpAddr>| {
         if !headers.contains_key(name) {
             return None;
@@ -45,10 +84,10 @@ pub(super) fn client(headers: &HeaderMap, proxies: &[TrustedProxy]) -> Said {
         last("x-forwarded-for", plain),
         last("forwarded", for_parameter),
     ) {
-        (Some(one), Some(other)) if one != other => return Said::Contradiction,
+        (Some(one), Some(other)) if one != other => return ForwardedFor::Contradiction,
         (one, other) => one.or(other).flatten(),
     };
-    said.map_or(Said::Nothing, Said::Client)
+    said.map_or(ForwardedFor::Nothing, ForwardedFor::Client)
 }
 
 /// `192.0.2.1`, `2001:db8::1`, or either with a port, the latter in brackets.
@@ -76,7 +115,7 @@ mod tests {
     use super::*;
     use crate::address::Network;
 
-    fn said_in(headers: &[(&'static str, &str)]) -> Said {
+    fn said_in(headers: &[(&'static str, &str)]) -> ForwardedFor {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
@@ -88,7 +127,7 @@ mod tests {
 
     fn client_of(headers: &[(&'static str, &str)]) -> Option<String> {
         match said_in(headers) {
-            Said::Client(address) => Some(address.to_string()),
+            ForwardedFor::Client(address) => Some(address.to_string()),
             _ => None,
         }
     }
@@ -146,12 +185,12 @@ mod tests {
             ("forwarded", "for=1.1.1.1"),
             ("x-forwarded-for", "198.51.100.7"),
         ];
-        assert_eq!(said_in(&made_up), Said::Contradiction);
+        assert_eq!(said_in(&made_up), ForwardedFor::Contradiction);
         let both = [
             ("forwarded", "for=198.51.100.7"),
             ("x-forwarded-for", "198.51.100.7"),
         ];
         assert_eq!(client_of(&both).as_deref(), Some("198.51.100.7"));
-        assert_eq!(said_in(&[]), Said::Nothing);
+        assert_eq!(said_in(&[]), ForwardedFor::Nothing);
     }
 }

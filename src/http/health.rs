@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::{Reply, Response};
 
 use crate::http::error::{HttpError, json_response};
-use crate::http::{App, Peer};
+use crate::http::peer::Peer;
+use crate::http::state::App;
 
 /// Answers `GET /healthz`: 200, for the process works.
 pub(super) async fn healthz() -> Response {
@@ -23,7 +24,7 @@ pub(super) async fn readyz(app: Arc<App>) -> Response {
         );
     }
     match app.hub.not_ready() {
-        None => json_response(StatusCode::OK, json!({ "status": "ready" }).to_string()),
+        None => json_response(StatusCode::OK, ready(&app).to_string()),
         // It may name feeds, which not everybody may know of.
         Some(_) if app.gate.asks() => json_response(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -35,6 +36,22 @@ pub(super) async fn readyz(app: Arc<App>) -> Response {
             json!({ "status": "not ready", "reason": reason }).to_string(),
         ),
     }
+}
+
+/// What is said where rows can be seen. Of an edge how old they may be, which is no reason to send clients elsewhere: there
+/// they may be as old.
+fn ready(app: &App) -> Value {
+    let mut ready = json!({ "status": "ready" });
+    if let Some(edge) = &app.edge {
+        let report = edge.status().report();
+        let lag = report.lag.as_millis() as f64 / 1000.0;
+        ready["edge"] = json!({ "lag_seconds": lag });
+        // It names the origin, and perhaps feeds.
+        if let Some(trouble) = report.trouble.filter(|_| !app.gate.asks()) {
+            ready["edge"]["trouble"] = trouble.into();
+        }
+    }
+    ready
 }
 
 /// Answers `GET /metrics` with the Prometheus text format.
@@ -50,6 +67,11 @@ pub(super) async fn metrics(peer: Peer, app: Arc<App>) -> Response {
             .feed_subscribers
             .with_label_values(&[&feed.config.name])
             .set(subscribers);
+    }
+    app.sinks.measure();
+    app.publishing.measure();
+    if let Some(edge) = &app.edge {
+        edge.status().measure();
     }
     match app.metrics.text() {
         Ok(text) => {

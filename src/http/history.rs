@@ -9,15 +9,19 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use warp::Rejection;
-use warp::http::StatusCode;
+use warp::http::{HeaderValue, StatusCode, header};
 use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
 use crate::catchup::reader_pool::{PooledReader, Work};
+use crate::http::entry::scope_of;
 use crate::http::error::{HttpError, json_response};
+use crate::http::gzip::{gzip_from, varies_by_encoding};
 use crate::http::held_answers::Held;
 use crate::http::history_limits::Full;
-use crate::http::{App, Peer, params, scope_of};
+use crate::http::params;
+use crate::http::peer::Peer;
+use crate::http::state::App;
 use crate::hub::Feed;
 use crate::model::position::{Cursor, Epoch};
 use crate::model::read_owner::ReadOwner;
@@ -45,9 +49,41 @@ pub(super) async fn of_feed(name: String, raw: String, peer: Peer, app: Arc<App>
 
 pub(super) async fn read(feed: Arc<Feed>, raw: String, peer: Peer, app: Arc<App>) -> Response {
     match answer(&feed, &raw, &peer, &app).await {
-        Ok(body) => json_response(StatusCode::OK, body),
+        Ok(body) => in_best_form(body, &feed, &peer, &app).await,
         Err(error) => error.into_response(),
     }
+}
+
+/// The answer with this body, compressed where the client takes it so and that is worth it.
+async fn in_best_form(body: Bytes, feed: &Feed, peer: &Peer, app: &App) -> Response {
+    let compressed = match gzip_from(app, feed, peer) {
+        Some(smallest) if body.len() >= smallest => compressed(&body, app).await,
+        _ => None,
+    };
+    let mut response = match compressed {
+        Some(compressed) => {
+            let mut response = json_response(StatusCode::OK, compressed);
+            let gzip = HeaderValue::from_static("gzip");
+            response
+                .headers_mut()
+                .insert(header::CONTENT_ENCODING, gzip);
+            response
+        }
+        None => json_response(StatusCode::OK, body),
+    };
+    varies_by_encoding(&mut response);
+    response
+}
+
+/// The body compressed, and held in its place; `None` where there is no room or no time for that.
+async fn compressed(body: &Bytes, app: &App) -> Option<Bytes> {
+    let compressed = app.gzip.answer(body).await?;
+    let mut held = app.answers.begin();
+    if !held.grow(compressed.len()) {
+        return None;
+    }
+    app.gzip.saved(body.len() - compressed.len());
+    Some(held.of(compressed))
 }
 
 async fn answer(feed: &Arc<Feed>, raw: &str, peer: &Peer, app: &App) -> Result<Bytes, HttpError> {
@@ -193,7 +229,11 @@ impl RunningHistory {
             };
             if late {
                 let table = &rows.schema.table.name;
+                let is_of_rows = rows.schema.changes.is_none();
                 let advice = match read.filter().scope().is_everything() {
+                    true if !is_of_rows => {
+                        "so many changes are kept that they take long to look through; ask for those after an id".to_owned()
+                    }
                     true => index_for(table, read.filter()),
                     // By which columns callers are kept to their own rows is not theirs to know.
                     false => "the operator makes one that begins with the columns of the scope"

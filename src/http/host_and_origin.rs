@@ -7,7 +7,7 @@ use warp::reply::{Reply, Response};
 use crate::address::{AllowedOrigin, Host, HostName, Origin};
 use crate::config::{AccessRules, TrustedProxy};
 use crate::http::error::HttpError;
-use crate::http::router::EVERY_METHOD;
+use crate::http::request_line::EVERY_METHOD;
 use crate::wire::control::ConnectionError;
 
 /// Seconds a browser may remember what a preflight allowed; browsers cap it at two hours or less.
@@ -48,6 +48,7 @@ impl From<HttpError> for Denied {
 }
 
 impl HostAndOrigin {
+    /// The rules of the configuration, made ready to be asked for each request.
     pub fn new(rules: &AccessRules) -> HostAndOrigin {
         let framing: Vec<String> = rules
             .frame_ancestors
@@ -100,7 +101,13 @@ impl HostAndOrigin {
         target: Option<&str>,
     ) -> Result<Option<Host>, Denied> {
         let named = only(request.headers(), header::HOST)?;
-        if named.is_none() && request.version() != Version::HTTP_10 {
+        let may_lack = match request.version() {
+            Version::HTTP_10 => true,
+            // There the target names it.
+            Version::HTTP_2 => target.is_some(),
+            _ => false,
+        };
+        if named.is_none() && !may_lack {
             return Err(bad_request("the request has no Host header; HTTP/1.1 needs one").into());
         }
         let named = named.map(|value| value.to_str().unwrap_or_default());

@@ -1,9 +1,10 @@
 //! Query strings: reserved words and column filters, each parameter checked and named where it is wrong.
 
 use percent_encoding::percent_decode_str;
+use warp::http::StatusCode;
 
 use crate::http::error::HttpError;
-use crate::model::filter::{Filter, MAX_VALUES, RESERVED};
+use crate::model::filter::{Filter, FilterColumn, MAX_VALUES, RESERVED};
 use crate::model::position::Cursor;
 use crate::session::{Request, Since};
 use crate::sqlite::reader::HistoryQuery;
@@ -91,16 +92,9 @@ impl Params {
                 )));
             }
             if let Some(schema) = schema
-                && schema.place(&name).is_none()
+                && schema.place_of(FilterColumn::Asked(&name)).is_none()
             {
-                let names = schema.column_names();
-                let hint = did_you_mean(&name, names.iter().copied());
-                let there = names.join(", ");
-                return Err(HttpError::new(
-                    warp::http::StatusCode::BAD_REQUEST,
-                    "unknown_column",
-                    format!("there is no column \"{name}\" to filter on{hint}; there are {there}"),
-                ));
+                return Err(unknown_column(&name, schema));
             }
             filter.accept(&name, &value);
         }
@@ -112,6 +106,24 @@ impl Params {
         }
         Ok(filter)
     }
+}
+
+/// Refuses a filter on a column that can't be asked for, naming those that can.
+fn unknown_column(name: &str, schema: &Schema) -> HttpError {
+    let names = schema.filterable();
+    let there = names.join(", ");
+    let message = match schema.place(name) {
+        // Only changes can't be filtered by all that is shown.
+        Some(_) => format!(
+            "changes can't be filtered on \"{name}\", for it is not recorded what it was before; there are {there} (the \
+             operator has others recorded by `capture_filters`)"
+        ),
+        None => {
+            let hint = did_you_mean(name, names.iter().copied());
+            format!("there is no column \"{name}\" to filter on{hint}; there are {there}")
+        }
+    };
+    HttpError::new(StatusCode::BAD_REQUEST, "unknown_column", message)
 }
 
 fn decode(text: &str) -> Result<String, HttpError> {
@@ -127,6 +139,35 @@ fn decode(text: &str) -> Result<String, HttpError> {
 /// Reads what a WebSocket request subscribes to from its query string.
 pub(crate) fn subscription(raw: &str, schema: Option<&Schema>) -> Result<Request, HttpError> {
     request(Params::parse(raw, schema)?, schema)
+}
+
+/// What a message asks for: parameters as a query string would have them, and apart from these the filter's columns.
+pub(super) fn message(
+    parameters: Vec<(&'static str, String)>,
+    filters: Vec<(String, String)>,
+    schema: Option<&Schema>,
+) -> Result<Request, HttpError> {
+    let reserved = |name: &str| RESERVED.contains(&name);
+    if let Some((name, _)) = filters.iter().find(|(name, _)| reserved(name)) {
+        return Err(HttpError::bad_parameter(format!(
+            "\"{name}\" is a reserved word and can't be filtered on"
+        )));
+    }
+    let parameters = parameters.into_iter();
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value));
+    request(Params(parameters.chain(filters).collect()), schema)
+}
+
+/// Refuses parameters where there are to be none but a token.
+pub(super) fn nothing(raw: &str) -> Result<(), HttpError> {
+    let mut params = Params::parse(raw, None)?;
+    params.take("token")?;
+    match params.0.first() {
+        None => Ok(()),
+        Some((name, _)) => Err(HttpError::bad_parameter(format!(
+            "parameter \"{name}\" has no meaning here: what a subscription asks for stands in its message"
+        ))),
+    }
 }
 
 /// What a stream of server-sent events asks for. What the client remembers goes before what its page asked for at first:
@@ -274,6 +315,8 @@ mod tests {
             table,
             key_place: 0,
             hidden: Vec::new(),
+            changes: None,
+            written: None,
         }
     }
 

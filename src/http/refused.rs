@@ -1,5 +1,6 @@
 //! Connections above a limit: told so at once, unless they ask for the daemon's health.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,7 +14,7 @@ use warp::http::header::CONNECTION;
 use warp::reply::Response;
 
 use crate::http::error::HttpError;
-use crate::net::connection_limits::Refusal;
+use crate::net::connection_limits::OverLimit;
 
 /// Paths that are answered above the connection limits too.
 const EXEMPT: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -63,7 +64,7 @@ pub(super) fn closing(mut response: Response) -> Response {
 /// where it asks for the daemon's health; any other is answered and closed, here.
 pub(super) async fn first_request<S>(
     mut stream: S,
-    refusal: &Refusal,
+    refusal: &OverLimit,
     patience: Patience,
 ) -> Option<Rewound<S>>
 where
@@ -97,6 +98,19 @@ where
     None
 }
 
+/// Drives what comes before the first request, within the same patience; `None` where it took too long.
+pub(super) async fn in_time<T>(
+    before: impl Future<Output = T>,
+    refusal: &OverLimit,
+    patience: Patience,
+) -> Option<T> {
+    let made = Instant::now();
+    tokio::select! {
+        done = timeout(patience.request, before) => done.ok(),
+        () = evicted(refusal, made) => None,
+    }
+}
+
 /// What the first request line of a connection was.
 enum FirstRequest {
     Health,
@@ -106,7 +120,7 @@ enum FirstRequest {
 }
 
 /// Resolves when others need the place, and the connection has had the time that each gets.
-async fn evicted(refusal: &Refusal, made: Instant) {
+async fn evicted(refusal: &OverLimit, made: Instant) {
     refusal.evicted.notified().await;
     sleep_until(made + GRACE).await;
 }
@@ -158,14 +172,15 @@ where
     let _ = timeout(time, closed).await;
 }
 
-/// An error as bytes of HTTP: at a limit there is nothing but the socket.
-fn written(error: HttpError) -> String {
+/// An error as bytes of HTTP, for where there is nothing but the socket.
+pub(super) fn written(error: HttpError) -> String {
     let (status, body) = (error.status(), error.body());
-    let retry_after = error.retry_after().unwrap_or_default();
+    let retry_after = error.retry_after();
+    let retry_after = retry_after.map(|seconds| format!("retry-after: {seconds}\r\n"));
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
-         x-content-type-options: nosniff\r\nretry-after: {retry_after}\r\nconnection: close\r\n\
-         content-length: {}\r\n\r\n{body}",
+         x-content-type-options: nosniff\r\n{}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        retry_after.unwrap_or_default(),
         body.len()
     )
 }

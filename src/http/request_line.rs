@@ -7,6 +7,8 @@ use crate::http::error::HttpError;
 
 /// The target of `OPTIONS *`, which asks about the daemon as a whole.
 pub(super) const ASTERISK: &str = "*";
+/// Every method that some route takes.
+pub(super) const EVERY_METHOD: &str = "GET, HEAD, POST, OPTIONS";
 
 /// Brings the target of a request into the form the routes know: a path with one slash at its beginning, and perhaps a
 /// query. Gives the host that an absolute target names.

@@ -10,11 +10,11 @@ use warp::{Filter, Rejection};
 
 use crate::access::Grant;
 use crate::http::error::HttpError;
-use crate::http::request_line::ASTERISK;
-use crate::http::{App, Peer, browser_client, dashboard, feeds, health, history, ingest, sse, ws};
+use crate::http::peer::Peer;
+use crate::http::request_line::{ASTERISK, EVERY_METHOD};
+use crate::http::state::App;
+use crate::http::{browser_client, dashboard, feeds, health, history, ingest, multi, sse, ws};
 
-/// Every method that some route takes.
-pub(super) const EVERY_METHOD: &str = "GET, HEAD, POST, OPTIONS";
 /// The methods of what can only be read.
 const READ: &str = "GET, HEAD, OPTIONS";
 
@@ -73,9 +73,15 @@ fn methods_at(app: &App, grant: &Grant, path: &str) -> Result<&'static str, Http
     }
     match path {
         ASTERISK => Ok(EVERY_METHOD),
-        "/" | "/healthz" | "/readyz" | "/metrics" | "/api/feeds" | browser_client::PATH => Ok(READ),
+        "/"
+        | "/healthz"
+        | "/readyz"
+        | "/metrics"
+        | "/api/feeds"
+        | multi::PATH
+        | browser_client::PATH => Ok(READ),
         _ if dashboard::is_file(path) => Ok(READ),
-        _ => Err(nothing_here()),
+        _ => Err(app.unheard_origin().unwrap_or_else(nothing_here)),
     }
 }
 
@@ -154,6 +160,16 @@ pub fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
         .and(warp::ext::get::<Peer>())
         .and(with(app))
         .then(history::read);
+    let several = by_path
+        .clone()
+        .and(warp::header::headers_cloned())
+        .and_then(multi::asked)
+        .and(get)
+        .and(raw_query())
+        .and(warp::ext::optional::<hyper::upgrade::OnUpgrade>())
+        .and(warp::ext::get::<Peer>())
+        .and(with(app))
+        .then(multi::upgrade);
     let upgrade = by_path
         .and_then(ws::feed_of)
         .and(get)
@@ -165,7 +181,7 @@ pub fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
         .then(ws::upgrade);
     let fixed = healthz.or(readyz).unify().or(metrics).unify();
     let feeds = list.or(read).unify().or(write).unify().or(sse).unify();
-    let configured = upgrade.or(alias).unify();
+    let configured = several.or(upgrade).unify().or(alias).unify();
     let all = configured
         .or(feeds)
         .unify()
@@ -173,7 +189,7 @@ pub fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(dashboard::files(app))
         .unify()
-        .or(browser_client::script())
+        .or(browser_client::script(app))
         .unify();
     all.recover(refused).unify().boxed()
 }

@@ -26,7 +26,7 @@ const IDLE_PATIENCE: Duration = Duration::from_secs(60);
 const STANDSTILL: Duration = Duration::from_secs(2);
 /// An answer that a client takes more slowly than this, over the write timeout, is cut: it is held for as long. In bytes
 /// a second; a telephone line is faster.
-const SLOWEST: u64 = 4 * 1024;
+pub(super) const SLOWEST: u64 = 4 * 1024;
 /// How often it is looked whether a client still waits for an answer that takes a while.
 const LOOK: Duration = Duration::from_millis(40);
 
@@ -50,7 +50,12 @@ pub(super) struct Timeouts {
 
 #[derive(Debug)]
 struct TimeoutState {
-    answering: bool,
+    /// A request has come. What is written before is no answer: it belongs to the handshake of TLS.
+    asked: bool,
+    /// Requests that are being answered: over HTTP/2 several at once.
+    answering: usize,
+    /// The connection speaks HTTP/2.
+    multiplexed: bool,
     /// What is being answered is a stream without an end, of which only the next piece is held.
     streaming: bool,
     /// Counts while nothing is being answered.
@@ -85,7 +90,9 @@ impl Timeouts {
         write_timeout: Arc<Mutex<Duration>>,
     ) -> Arc<Timeouts> {
         let state = TimeoutState {
-            answering: false,
+            asked: false,
+            answering: 0,
+            multiplexed: false,
             streaming: false,
             idle_until: Instant::now() + HEAD_PATIENCE,
             stall: None,
@@ -99,10 +106,24 @@ impl Timeouts {
         })
     }
 
+    /// HTTP/2 was agreed on: each stream has a clock of its own, and what is written need be no answer.
+    pub(super) fn multiplex(&self) {
+        let mut state = self.state.lock();
+        (state.multiplexed, state.streaming) = (true, true);
+    }
+
     /// A request is being answered for as long as the guard lives.
     pub(super) fn answering(self: &Arc<Self>) -> Answering {
-        self.state.lock().answering = true;
+        let mut state = self.state.lock();
+        state.asked = true;
+        state.answering += 1;
+        drop(state);
         Answering(Arc::clone(self))
+    }
+
+    /// Bytes that the kernel holds for the client. To be asked while the socket is there.
+    pub(super) fn held(&self) -> usize {
+        unsent(self.socket)
     }
 
     /// Resolves when the client has closed the connection. hyper does not see that while something it sent before, such as
@@ -114,11 +135,14 @@ impl Timeouts {
     }
 
     /// Drives `serving` to its end, or until the connection has to end.
-    pub(super) async fn run(&self, mut serving: Pin<&mut impl Future>) -> Option<Lapse> {
+    pub(super) async fn run<F: Future>(
+        &self,
+        mut serving: Pin<&mut F>,
+    ) -> Result<F::Output, Lapse> {
         let mut timer = std::pin::pin!(sleep_until(Instant::now()));
         std::future::poll_fn(|cx| {
-            if serving.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
+            if let Poll::Ready(output) = serving.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
             }
             while let Some(deadline) = self.deadline() {
                 if timer.deadline() != deadline {
@@ -126,7 +150,7 @@ impl Timeouts {
                 }
                 ready!(timer.as_mut().poll(cx));
                 if let Some(lapse) = self.lapse() {
-                    return Poll::Ready(Some(lapse));
+                    return Poll::Ready(Err(lapse));
                 }
             }
             Poll::Pending
@@ -136,7 +160,7 @@ impl Timeouts {
 
     fn deadline(&self) -> Option<Instant> {
         let state = self.state.lock();
-        let idle = (!state.answering).then_some(state.idle_until);
+        let idle = (state.answering == 0).then_some(state.idle_until);
         let taken = state.stall.map(|stall| stall.until);
         let taken = taken
             .into_iter()
@@ -202,7 +226,7 @@ impl Timeouts {
         state.stall = None;
         state.written += bytes as u64;
         // An answer may leave the socket long after its last byte was handed to hyper.
-        if !state.answering {
+        if state.asked && state.answering == 0 && !state.multiplexed {
             state.idle_until = Instant::now() + IDLE_PATIENCE;
         }
     }
@@ -239,7 +263,8 @@ impl Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
-        (state.answering, state.streaming) = (false, false);
+        state.answering -= 1;
+        state.streaming = state.multiplexed;
         state.idle_until = Instant::now() + IDLE_PATIENCE;
     }
 }
@@ -263,6 +288,10 @@ impl<S> WatchedSocket<S> {
             timeouts,
             begun: false,
         }
+    }
+
+    pub(super) fn socket(&self) -> &S {
+        &self.socket
     }
 
     pub(super) fn into_inner(self) -> S {

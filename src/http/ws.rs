@@ -1,44 +1,35 @@
 //! `GET /ws/<feed>`: the handshake. The upgraded socket is handed to the fan-out, which owns it from there on.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tracing::Span;
-use tungstenite::handshake::derive_accept_key;
 use warp::Rejection;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::path::FullPath;
-use warp::reply::{Reply, Response};
+use warp::reply::Response;
 
-use crate::fanout::{Arrival, Socket};
+use crate::fanout::{self, Arrival, Socket};
+use crate::http::entry::{enter, refuse_unfit, scope_of};
 use crate::http::error::HttpError;
+use crate::http::extensions::{self, Agreement, Malformed};
+use crate::http::handshake::{
+    asks_for_websocket, has_no_body, offers, refuse, spoken, switching_protocols, upgrade_required,
+    websocket_key,
+};
+use crate::http::params;
+use crate::http::peer::Peer;
+use crate::http::state::App;
 use crate::http::timeouts::WatchedSocket;
-use crate::http::{App, Peer, committed_before, params, refuse_unfit, scope_of, too_many_values};
+use crate::http::tls::TlsSocket;
 use crate::hub::Feed;
-use crate::session::Session;
+use crate::session::{Request, Session};
 use crate::telemetry::connection_span::connection_span;
-use crate::telemetry::metrics::Counted;
-use crate::wire::control::CloseCode;
-use crate::wire::frame::push_close;
-
-/// The subprotocol a client may ask for; it is the same protocol with and without.
-const SUBPROTOCOL: &str = "walcast.v1";
-
-/// How long a client that is refused may take to go.
-const LAST_WORD: Duration = Duration::from_secs(5);
-
-/// Base64 as clients write it: the last digit may hold bits that say nothing, as in an example of RFC 6455 itself.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
-);
+use crate::telemetry::metrics::GaugeGuard;
+use crate::wire::deflate::{Coding, Deflate};
+use crate::wire::{EDGE_SUBPROTOCOL, SUBPROTOCOL};
 
 /// The feed that is served at this path, and the path.
 pub(super) async fn feed_of(
@@ -82,179 +73,115 @@ async fn accept(
     }
     let key = websocket_key(headers)?;
     has_no_body(headers)?;
+    let whole = offers(headers, EDGE_SUBPROTOCOL);
+    if whole {
+        may_take_whole_rows(&feed, &request, &peer)?;
+    }
+    let agreement = agreement(headers, &feed, app)?;
     // hyper has one for every HTTP/1.1 request that asks for an upgrade.
     if on_upgrade.is_none() {
         return Ok(upgrade_required());
     }
-    if *app.draining.borrow() {
-        return Err(HttpError::unavailable("the daemon is shutting down"));
-    }
-    // What was committed before this request is history to the subscriber, what comes after it is news. Both are
-    // certain only when the feed loop has seen everything up to now.
-    let committed = committed_before(app, &feed).await;
-    let session = Session::begin(&feed, request).map_err(too_many_values)?;
-    let grant = app.gate.asks().then(|| Arc::clone(&peer.grant));
-    let session = session
-        .on_behalf_of(peer.client)
-        .above(committed)
-        .under(grant);
+    let session = enter(app, &feed, request, &peer).await?;
+    let session = match whole {
+        true => session.whole(),
+        false => session,
+    };
     let Some(on_upgrade) = on_upgrade.take() else {
         return Ok(upgrade_required());
     };
     let span = connection_span(&feed.config.name, path.as_str(), peer.address);
+    let coding = match agreement {
+        Some((agreement, smallest)) => {
+            Coding::Deflate(Deflate::new(smallest, agreement.window_bits()))
+        }
+        None => Coding::Plain,
+    };
     let app = Arc::clone(app);
     tokio::spawn(async move {
         match on_upgrade.await {
-            Ok(upgraded) => hand_over(upgraded, session, peer, span, &app),
+            Ok(upgraded) => hand_over(upgraded, (session, coding), peer, span, &app),
             Err(e) => span.in_scope(|| tracing::debug!("a handshake was not finished: {e}")),
         }
     });
-    Ok(switching_protocols(key, headers))
+    let mut response = switching_protocols(key, spoken(headers, &[EDGE_SUBPROTOCOL, SUBPROTOCOL]));
+    // Of letters and digits: always a valid header.
+    if let Some((agreement, _)) = agreement
+        && let Ok(agreed) = HeaderValue::from_str(&agreement.header())
+    {
+        let name = header::SEC_WEBSOCKET_EXTENSIONS;
+        response.headers_mut().insert(name, agreed);
+    }
+    Ok(response)
 }
 
-/// Refuses a request. A browser that asks for a WebSocket can't see why it is refused one; it is given one that is closed
-/// at once, where there is a code for it.
-pub(super) fn refuse(
-    error: HttpError,
+/// What is agreed on, and the size in bytes from which rows are compressed; `None` where none is.
+fn agreement(
     headers: &HeaderMap,
-    on_upgrade: Option<OnUpgrade>,
-) -> Response {
-    let is_page = headers.contains_key(header::ORIGIN) && asks_for_websocket(headers);
-    let (Some(code), Some(on_upgrade), true) = (error.close_code(), on_upgrade, is_page) else {
-        return error.into_response();
-    };
-    let (Ok(key), Ok(())) = (websocket_key(headers), has_no_body(headers)) else {
-        return error.into_response();
-    };
-    tokio::spawn(async move {
-        // A client that is gone before its handshake is over needs no answer.
-        if let Ok(upgraded) = on_upgrade.await {
-            let _ = tokio::time::timeout(LAST_WORD, close(upgraded, code)).await;
-        }
-    });
-    switching_protocols(key, headers)
+    feed: &Feed,
+    app: &App,
+) -> Result<Option<(Agreement, usize)>, HttpError> {
+    let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
+    let agreed = extensions::agree(offers).map_err(|Malformed| {
+        let message = "Sec-WebSocket-Extensions is not a list of extensions with their parameters (RFC 6455, 9.1); leave it \
+                       out to have none";
+        HttpError::new(StatusCode::BAD_REQUEST, "bad_handshake", message)
+    })?;
+    let smallest = app.compression.smallest_of(&feed.config);
+    Ok(agreed.zip(smallest))
 }
 
-/// Says why, and waits for the other end to go.
-async fn close(upgraded: Upgraded, code: CloseCode) -> std::io::Result<()> {
-    let mut socket = TokioIo::new(upgraded);
-    let mut frame = Vec::new();
-    push_close(&mut frame, Some(code.code()));
-    socket.write_all(&frame).await?;
-    socket.shutdown().await?;
-    let mut rest = [0; 512];
-    while socket.read(&mut rest).await? > 0 {}
-    Ok(())
-}
-
-/// Returns whether this is a WebSocket handshake of the version there is.
-fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    let has = |name: header::HeaderName, token: &str| {
-        headers
-            .get_all(name)
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .any(|value| {
-                value
-                    .split(',')
-                    .any(|part| part.trim().eq_ignore_ascii_case(token))
-            })
-    };
-    has(header::UPGRADE, "websocket")
-        && has(header::CONNECTION, "upgrade")
-        && has(header::SEC_WEBSOCKET_VERSION, "13")
-}
-
-/// The client's key: one header, 16 bytes in base64 (RFC 6455, section 4.2.1).
-fn websocket_key(headers: &HeaderMap) -> Result<&HeaderValue, HttpError> {
-    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
-    if let (Some(key), None) = (keys.next(), keys.next())
-        && let Ok(bytes) = BASE64.decode(key.as_bytes())
-        && bytes.len() == 16
-    {
-        return Ok(key);
+/// Whole rows have in them what is shown to nobody, so whoever asks for them has to be trusted with that.
+fn may_take_whole_rows(feed: &Feed, request: &Request, peer: &Peer) -> Result<(), HttpError> {
+    if !peer.grant.may_feed_an_edge() {
+        let message = "rows are given whole, with what is excluded, only to an edge's token; make one with \
+                       `walcast token add NAME --edge --feed …`";
+        let (status, code) = (StatusCode::FORBIDDEN, "edge_not_granted");
+        return Err(HttpError::new(status, code, message));
     }
-    let message = "Sec-WebSocket-Key must be there once, with 16 bytes in base64; a WebSocket library makes one for each \
-                   connection";
-    Err(HttpError::new(
-        StatusCode::BAD_REQUEST,
-        "bad_handshake",
-        message,
-    ))
-}
-
-/// Bytes of a body would be read as frames.
-fn has_no_body(headers: &HeaderMap) -> Result<(), HttpError> {
-    let length = headers.get(header::CONTENT_LENGTH);
-    if headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
-    {
-        let message =
-            "a WebSocket handshake has no body: leave out Content-Length and Transfer-Encoding";
-        return Err(HttpError::new(
-            StatusCode::BAD_REQUEST,
-            "bad_handshake",
-            message,
-        ));
+    if request.since.is_none() {
+        let message = format!("{EDGE_SUBPROTOCOL} needs since=, for rows are taken in their order");
+        return Err(HttpError::bad_parameter(message));
+    }
+    let changes = feed.schema().is_some_and(|schema| schema.changes.is_some());
+    if changes && !request.filter.is_empty() {
+        let message = "a feed of changes is given whole or not at all: what a row was before is another's where it came to who asks; \
+                       take the --where out of the edge's token, or the filter out of the request";
+        let (status, code) = (StatusCode::BAD_REQUEST, "feed_of_changes");
+        return Err(HttpError::new(status, code, message));
     }
     Ok(())
-}
-
-fn upgrade_required() -> Response {
-    let message = "this path speaks WebSocket (version 13); connect with ws:// or read /api/feeds for the history";
-    let mut response =
-        HttpError::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(
-        header::SEC_WEBSOCKET_VERSION,
-        HeaderValue::from_static("13"),
-    );
-    response
-}
-
-fn switching_protocols(key: &HeaderValue, asked: &HeaderMap) -> Response {
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    // Base64 is always a valid header.
-    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    }
-    let offers = asked
-        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|v| v.to_str().ok());
-    if offers
-        .flat_map(|value| value.split(','))
-        .any(|offer| offer.trim() == SUBPROTOCOL)
-    {
-        headers.insert(
-            header::SEC_WEBSOCKET_PROTOCOL,
-            HeaderValue::from_static(SUBPROTOCOL),
-        );
-    }
-    response
 }
 
 /// Takes the bare socket out of hyper and gives it to a shard.
-fn hand_over(upgraded: Upgraded, session: Session, peer: Peer, span: Span, app: &App) {
+fn hand_over(
+    upgraded: Upgraded,
+    (session, coding): (Session, Coding),
+    peer: Peer,
+    span: Span,
+    app: &App,
+) {
     let taken = match upgraded.downcast::<TokioIo<WatchedSocket<TcpStream>>>() {
         Ok(parts) => tcp(parts.io.into_inner()).map(|stream| (stream, parts.read_buf)),
         Err(upgraded) => match upgraded.downcast::<TokioIo<WatchedSocket<UnixStream>>>() {
             Ok(parts) => unix(parts.io.into_inner()).map(|stream| (stream, parts.read_buf)),
-            Err(_) => Err(std::io::Error::other("neither TCP nor Unix")),
+            Err(upgraded) => match upgraded.downcast::<TokioIo<TlsSocket>>() {
+                Ok(parts) => tls(parts.io.into_inner()).map(|stream| (stream, parts.read_buf)),
+                Err(_) => Err(std::io::Error::other("neither TCP, TLS nor Unix")),
+            },
         },
     };
     match taken {
         Ok((stream, early)) => {
-            let counted = Counted::in_gauge(&app.metrics.ws_connections);
-            let guard = Box::new((counted, peer.ticket));
+            let counted = GaugeGuard::of(&app.metrics.ws_connections);
+            let deflates = (coding != Coding::Plain)
+                .then(|| GaugeGuard::of(&app.metrics.compression.ws_connections));
+            let guard = Box::new((counted, deflates, peer.ticket));
             app.fanout.attach(Arrival {
                 stream,
                 early: early.to_vec(),
                 session,
+                coding,
                 guard,
                 span,
             });
@@ -266,6 +193,14 @@ fn hand_over(upgraded: Upgraded, session: Session, peer: Peer, span: Span, app: 
 fn tcp(stream: WatchedSocket<TcpStream>) -> std::io::Result<Socket> {
     let stream = stream.into_inner().into_std()?;
     Ok(Socket::Tcp(mio::net::TcpStream::from_std(stream)))
+}
+
+fn tls(stream: TlsSocket) -> std::io::Result<Socket> {
+    let (stream, session) = stream.into_inner();
+    let stream = mio::net::TcpStream::from_std(stream.into_inner().into_std()?);
+    Ok(Socket::Tls(Box::new(fanout::TlsSocket::new(
+        stream, session,
+    ))))
 }
 
 fn unix(stream: WatchedSocket<UnixStream>) -> std::io::Result<Socket> {

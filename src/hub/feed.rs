@@ -9,12 +9,14 @@ use parking_lot::Mutex;
 
 use super::filters::{FilterChanges, Filters};
 use super::presence::{Cause, Presence};
+use super::source_desk::SourceDesk;
 use super::view::{Refreshed, View, same_schema};
 use crate::config::{FeedConfig, Limits};
 use crate::model::filter::{Filter, FilterId, MAX_FEED_VALUES};
 use crate::model::position::{Cursor, Epoch};
 use crate::sqlite::table::Schema;
 use crate::wire::block::Block;
+use crate::wire::control::ResetReason;
 
 /// One feed: its log, and what subscribers share.
 pub struct Feed {
@@ -26,12 +28,16 @@ pub struct Feed {
     log: Mutex<Log>,
     filters: Mutex<Filters>,
     subscribers: AtomicUsize,
+    /// On an edge, where its source is asked.
+    source: Option<Arc<SourceDesk>>,
 }
 
 struct Log {
     epoch: Epoch,
     /// Counts epochs within this process.
     generation: u64,
+    /// Why the one before ended.
+    replaced_for: ResetReason,
     head: Cursor,
     presence: Presence,
     schema: Option<Arc<Schema>>,
@@ -69,15 +75,23 @@ impl fmt::Display for TooManyValues {
 pub struct Standing {
     pub epoch: Epoch,
     pub generation: u64,
+    /// Why the epoch before it ended, in this process.
+    pub replaced_for: ResetReason,
     pub head: Cursor,
     pub presence: Presence,
 }
 
 impl Feed {
-    pub(super) fn new(index: usize, config: FeedConfig, limits: &Limits) -> Feed {
+    pub(super) fn new(
+        index: usize,
+        config: FeedConfig,
+        limits: &Limits,
+        source: Option<Arc<SourceDesk>>,
+    ) -> Feed {
         let log = Log {
             epoch: Epoch::new(""),
             generation: 0,
+            replaced_for: ResetReason::default(),
             head: Cursor::MIN,
             presence: Presence::away(Cause::Unreadable, "the database has not been opened yet"),
             schema: None,
@@ -95,38 +109,56 @@ impl Feed {
             log: Mutex::new(log),
             filters: Mutex::default(),
             subscribers: AtomicUsize::new(0),
+            source,
         }
+    }
+
+    /// Where the source of an edge is asked; `None` where the table is the source itself.
+    pub fn source(&self) -> Option<&Arc<SourceDesk>> {
+        self.source.as_ref()
     }
 
     /// A feed as the stock configuration has it, for unit tests.
     #[cfg(test)]
     pub fn stock() -> Arc<Feed> {
-        Arc::new(Feed::new(0, FeedConfig::stock(), &Limits::default()))
+        Arc::new(Feed::new(0, FeedConfig::stock(), &Limits::default(), None))
     }
 
+    /// The same of an edge that asks its source there.
+    #[cfg(test)]
+    pub fn of_edge(source: Arc<SourceDesk>) -> Arc<Feed> {
+        let (config, limits) = (FeedConfig::stock(), Limits::default());
+        Arc::new(Feed::new(0, config, &limits, Some(source)))
+    }
+
+    /// Epoch, head and presence as they are together at this moment.
     pub fn standing(&self) -> Standing {
         let log = self.log.lock();
         Standing {
             epoch: log.epoch.clone(),
             generation: log.generation,
+            replaced_for: log.replaced_for,
             head: log.head,
             presence: log.presence.clone(),
         }
     }
 
+    /// Whether the table can be read, or why not.
     pub fn presence(&self) -> Presence {
         self.log.lock().presence.clone()
     }
 
-    /// Returns whether its table was dropped: then it is to clients as if it had never been.
+    /// Returns whether its table was dropped, or another feed has its place: then it is to clients as if it had never been.
     pub fn is_gone(&self) -> bool {
         self.log.lock().presence.is_gone()
     }
 
+    /// The highest id given in this epoch.
     pub fn head(&self) -> Cursor {
         self.log.lock().head
     }
 
+    /// What the table looks like; `None` while it can't be read.
     pub fn schema(&self) -> Option<Arc<Schema>> {
         self.log.lock().schema.clone()
     }
@@ -136,6 +168,7 @@ impl Feed {
         self.log.lock().blocks.back().cloned()
     }
 
+    /// Returns how many subscriptions there are.
     pub fn subscribers(&self) -> usize {
         self.subscribers.load(Ordering::Relaxed)
     }
@@ -162,9 +195,10 @@ impl Feed {
     }
 
     /// Another history begins: what the log held is void.
-    pub fn replace(&self, epoch: Epoch, head: Cursor) {
+    pub fn replace(&self, epoch: Epoch, head: Cursor, reason: ResetReason) {
         let mut log = self.log.lock();
         log.epoch = epoch;
+        log.replaced_for = reason;
         log.generation += 1;
         log.head = head;
         log.evicted += log.blocks.len() as u64;
@@ -315,7 +349,7 @@ mod tests {
             ring_bytes: bytes,
             ..Limits::default()
         };
-        Arc::new(Feed::new(0, config, &limits))
+        Arc::new(Feed::new(0, config, &limits, None))
     }
 
     fn block(after: i64, ids: std::ops::RangeInclusive<i64>) -> Block {
@@ -332,6 +366,7 @@ mod tests {
             matches: Some(Default::default()),
             read_at: Instant::now(),
             handover: Default::default(),
+            deflated: Default::default(),
         }
     }
 
@@ -367,7 +402,7 @@ mod tests {
                 .collect();
             assert_eq!(fresh, [id]);
         }
-        feed.replace(Epoch::new("e2"), Cursor(3));
+        feed.replace(Epoch::new("e2"), Cursor(3), ResetReason::DatabaseReplaced);
         assert!(feed.refresh(&mut view).replaced);
         assert!(view.blocks.is_empty());
         assert_eq!(

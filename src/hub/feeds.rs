@@ -1,5 +1,6 @@
 //! The feeds there are: those of the configuration, or of the tables as they come. None is ever taken out, so an index
-//! stays good; the feed of a table that was dropped is gone until a table of that name is there again.
+//! stays good; the feed of a table that was dropped is gone until a table of that name is there again, and one whose place another
+//! has is gone for good.
 
 use std::ops::Index;
 use std::sync::atomic::{AtomicUsize, Ordering};

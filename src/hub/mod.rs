@@ -4,7 +4,10 @@
 mod feed;
 mod feeds;
 mod filters;
+mod moves;
+mod older;
 mod presence;
+mod source_desk;
 mod view;
 
 use std::sync::{Arc, OnceLock};
@@ -18,7 +21,10 @@ use crate::model::wakeup::{Wake, Wakes};
 pub use feed::{Feed, Standing, Subscription, TooManyValues};
 pub use feeds::Feeds;
 pub use filters::FilterChanges;
+pub use moves::Moves;
+pub use older::{NoOlderRows, OlderPage, OlderRows};
 pub use presence::{Absence, Cause, Presence};
+pub use source_desk::{HOLD, SourceDesk, SourceWord};
 pub use view::{Refreshed, View};
 
 /// How long a subscription waits for the feed loop to have seen everything committed before it. Only a feed loop that
@@ -38,6 +44,8 @@ pub struct Hub {
     health: Mutex<Health>,
     /// For the opening line and `/api/feeds`; empty while no file is open.
     journal_mode: Mutex<String>,
+    /// On an edge, where it is asked for what it has not heard yet.
+    source: Option<Arc<SourceDesk>>,
 }
 
 /// How the feed loop fares, for `/readyz`.
@@ -55,10 +63,21 @@ pub const READ_PATIENCE: Duration = Duration::from_secs(5);
 impl Hub {
     /// A hub of these feeds, to which others may be added until there are `most`.
     pub fn new(feeds: Vec<FeedConfig>, most: usize, limits: &Limits, wake: Arc<Wake>) -> Hub {
+        Hub::with_source(feeds, most, limits, wake, None)
+    }
+
+    /// The same of an edge, whose feeds come from a source.
+    pub fn with_source(
+        feeds: Vec<FeedConfig>,
+        most: usize,
+        limits: &Limits,
+        wake: Arc<Wake>,
+        source: Option<Arc<SourceDesk>>,
+    ) -> Hub {
         let feeds = feeds
             .into_iter()
             .enumerate()
-            .map(|(index, config)| Feed::new(index, config, limits));
+            .map(|(index, config)| Feed::new(index, config, limits, source.clone()));
         Hub {
             feeds: Feeds::new(feeds.collect(), most),
             limits: limits.clone(),
@@ -70,19 +89,19 @@ impl Hub {
                 failing: None,
             }),
             journal_mode: Mutex::default(),
+            source,
         }
     }
 
     /// The feed of this name, unless its table is gone.
     pub fn feed(&self, name: &str) -> Option<&Arc<Feed>> {
-        let mut feeds = self.feeds.iter();
-        let named = feeds.find(|feed| feed.config.name == name);
-        named.filter(|feed| !feed.is_gone())
+        let mut feeds = self.feeds.listed();
+        feeds.find(|feed| feed.config.name == name)
     }
 
     /// Adds a feed; `None` where there is no room for another. Only the feed loop does.
     pub fn add(&self, config: FeedConfig) -> Option<Arc<Feed>> {
-        let make = |index| Feed::new(index, config, &self.limits);
+        let make = |index| Feed::new(index, config, &self.limits, self.source.clone());
         self.feeds.add(make)
     }
 
@@ -92,6 +111,7 @@ impl Hub {
         let _ = self.listeners.set(listeners);
     }
 
+    /// Notes the journal mode of the file that is open; an empty text while none is.
     pub fn set_journal_mode(&self, mode: &str) {
         mode.clone_into(&mut self.journal_mode.lock());
     }
@@ -145,8 +165,8 @@ impl Hub {
     pub fn not_ready(&self) -> Option<String> {
         for feed in self.feeds.listed() {
             if let Presence::Away(absence) = feed.presence()
-                // Tables come and go there, and nobody misses one that went.
-                && absence.cause != Cause::Dropped
+                // Tables and their captures come and go there, and nobody misses one that went.
+                && !matches!(absence.cause, Cause::Dropped | Cause::Uncaptured)
             {
                 return Some(format!("feed {}: {}", feed.config.name, absence.message));
             }

@@ -32,8 +32,12 @@ pub enum Cause {
     Unfit,
     /// The table was dropped a moment ago. Its feed goes too, unless a migration makes the table anew.
     Dropped,
+    /// Nobody captures the table's changes any more. Its feed goes too, unless a migration captures them again.
+    Uncaptured,
     /// The table was dropped and did not come back, and the feed is gone with it.
     Gone,
+    /// Another feed takes its place: of the changes of the same table, where it was of rows, or the other way about.
+    Replaced,
 }
 
 impl Presence {
@@ -43,10 +47,16 @@ impl Presence {
         Presence::Away(Absence { cause, message })
     }
 
-    /// Returns whether the table was dropped, and the feed with it.
+    /// Returns whether clients may not know of the feed any more: its table was dropped, or another feed has its place.
     pub fn is_gone(&self) -> bool {
         self.absence()
-            .is_some_and(|absence| absence.cause == Cause::Gone)
+            .is_some_and(|absence| matches!(absence.cause, Cause::Gone | Cause::Replaced))
+    }
+
+    /// Returns whether another feed has its place, which who comes back finds.
+    pub fn is_replaced(&self) -> bool {
+        self.absence()
+            .is_some_and(|absence| absence.cause == Cause::Replaced)
     }
 
     /// Why the table can't be read; `None` where it can.
@@ -73,8 +83,8 @@ impl Cause {
     pub fn reason(self) -> &'static str {
         match self {
             Cause::NoDatabase => "no_database",
-            Cause::NoTable | Cause::Dropped | Cause::Gone => "no_table",
-            Cause::Unreadable | Cause::Unfit => "unreadable",
+            Cause::NoTable | Cause::Dropped | Cause::Gone | Cause::Replaced => "no_table",
+            Cause::Unreadable | Cause::Unfit | Cause::Uncaptured => "unreadable",
         }
     }
 

@@ -53,6 +53,7 @@ impl Serialize for Cursor {
 pub struct Epoch(pub Arc<str>);
 
 impl Epoch {
+    /// The epoch of this name.
     pub fn new(name: impl Into<Arc<str>>) -> Epoch {
         Epoch(name.into())
     }

@@ -36,6 +36,7 @@ impl Client {
 pub struct ReadOwner(Arc<Client>);
 
 impl ReadOwner {
+    /// An owner on behalf of a client. When it is dropped, what was asked for under it is wanted no more.
     pub fn new(client: Client) -> ReadOwner {
         ReadOwner(Arc::new(client))
     }

@@ -32,10 +32,12 @@ impl Wakes {
         Wakes(self.0 | other.0)
     }
 
+    /// Returns whether any of `other` is among them.
     pub fn contains(self, other: Wakes) -> bool {
         self.0 & other.0 != 0
     }
 
+    /// Returns whether there is nothing to look at.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -56,6 +58,7 @@ pub struct Wake {
 }
 
 impl Wake {
+    /// Adds wakes to those pending, and wakes whoever waits. Never blocks.
     pub fn signal(&self, wakes: Wakes) {
         let before = self.pending.fetch_or(wakes.0, Ordering::AcqRel);
         if before & wakes.0 != wakes.0

@@ -46,12 +46,12 @@ pub struct Connections {
 pub enum Admission {
     Welcome(Arc<Ticket>),
     /// Over a limit: only told so, or asked about the daemon's health.
-    Refused(Arc<Ticket>, Refusal),
+    Refused(Arc<Ticket>, OverLimit),
 }
 
 /// What a connection over a limit needs to know.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct OverLimit {
     /// Which limit.
     pub limit: &'static str,
     /// Tells it to end at once: others need its place.
@@ -64,16 +64,21 @@ pub struct Refusal {
 pub struct Ticket {
     connections: Arc<Connections>,
     client: Option<IpAddr>,
-    counted: Counted,
+    kind: TicketKind,
 }
 
+/// What a ticket counts.
 #[derive(Debug)]
-enum Counted {
+enum TicketKind {
     Connection {
         refused: bool,
     },
     /// Keeps the connection counted that it came in on.
     Request {
+        _on: Arc<Ticket>,
+    },
+    /// The same, and counts as a connection itself.
+    Stream {
         _on: Arc<Ticket>,
     },
 }
@@ -84,6 +89,7 @@ const NO_ROOM_FOR_CLIENT: &str = "this address has as many connections as it may
     it is a proxy's, name it in `trusted_proxies`)";
 
 impl Connections {
+    /// Counts from nothing, up to these limits.
     pub fn new(bounds: ConnectionLimits) -> Arc<Connections> {
         Arc::new(Connections {
             bounds: Mutex::new(bounds),
@@ -95,6 +101,7 @@ impl Connections {
         })
     }
 
+    /// Puts other limits in force. Connections that are open stay, be there more than these allow.
     pub fn set_bounds(&self, bounds: ConnectionLimits) {
         *self.bounds.lock() = bounds;
     }
@@ -121,7 +128,7 @@ impl Connections {
         let ticket = Arc::new(Ticket {
             connections: Arc::clone(self),
             client,
-            counted: Counted::Connection { refused },
+            kind: TicketKind::Connection { refused },
         });
         match limit {
             None => Admission::Welcome(ticket),
@@ -130,12 +137,12 @@ impl Connections {
     }
 
     /// Counts a connection in for which there is not even a descriptor of its own.
-    pub fn admit_without_room(self: &Arc<Self>) -> (Arc<Ticket>, Refusal) {
+    pub fn admit_without_room(self: &Arc<Self>) -> (Arc<Ticket>, OverLimit) {
         self.total.fetch_add(1, Ordering::Relaxed);
         let ticket = Arc::new(Ticket {
             connections: Arc::clone(self),
             client: None,
-            counted: Counted::Connection { refused: true },
+            kind: TicketKind::Connection { refused: true },
         });
         (ticket, self.refuse(NO_ROOM))
     }
@@ -154,13 +161,35 @@ impl Connections {
         let ticket = Arc::new(Ticket {
             connections: Arc::clone(self),
             client,
-            counted: Counted::Request {
+            kind: TicketKind::Request {
                 _on: Arc::clone(on),
             },
         });
         match of_client > self.bounds.lock().per_ip {
             true => Err(NO_ROOM_FOR_CLIENT),
             false => Ok(ticket),
+        }
+    }
+
+    /// Counts a stream in, as a connection of the client that made the one it came on.
+    ///
+    /// # Errors
+    /// There are as many connections as there may be, in all or of the client; the error says so in words.
+    pub fn admit_stream(self: &Arc<Self>, on: &Arc<Ticket>) -> Result<Arc<Ticket>, &'static str> {
+        let bounds = *self.bounds.lock();
+        let before = self.total.fetch_add(1, Ordering::Relaxed);
+        let of_client = on.client.map_or(0, |client| self.count_client(client));
+        let ticket = Arc::new(Ticket {
+            connections: Arc::clone(self),
+            client: on.client,
+            kind: TicketKind::Stream {
+                _on: Arc::clone(on),
+            },
+        });
+        match (before >= bounds.total, of_client > bounds.per_ip) {
+            (true, _) => Err(NO_ROOM),
+            (false, true) => Err(NO_ROOM_FOR_CLIENT),
+            (false, false) => Ok(ticket),
         }
     }
 
@@ -171,7 +200,7 @@ impl Connections {
         *count
     }
 
-    fn refuse(&self, limit: &'static str) -> Refusal {
+    fn refuse(&self, limit: &'static str) -> OverLimit {
         self.refused.fetch_add(1, Ordering::Relaxed);
         let evicted = Arc::new(Notify::new());
         let mut evictions = self.evictions.lock();
@@ -181,7 +210,7 @@ impl Connections {
         {
             oldest.notify_one();
         }
-        Refusal { limit, evicted }
+        OverLimit { limit, evicted }
     }
 
     /// Resolves when those evicted are gone, and with them their descriptors, so that one more may come.
@@ -218,12 +247,18 @@ impl Drop for Ticket {
                 }
             }
         }
-        if let Counted::Connection { refused } = self.counted {
-            connections.total.fetch_sub(1, Ordering::Relaxed);
-            if refused {
-                connections.refused.fetch_sub(1, Ordering::Relaxed);
-                connections.released.notify_one();
+        match self.kind {
+            TicketKind::Connection { refused } => {
+                connections.total.fetch_sub(1, Ordering::Relaxed);
+                if refused {
+                    connections.refused.fetch_sub(1, Ordering::Relaxed);
+                    connections.released.notify_one();
+                }
             }
+            TicketKind::Stream { .. } => {
+                connections.total.fetch_sub(1, Ordering::Relaxed);
+            }
+            TicketKind::Request { .. } => {}
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Bound listeners, and the connections that come to them.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use super::tls_server::TlsServer;
 
 /// Bytes the kernel may hold for a client that does not read. Without a bound it is up to 2.8 MB each; this is
 /// several hundred rows, enough to keep a client on another continent busy between two writes.
@@ -15,6 +18,8 @@ const SEND_BUFFER: usize = 128 * 1024;
 /// A bound listener. Whoever runs the daemon binds it, or has it passed in.
 pub enum Listener {
     Tcp(TcpListener),
+    /// TCP on which TLS is spoken.
+    Tls(TcpListener, Arc<TlsServer>),
     Unix(UnixListener, Option<SocketFile>),
 }
 
@@ -29,13 +34,17 @@ impl Drop for SocketFile {
 }
 
 impl Listener {
-    /// Where clients reach it: `http://127.0.0.1:8010`, `unix:/run/walcast.sock`.
+    /// Where clients reach it: `http://127.0.0.1:8010`, `https://127.0.0.1:8443`, `unix:/run/walcast.sock`.
     pub fn url(&self) -> String {
-        match self {
-            Listener::Tcp(listener) => listener.local_addr().map_or_else(
+        let at = |scheme: &str, listener: &TcpListener| {
+            listener.local_addr().map_or_else(
                 |e| format!("unknown ({e})"),
-                |address| format!("http://{address}"),
-            ),
+                |address| format!("{scheme}://{address}"),
+            )
+        };
+        match self {
+            Listener::Tcp(listener) => at("http", listener),
+            Listener::Tls(listener, _) => at("https", listener),
             Listener::Unix(listener, _) => {
                 let address = listener.local_addr().ok();
                 let path = address.as_ref().and_then(|address| address.as_pathname());
@@ -44,6 +53,50 @@ impl Listener {
         }
     }
 
+    /// Returns the port, where TLS is spoken.
+    pub fn tls_port(&self) -> Option<u16> {
+        match self {
+            Listener::Tls(listener, _) => Some(listener.local_addr().ok()?.port()),
+            Listener::Tcp(_) | Listener::Unix(..) => None,
+        }
+    }
+
+    /// Where a client on this machine asks for it: a listener on every address by loopback, and one with TLS by a name
+    /// that its certificate is for.
+    pub fn url_here(&self) -> String {
+        let here = |address: SocketAddr| match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().map_or_else(
+                |_| self.url(),
+                |address| {
+                    let here = SocketAddr::new(here(address), address.port());
+                    format!("http://{here}")
+                },
+            ),
+            Listener::Tls(listener, server) => match listener.local_addr() {
+                Ok(address) => match server.name_at(here(address)) {
+                    Some(name) => format!("https://{name}:{}", address.port()),
+                    None => self.url(),
+                },
+                Err(_) => self.url(),
+            },
+            Listener::Unix(..) => self.url(),
+        }
+    }
+
+    /// The listener, with TLS spoken on it where it is TCP: a Unix socket is for those on this machine.
+    pub fn over_tls(self, server: &Arc<TlsServer>) -> Listener {
+        match self {
+            Listener::Tcp(listener) => Listener::Tls(listener, Arc::clone(server)),
+            other => other,
+        }
+    }
+
+    /// Binds an address.
     pub async fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
         TcpListener::bind(address).await.map(Listener::Tcp)
     }
@@ -81,6 +134,8 @@ impl Listener {
 /// A connection that a listener accepted.
 pub enum Accepted {
     Tcp(TcpStream, IpAddr),
+    /// Nothing was said yet, not even the handshake of TLS.
+    Tls(TcpStream, IpAddr, Arc<TlsServer>),
     Unix(UnixStream),
 }
 
@@ -89,10 +144,12 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Listener::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                bound_send_buffer(&stream)?;
-                Ok(Accepted::Tcp(stream, peer.ip()))
+                let (stream, peer) = accept_tcp(listener).await?;
+                Ok(Accepted::Tcp(stream, peer))
+            }
+            Listener::Tls(listener, server) => {
+                let (stream, peer) = accept_tcp(listener).await?;
+                Ok(Accepted::Tls(stream, peer, Arc::clone(server)))
             }
             Listener::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
@@ -101,6 +158,13 @@ impl Listener {
             }
         }
     }
+}
+
+async fn accept_tcp(listener: &TcpListener) -> io::Result<(TcpStream, IpAddr)> {
+    let (stream, peer) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    bound_send_buffer(&stream)?;
+    Ok((stream, peer.ip()))
 }
 
 fn bound_send_buffer(socket: &impl AsFd) -> io::Result<()> {
@@ -112,6 +176,7 @@ fn bound_send_buffer(socket: &impl AsFd) -> io::Result<()> {
 pub struct Reserve(Option<std::fs::File>);
 
 impl Reserve {
+    /// Takes a descriptor where none is held and one is to be had.
     pub fn fill(&mut self) {
         if self.0.is_none() {
             // Where there is none to be had it is tried again.

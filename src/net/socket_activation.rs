@@ -122,6 +122,7 @@ fn say_what_is_unused(config: &Config, listeners: &[Listener]) {
     if listeners.is_empty() {
         return;
     }
+    // TLS is not spoken on them yet.
     let urls: Vec<String> = listeners.iter().map(Listener::url).collect();
     let url = |listen: &Listen| match listen {
         Listen::Tcp(address) => format!("http://{address}"),

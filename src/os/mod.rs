@@ -1,6 +1,8 @@
-//! What the operating system is asked: users, signals, sockets, threads.
+//! What the operating system is asked: files, users, signals, sockets, terminals, threads.
 
+pub mod file_id;
 pub mod interrupt;
 pub mod send_queue;
+pub mod terminal;
 pub mod thread;
 pub mod users;

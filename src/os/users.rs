@@ -16,6 +16,7 @@ pub struct Owned {
 }
 
 impl Owned {
+    /// What the file system says of a file.
     pub fn of(meta: &Metadata) -> Owned {
         Owned {
             uid: meta.uid(),
@@ -35,6 +36,7 @@ impl Owned {
         granted & wanted == wanted
     }
 
+    /// Returns whether the set-group-ID bit is set: of a directory, that its files get its group.
     pub fn is_setgid(self) -> bool {
         self.mode & 0o2000 != 0
     }

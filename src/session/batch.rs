@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::model::filter::FilterId;
 use crate::model::position::Cursor;
 use crate::wire::block::Block;
+use crate::wire::deflate::{Deflate, Deflater};
 
 /// A stretch of a block that goes out as it is.
 #[derive(Debug, Clone, Copy)]
@@ -17,25 +18,33 @@ pub struct Run<'a> {
     first: usize,
     /// Index of the last entry, included.
     last: usize,
+    /// The compressed frame of the one entry; `None`: the entries' own frames.
+    deflated: Option<&'a [u8]>,
 }
 
 impl<'a> Run<'a> {
+    /// The frames, one after the other.
     pub fn bytes(&self) -> &'a [u8] {
+        self.deflated.unwrap_or_else(|| self.plain())
+    }
+
+    fn plain(&self) -> &'a [u8] {
         &self.block.bytes[self.block.span(self.first).start..self.block.span(self.last).end]
     }
 
-    /// The frames one by one, each with the id of its row.
+    /// The frames one by one as they are before any is compressed, each with the id of its row.
     pub fn frames(&self) -> impl Iterator<Item = (i64, &'a [u8])> {
         let block = self.block;
         self.spans().map(move |(id, span)| (id, &block.bytes[span]))
     }
 
-    /// Where in the block each frame is, with the id of its row.
+    /// Where in the block each of those is, with the id of its row.
     pub fn spans(&self) -> impl Iterator<Item = (i64, Range<usize>)> + use<'a> {
         let block = self.block;
         (self.first..=self.last).map(move |index| (block.entries[index].id, block.span(index)))
     }
 
+    /// The block that holds the frames.
     pub fn block(&self) -> &'a Arc<Block> {
         self.block
     }
@@ -51,6 +60,8 @@ pub struct Batch<'a> {
     pub runs: Vec<Run<'a>>,
     pub rows: usize,
     pub bytes: usize,
+    /// By how many bytes it is smaller for being compressed.
+    pub saved: usize,
     /// The position once all of it was taken.
     pub reaches: Option<Cursor>,
 }
@@ -80,6 +91,65 @@ impl<'a> Batch<'a> {
         batch
     }
 
+    /// Gathers the same for a client that agreed to `deflate`. It ends early where `deflater` is tired: what it has
+    /// compressed is there for whoever asks next.
+    pub fn gather_deflated(
+        blocks: impl Iterator<Item = &'a Arc<Block>>,
+        filter: FilterId,
+        position: Cursor,
+        limits: BatchLimits,
+        (deflate, deflater): (Deflate, &mut Deflater),
+    ) -> Batch<'a> {
+        deflater.rest();
+        let mut batch = Batch::default();
+        for block in blocks {
+            if !block.knows(filter) {
+                break;
+            }
+            let selection = block.selection(filter, position);
+            for n in 0..selection.len() {
+                if batch.is_full(limits) || deflater.is_tired() {
+                    return batch;
+                }
+                let index = selection.get(n);
+                let frame = block.deflated_frame(index, deflate, deflater);
+                batch.push(block, index, frame);
+            }
+            batch.reaches = Some(block.last);
+        }
+        batch
+    }
+
+    fn is_full(&self, limits: BatchLimits) -> bool {
+        self.runs.len() >= limits.runs || self.bytes >= limits.bytes
+    }
+
+    /// Adds one entry, with its compressed frame where it has one.
+    fn push(&mut self, block: &'a Arc<Block>, index: usize, deflated: Option<&'a [u8]>) {
+        let plain = block.span(index).len();
+        let bytes = deflated.map_or(plain, <[u8]>::len);
+        self.rows += 1;
+        self.bytes += bytes;
+        self.saved += plain - bytes;
+        self.reaches = Some(Cursor(block.entries[index].id));
+        match self.runs.last_mut() {
+            Some(run)
+                if deflated.is_none()
+                    && run.deflated.is_none()
+                    && run.last + 1 == index
+                    && Arc::ptr_eq(run.block, block) =>
+            {
+                run.last = index;
+            }
+            _ => self.runs.push(Run {
+                block,
+                first: index,
+                last: index,
+                deflated,
+            }),
+        }
+    }
+
     /// Takes what there is in one block; `false` when the batch is full.
     fn take(
         &mut self,
@@ -91,7 +161,7 @@ impl<'a> Batch<'a> {
         let selection = block.selection(filter, position);
         let mut n = 0;
         while n < selection.len() {
-            if self.runs.len() >= limits.runs || self.bytes >= limits.bytes {
+            if self.is_full(limits) {
                 return false;
             }
             let first = selection.get(n);
@@ -105,7 +175,12 @@ impl<'a> Batch<'a> {
                 last += 1;
                 n += 1;
             }
-            let run = Run { block, first, last };
+            let run = Run {
+                block,
+                first,
+                last,
+                deflated: None,
+            };
             self.rows += run.rows();
             self.bytes += run.bytes().len();
             self.runs.push(run);
@@ -142,6 +217,14 @@ impl<'a> Batch<'a> {
                 break;
             }
             let block = run.block;
+            if run.deflated.is_some() {
+                let id = block.entries[run.first].id;
+                return (
+                    Some(Cursor(id)),
+                    block.keep_deflated(run.first, left),
+                    rows + 1,
+                );
+            }
             let at = block.span(run.first).start + left;
             // The entry that holds byte `at − 1`, the last one written.
             let cut = block
@@ -183,9 +266,11 @@ mod tests {
             matches: Some(Matches {
                 known_below: FilterId(2),
                 rows: HashMap::from([(FilterId(1), (0..ids.len() as u32).step_by(2).collect())]),
+                unfiltered: None,
             }),
             read_at: Instant::now(),
             handover: Default::default(),
+            deflated: Default::default(),
         })
     }
 

@@ -2,7 +2,10 @@
 //! or output, so WebSocket and SSE share it whole. A subscriber is a position in the table, never a queue.
 
 mod batch;
+mod held;
 pub mod table_bounds;
+mod table_replay;
+mod whole_rows;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -13,9 +16,13 @@ use crate::model::filter::{Filter, FilterId};
 use crate::model::position::Cursor;
 use crate::model::read_owner::{Client, ReadOwner};
 use crate::session::table_bounds::TableBounds;
+use crate::sqlite::reader::TablePosition;
 use crate::wire::block::Block;
-use crate::wire::control::{CloseCode, Control};
+use crate::wire::control::{CloseCode, Control, FeedKind};
 pub use batch::{Batch, BatchLimits, Run};
+use held::Held;
+use table_replay::TableReplay;
+use whole_rows::WholeRows;
 
 /// Where a resumable subscription wants to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +54,8 @@ pub enum Step {
     TakeRows,
     /// Read a page from the table and send it.
     ReadPage,
+    /// Read a page of the captured table as it is, from [`Session::table_position`] on, and send it.
+    ReadTable,
     /// Ask the table where it begins, then call [`Session::opened`].
     AskBounds,
     /// Everything there is was taken.
@@ -62,6 +71,8 @@ pub enum Step {
 enum Phase {
     /// Hello (or reset) waits for the table's bounds.
     Opening,
+    /// The captured table as it is comes before its changes.
+    Table,
     CatchUp,
     Live,
 }
@@ -91,6 +102,12 @@ pub struct Session {
     replayed_to: Cursor,
     /// Pages read before this are too old for this subscriber.
     started: Instant,
+    /// Since when it waits for the source of an edge to be heard. Boxed: few do, and not for long.
+    held: Option<Box<Held>>,
+    /// Rows are taken whole. Boxed: few subscribers do.
+    whole: Option<Box<WholeRows>>,
+    /// What is still to come of the captured table as it is. Boxed: few subscribers are there, and not for long.
+    table: Option<Box<TableReplay>>,
 }
 
 impl Session {
@@ -126,6 +143,9 @@ impl Session {
                 .is_some_and(|absence| absence.cause.is_unmade()),
             replayed_to: Cursor::MIN,
             started: Instant::now(),
+            held: None,
+            whole: None,
+            table: None,
         })
     }
 
@@ -139,6 +159,15 @@ impl Session {
     pub fn on_behalf_of(self, client: Client) -> Session {
         Session {
             read_owner: ReadOwner::new(client),
+            ..self
+        }
+    }
+
+    /// Takes rows whole (see [`whole_row`](crate::sqlite::whole_row)), each page of them read from the table: what the log
+    /// holds is worded for clients. It is told what the rows are of before the hello, and when that changes.
+    pub fn whole(self) -> Session {
+        Session {
+            whole: Some(Box::default()),
             ..self
         }
     }
@@ -159,6 +188,7 @@ impl Session {
         self.grant.as_ref()?.expires()
     }
 
+    /// On whose behalf reads for this subscriber are made.
     pub fn read_owner(&self) -> &ReadOwner {
         &self.read_owner
     }
@@ -168,26 +198,35 @@ impl Session {
         self.phase == Phase::Opening && !self.greeted && self.waiting.is_none()
     }
 
+    /// The feed subscribed to.
     pub fn feed(&self) -> &Arc<Feed> {
         &self.subscription.feed
     }
 
+    /// Which of its rows are wanted.
     pub fn filter(&self) -> &Arc<Filter> {
         &self.subscription.filter
     }
 
+    /// The filter's number in the feed; equal filters share one, but for those who take rows whole.
     pub fn filter_id(&self) -> FilterId {
-        self.subscription.filter_id
+        match self.whole {
+            Some(_) => self.subscription.filter_id.whole(),
+            None => self.subscription.filter_id,
+        }
     }
 
+    /// The id up to which everything was taken.
     pub fn position(&self) -> Cursor {
         self.position
     }
 
+    /// Which of the feed's epochs, counted in this process, the position belongs to.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
+    /// When the subscription began.
     pub fn started(&self) -> Instant {
         self.started
     }
@@ -215,6 +254,9 @@ impl Session {
 
     /// What comes next, given the state of the log.
     pub fn next(&mut self, view: &View) -> Step {
+        if view.presence.is_replaced() {
+            return Step::Close(CloseCode::Restart);
+        }
         if view.presence.is_gone() {
             return Step::Close(CloseCode::FeedGone);
         }
@@ -229,8 +271,15 @@ impl Session {
         {
             return step;
         }
+        if let Some(step) = self.describe(view) {
+            return step;
+        }
+        if self.has_to_wait() {
+            return Step::WaitForHead;
+        }
         match self.phase {
             Phase::Opening => Step::AskBounds,
+            Phase::Table => Step::ReadTable,
             _ if self.position < self.table_until(view) => Step::ReadPage,
             _ if self.position < view.head => self.rows(view),
             // Of what was there when it came, the log has not seen all.
@@ -252,7 +301,7 @@ impl Session {
     /// What is to be done while there is no table to read; `None`: the same as with one.
     fn without_table(&mut self, view: &View, absence: &Absence) -> Option<Step> {
         let behind = self.position < view.head;
-        let opened = self.phase != Phase::Opening;
+        let opened = !matches!(self.phase, Phase::Opening | Phase::Table);
         if opened && behind && self.position >= self.table_until(view) && self.is_in_log(view) {
             return None;
         }
@@ -320,12 +369,31 @@ impl Session {
         if self.phase != Phase::Opening || bounds.generation != self.generation {
             return None;
         }
-        let (start, recovered) = self.start(bounds);
+        if self.is_held(bounds) {
+            return None;
+        }
+        let was_cut_off = self.table.take().is_some();
+        let (start, recovered) = self.start(bounds, was_cut_off);
         // A hello that was not sent yet can tell of another history itself.
         let reset = self.greeted && self.starts_over;
         (self.greeted, self.starts_over, self.waiting) = (true, false, None);
-        self.position = start;
-        self.phase = Phase::CatchUp;
+        let snapshot = start.is_none() && bounds.kind == Some(FeedKind::Changes);
+        self.phase = match snapshot {
+            true => Phase::Table,
+            false => Phase::CatchUp,
+        };
+        self.table = snapshot.then(|| {
+            Box::new(TableReplay {
+                from: TablePosition::beginning(),
+                changes_after: self.changes_after_table(bounds),
+            })
+        });
+        let from_earliest = bounds.earliest.map_or(bounds.head, Cursor::before);
+        self.position = match snapshot {
+            // Of the log it has nothing: whoever is cut off here begins again.
+            true => Cursor::MIN,
+            false => start.unwrap_or(from_earliest),
+        };
         self.started = bounds.read_at;
         self.replayed_to = bounds.head;
         let TableBounds {
@@ -338,50 +406,79 @@ impl Session {
         Some(if reset {
             Control::Reset {
                 epoch: epoch.clone(),
-                reason: "database_replaced",
+                reason: bounds.replaced_for,
                 head: *head,
                 earliest,
+                snapshot,
             }
         } else {
             Control::Hello {
                 feed: self.feed().config.name.clone(),
+                kind: bounds.kind,
                 key: bounds.key.clone(),
                 epoch: epoch.clone(),
                 head: *head,
                 earliest,
-                since: start.max(lowest_shown(bounds)),
+                since: self.position.max(lowest_shown(bounds)),
                 recovered,
+                snapshot,
             }
         })
     }
 
-    /// The position the stream begins from, and whether that is where the client wanted to be.
-    fn start(&self, bounds: &TableBounds) -> (Cursor, bool) {
+    /// The position the stream begins from, `None` for the first there is, and whether that is where the client wanted to
+    /// be. `was_cut_off`: it had begun to take the table, which may be another by now.
+    fn start(&self, bounds: &TableBounds, was_cut_off: bool) -> (Option<Cursor>, bool) {
         let from_earliest = bounds.earliest.map_or(bounds.head, Cursor::before);
-        let honoured = |id: Cursor| match id <= bounds.head && id >= from_earliest {
-            true => (id, true),
+        // Nobody stands at the beginning of a log of changes: it is where the table comes first.
+        let is_first = |id: Cursor| bounds.kind == Some(FeedKind::Changes) && id <= Cursor(0);
+        let is_there = |id: Cursor| {
+            let is_kept = id >= from_earliest || bounds.older_from == Some(id);
+            is_kept && id <= bounds.head && !is_first(id)
+        };
+        let honoured = |id: Cursor| match is_there(id) {
+            true => (Some(id), true),
             // Before every row, as it was shown to a client when there was none.
-            false => (from_earliest, id == Cursor::MIN || id == Cursor(0)),
+            false => (None, id == Cursor::MIN || id == Cursor(0)),
         };
         match self.since.as_deref() {
             Some(Since::Last(_)) if !self.greeted || self.starts_over => {
-                (bounds.start_of_last.unwrap_or(bounds.head), true)
+                (Some(bounds.start_of_last.unwrap_or(bounds.head)), true)
             }
-            _ if self.greeted && self.starts_over => (from_earliest, true),
+            _ if self.greeted && self.starts_over => (None, true),
+            _ if was_cut_off => (None, false),
+            // It has everything, also where that was nothing.
+            _ if self.greeted && bounds.kind == Some(FeedKind::Changes) => {
+                let is_there = from_earliest <= self.position.max(Cursor(0));
+                match is_there && self.position <= bounds.head {
+                    true => (Some(self.position), true),
+                    false => (None, false),
+                }
+            }
             // The table was away for a while.
             _ if self.greeted => honoured(self.position),
-            Some(Since::Earliest) => (from_earliest, true),
+            Some(Since::Earliest) => (None, true),
             // All of a history that began since is new.
-            Some(Since::Now) if self.starts_over => (from_earliest, true),
+            Some(Since::Now) if self.starts_over => (None, true),
             Some(Since::Id { id, epoch }) => {
                 let epoch = epoch.as_deref();
                 match epoch.is_none_or(|epoch| epoch == &*bounds.epoch.0) {
                     true => honoured(*id),
-                    false => (from_earliest, false),
+                    false => (None, false),
                 }
             }
             // The head as it was when the subscriber came.
-            _ => (self.position, true),
+            _ => (Some(self.position), true),
+        }
+    }
+
+    /// Returns the position that it wants to go on from, and of which history that is where it says so.
+    pub fn named_position(&self) -> Option<(Cursor, Option<&str>)> {
+        match (self.since.as_deref(), self.greeted) {
+            (None, _) => None,
+            (Some(_), true) => (!self.starts_over).then_some((self.position, None)),
+            (Some(Since::Id { id, epoch }), false) => Some((*id, epoch.as_deref())),
+            (Some(_), false) => None,
         }
     }
 
@@ -402,5 +499,7 @@ fn lowest_shown(bounds: &TableBounds) -> Cursor {
     })
 }
 
+#[cfg(test)]
+mod hopping;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 use super::*;
 use crate::model::position::Epoch;
+use crate::sqlite::table::Schema;
+use crate::wire::control::ResetReason;
 
 fn feed() -> Arc<Feed> {
     let feed = Feed::stock();
@@ -11,9 +13,12 @@ fn bounds(earliest: Option<i64>) -> TableBounds {
     TableBounds {
         epoch: Epoch::new("e1"),
         generation: 0,
+        replaced_for: ResetReason::DatabaseReplaced,
+        kind: None,
         key: "id".into(),
         head: Cursor(100),
         earliest,
+        older_from: None,
         start_of_last: Some(Cursor(90)),
         read_at: Instant::now(),
     }
@@ -77,18 +82,21 @@ fn a_cursor_is_honoured_or_the_client_is_told() {
     assert_eq!(hello(Since::Last(10), Some(1)), (90, true));
 }
 
-fn schema() -> Arc<crate::sqlite::table::Schema> {
-    Arc::new(crate::sqlite::table::Schema {
+fn schema() -> Arc<Schema> {
+    Arc::new(Schema {
         version: 1,
         table: crate::sqlite::table::Table {
             name: "t".into(),
             columns: vec![],
             key: 0,
             autoincrement: true,
+            strict: false,
         },
         exposed: vec![],
         key_place: 0,
         hidden: Vec::new(),
+        changes: None,
+        written: None,
     })
 }
 
@@ -183,7 +191,7 @@ fn another_history_while_waiting_is_told_by_a_reset_only_where_one_was_known() {
         }
         away(&feed, Cause::NoTable);
         assert_eq!(told(session.next(&feed.view())), "no_table");
-        feed.replace(Epoch::new("e2"), Cursor(5));
+        feed.replace(Epoch::new("e2"), Cursor(5), ResetReason::DatabaseReplaced);
         feed.opened(schema());
         assert_eq!(told(session.next(&feed.view())), "the table");
         let new = TableBounds {
@@ -210,7 +218,7 @@ fn a_replaced_history_closes_plain_subscribers_and_resets_resumable_ones() {
     let mut plain = Session::begin(&feed, Request::default()).unwrap();
     let mut resumable = resumable(&feed, Since::Now);
     resumable.opened(&bounds(Some(1)));
-    feed.replace(Epoch::new("e2"), Cursor(5));
+    feed.replace(Epoch::new("e2"), Cursor(5), ResetReason::DatabaseReplaced);
     let view = feed.view();
     assert!(matches!(plain.next(&view), Step::Close(CloseCode::Restart)));
     assert!(matches!(resumable.next(&view), Step::AskBounds));
@@ -242,7 +250,7 @@ fn who_came_before_there_was_a_table_gets_all_of_it() {
     let feed = feed();
     away(&feed, Cause::NoDatabase);
     let mut early = Session::begin(&feed, Request::default()).unwrap();
-    feed.replace(Epoch::new("e2"), Cursor(5));
+    feed.replace(Epoch::new("e2"), Cursor(5), ResetReason::DatabaseReplaced);
     feed.opened(schema());
     assert!(matches!(early.next(&feed.view()), Step::ReadPage));
 }

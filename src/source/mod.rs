@@ -1,5 +1,6 @@
 //! Where rows come from: the thread that sees commits, and each table as it follows it.
 
+pub mod capture_upkeep;
 mod file;
 pub mod follower;
 mod max_ids;

@@ -59,6 +59,7 @@ impl Deadline {
         }
     }
 
+    /// Returns whether the time has passed; never, where none is set.
     pub fn is_over(&self) -> bool {
         self.0.is_over()
     }

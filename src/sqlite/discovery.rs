@@ -1,10 +1,12 @@
 //! Which tables of a file can be feeds, and why the others can't.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use rusqlite::{Connection, ErrorCode};
 
-use crate::config::{FeedConfig, LONGEST_NAME};
+use crate::config::{CaptureRules, FeedConfig, LONGEST_NAME};
+use crate::sqlite::capture::{self, CaptureState};
 use crate::sqlite::stock_table::STOCK_TABLE;
 use crate::sqlite::table::{Table, TableError};
 
@@ -20,16 +22,22 @@ pub struct Discovered {
     pub unfit: Vec<Unfit>,
 }
 
-/// A table that can't be a feed.
+/// A table or view that can't be a feed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unfit {
     pub table: String,
-    /// Why, and what would make it one.
+    /// Why, and what would make it one, in a sentence that names it.
     pub reason: String,
 }
 
-/// Looks at every table of the file but SQLite's own, those that a virtual table keeps its content in, and those that
-/// are feeds already.
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not a feed: {}", self.reason)
+    }
+}
+
+/// Looks at every table and view of the file but SQLite's and walcast's own, those that a virtual table keeps its content in, and
+/// those that are feeds already.
 pub fn discover<'a>(
     connection: &Connection,
     known: impl IntoIterator<Item = &'a FeedConfig>,
@@ -39,18 +47,23 @@ pub fn discover<'a>(
     let mut discovered = Discovered::default();
     let mut fit = Vec::new();
     for (table, kind) in listed(connection)? {
-        if served.contains(&table.to_lowercase()) {
+        if served.contains(&table.to_lowercase()) || capture::is_own(&table) {
             continue;
         }
+        let rules = capture_rules(connection, &table)?;
         let reason = match Table::introspect(connection, &table, None) {
             _ if kind == "virtual" => format!(
                 "{table} is a virtual table, which has no ids in the order of its commits; serve the table its content comes from"
             ),
             Ok(_) if known.len() + fit.len() >= MAX_FEEDS => format!(
-                "{MAX_FEEDS} tables are feeds already; name those to be served in a configuration"
+                "table {table} would be one more than {MAX_FEEDS}; name those to be served in a configuration"
             ),
+            _ if rules.is_some() && known.len() + fit.len() < MAX_FEEDS => {
+                fit.push((table, rules));
+                continue;
+            }
             Ok(table) => {
-                fit.push(table.name);
+                fit.push((table.name, None));
                 continue;
             }
             // Dropped meanwhile.
@@ -64,16 +77,41 @@ pub fn discover<'a>(
         };
         discovered.unfit.push(Unfit { table, reason });
     }
-    discovered.feeds = named(fit, known.iter().map(|feed| feed.name.clone()));
+    let (tables, rules): (Vec<String>, Vec<Option<CaptureRules>>) = fit.into_iter().unzip();
+    let feeds = named(tables, known.iter().map(|feed| feed.name.clone()));
+    let feeds = feeds
+        .into_iter()
+        .zip(rules)
+        .map(|(feed, rules)| match rules {
+            Some(rules) => FeedConfig {
+                capture: Some(rules),
+                ..feed.of_changes()
+            },
+            None => feed,
+        });
+    discovered.feeds = feeds.collect();
     Ok(discovered)
 }
 
-/// Names and kinds of tables, in the order they were created in.
+/// How the changes of a table are captured, where somebody has them so; `None` where its rows are the feed's.
+fn capture_rules(connection: &Connection, table: &str) -> rusqlite::Result<Option<CaptureRules>> {
+    Ok(match capture::look(connection, table)? {
+        CaptureState::Absent => None,
+        CaptureState::Whole(capture) => {
+            let filters = capture.filters.into_iter().map(|column| column.name);
+            Some(CaptureRules::found(capture.mode, filters.collect()))
+        }
+        // What is wrong is said where the feed is asked for.
+        CaptureState::Broken { .. } => capture::rules_of(connection, table)?,
+    })
+}
+
+/// Names and kinds of tables and views, in the order they were created in.
 fn listed(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
     let mut statement = connection.prepare(
         "SELECT made.name, list.type FROM sqlite_schema AS made JOIN pragma_table_list AS list
             ON list.schema = 'main' AND list.name = made.name
-          WHERE made.type = 'table' AND list.type <> 'shadow' AND made.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+          WHERE made.type IN ('table', 'view') AND list.type <> 'shadow' AND made.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
           ORDER BY made.rowid",
     )?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -172,7 +210,8 @@ mod tests {
         let feeds: Vec<_> = found.feeds.iter().map(|feed| &*feed.name).collect();
         assert_eq!(feeds, ["b", "a"]);
         let unfit: Vec<_> = found.unfit.iter().map(|unfit| &*unfit.table).collect();
-        assert_eq!(unfit, ["k", "text"]);
+        assert_eq!(unfit, ["k", "v", "text"]);
+        assert!(found.unfit[1].reason.starts_with("v is a view"));
         assert!(
             found.unfit[0].reason.contains("key = \"n\""),
             "{:?}",

@@ -81,6 +81,8 @@ pub enum Unavailable {
     NoTable(String),
     /// Somebody holds a lock; passes by itself.
     Busy(String),
+    /// An edge has not had all of the feed from its origin yet.
+    Filling,
     /// Something an operator has to mend.
     Broken { kind: BrokenKind, reason: String },
 }
@@ -89,7 +91,10 @@ impl Unavailable {
     /// Label of `walcast_database_errors_total`; `None` for states that are no error.
     pub fn error_kind(&self) -> Option<&'static str> {
         match self {
-            Unavailable::NoFile(_) | Unavailable::Empty(_) | Unavailable::NoTable(_) => None,
+            Unavailable::NoFile(_)
+            | Unavailable::Empty(_)
+            | Unavailable::NoTable(_)
+            | Unavailable::Filling => None,
             Unavailable::Busy(_) => Some("busy"),
             Unavailable::Broken { kind, .. } => Some(kind.label()),
         }
@@ -104,7 +109,7 @@ impl Unavailable {
             Unavailable::Empty(_) => {
                 "the database is empty; it is served as soon as a writer has made a table in it"
             }
-            Unavailable::NoTable(_) => return self.to_string(),
+            Unavailable::NoTable(_) | Unavailable::Filling => return self.to_string(),
             Unavailable::Busy(_) => "the database is locked by another process",
             Unavailable::Broken { kind, reason } => match kind {
                 BrokenKind::UnfitTable | BrokenKind::Unreadable | BrokenKind::CorruptTable => {
@@ -210,6 +215,9 @@ impl fmt::Display for Unavailable {
             Unavailable::NoTable(table) => write!(
                 f,
                 "the table {table} does not exist yet; it is served as soon as a writer creates it"
+            ),
+            Unavailable::Filling => f.write_str(
+                "rows are being had from the origin; they are served once all have come",
             ),
             Unavailable::Busy(reason) | Unavailable::Broken { reason, .. } => f.write_str(reason),
         }

@@ -6,12 +6,10 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use rusqlite::{Connection, OpenFlags};
-
 use crate::sqlite::file::companion;
 use crate::sqlite::open::open_reading;
 use crate::sqlite::table::Table;
+use crate::sqlite::uri::open_by_uri;
 
 /// What a lock may cost one who only wants to know where the table ends.
 const BUSY: Duration = Duration::from_millis(50);
@@ -20,8 +18,6 @@ const BUSY: Duration = Duration::from_millis(50);
 const SETTLED: Duration = Duration::from_millis(100);
 /// What a journal begins with while the transaction it belongs to is not committed (SQLite's file format, section 3).
 const HOT: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
-/// What must not stand for itself in the path of a URI.
-const NOT_IN_PATH: &AsciiSet = &CONTROLS.add(b'?').add(b'#').add(b'%').add(b' ');
 
 /// The highest id of the table that is committed; `None` where it can't be told. Takes a quarter of a second at most.
 pub fn highest(path: &Path, table: &Table) -> Option<i64> {
@@ -34,12 +30,7 @@ pub fn highest(path: &Path, table: &Table) -> Option<i64> {
 /// committed is in the file. In WAL mode that is as of the last checkpoint: an id that is too low, if any.
 fn beneath_lock(path: &Path, table: &Table) -> Option<i64> {
     let before = settled(path)?;
-    let shown = utf8_percent_encode(path.to_str()?, NOT_IN_PATH);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
-        Connection::open_with_flags(format!("file:{shown}?immutable=1"), flags).ok()?;
+    let connection = open_by_uri(path, "immutable=1").ok()?;
     let highest = table.max_key(&connection).ok()?;
     // Were it written to meanwhile, this would be of no moment at all.
     highest.filter(|_| settled(path) == Some(before))
@@ -68,6 +59,8 @@ fn is_hot(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sqlite::file::FileId;
 use crate::sqlite::identity::Sample;
-use crate::sqlite::reader::fingerprint;
+use crate::sqlite::state_file::state_file;
 
 /// What is kept of a feed's history across restarts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Identity {
     /// The file it was seen in; unknown where an earlier version kept it.
     #[serde(default)]
     pub file: Option<FileId>,
+    /// Of a feed of changes: in which stretch of time none was missed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<String>,
     /// The highest id ever given in this epoch.
     pub head: i64,
     pub sample: Sample,
@@ -46,13 +49,10 @@ struct Numbered<I> {
 }
 
 impl IdentityFiles {
-    /// Files of their own for each database and feed, so that several daemons can share a directory.
+    /// Files of their own for each database and feed.
     pub fn new(directory: &Path, database: &Path, feed: &str) -> IdentityFiles {
-        let path = std::path::absolute(database).unwrap_or_else(|_| database.to_owned());
-        let hash = fingerprint(path.as_os_str().as_encoded_bytes());
         IdentityFiles {
-            slots: ["json", "b.json"]
-                .map(|ending| directory.join(format!("{feed}-{hash:016x}.{ending}"))),
+            slots: ["json", "b.json"].map(|ending| state_file(directory, database, feed, ending)),
             serial: 0,
         }
     }
@@ -121,6 +121,7 @@ mod tests {
             table: "t".into(),
             epoch: "e".repeat(head as usize),
             file: None,
+            capture: None,
             head,
             sample: Sample::default(),
         }

@@ -5,13 +5,20 @@ use std::path::Path;
 #[cfg(target_os = "linux")]
 use crate::sqlite::file::FileId;
 
+/// How often the list of locks is read before nobody is taken to hold one. Linux gives it a page at a time and counts its place in
+/// lines: where locks go between two pages, as many lines are left out.
+#[cfg(target_os = "linux")]
+const READINGS: u32 = 4;
+
 /// Returns the program that holds a lock on the database that keeps everybody else out, as `python3 (process 123)`. `None` where
 /// nobody does, or where it can't be seen from here.
 #[cfg(target_os = "linux")]
 pub fn of(database: &Path) -> Option<String> {
     let file = FileId::of(database)?;
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    let process = locks.lines().find_map(|line| holder(line, file))?;
+    let process = (0..READINGS).find_map(|_| {
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().find_map(|line| holder(line, file))
+    })?;
     let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
     // A process may call itself anything.
     let name: String = name

@@ -119,6 +119,7 @@ pub fn switch_to_wal(path: &Path) -> Result<bool, Unavailable> {
 pub struct Snapshot<'c>(&'c Connection);
 
 impl<'c> Snapshot<'c> {
+    /// Begins it. What it sees is fixed by the first statement that reads.
     pub fn begin(connection: &'c Connection) -> rusqlite::Result<Snapshot<'c>> {
         connection.prepare_cached("BEGIN")?.execute([])?;
         Ok(Snapshot(connection))

@@ -197,11 +197,12 @@ impl StockTable {
     }
 }
 
-/// The names of all tables but SQLite's own.
+/// The names of all tables but those of SQLite's and walcast's own.
 pub fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     connection
         .prepare(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+                AND name NOT LIKE '\\_walcast\\_%' ESCAPE '\\' ORDER BY name",
         )?
         .query_map([], |row| row.get(0))?
         .collect()

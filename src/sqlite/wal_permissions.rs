@@ -2,16 +2,15 @@
 //! of the database. Where the owner of the database could not write those of this process, they are not created.
 
 use std::ffi::c_int;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use rusqlite::{Connection, OpenFlags, ffi};
+use rusqlite::{Connection, ffi};
 use rustix::fs::Access;
 
 use crate::os::users::{Owned, User, may};
 use crate::sqlite::error::{BrokenKind, Unavailable};
 use crate::sqlite::file::companion;
+use crate::sqlite::uri::open_by_uri;
 
 /// The file format's read version: 1 rollback journal, 2 WAL.
 const READ_VERSION_AT: i64 = 19;
@@ -78,11 +77,7 @@ fn would_lock_out(path: &Path) -> Option<Unavailable> {
 /// Returns whether the header says WAL. Read through SQLite, because closing a descriptor of our own would drop its
 /// locks, and as an immutable file, because then nothing is created.
 pub fn is_wal(path: &Path) -> bool {
-    let path = percent_encode(path.as_os_str().as_bytes(), NON_ALPHANUMERIC);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = Connection::open_with_flags(format!("file:{path}?immutable=1"), flags);
+    let opened = open_by_uri(path, "immutable=1");
     opened.is_ok_and(|connection| read_version(&connection) == Some(WAL))
 }
 

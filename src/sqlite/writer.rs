@@ -52,6 +52,7 @@ struct OpenWriter {
 }
 
 impl Writer {
+    /// A writer that opens the file at its first row, and sets off `wake` after each commit.
     pub fn new(path: PathBuf, wake: Arc<Wake>, open_connections: Arc<OpenConnections>) -> Writer {
         Writer {
             path,
@@ -222,7 +223,10 @@ fn check_scope(
     if scope.is_everything() {
         return Ok(());
     }
-    let (condition, allowed) = scope.sql();
+    // None of the columns can be missing: each has a name to be asked for by.
+    let Some((condition, allowed)) = scope.sql(|column| Some(quote_identifier(column))) else {
+        return Err(InsertFailure::Row(0, Refused::OutOfScope));
+    };
     let sql = format!(
         "SELECT 1 FROM {} WHERE {} = ?{condition}",
         quote_identifier(&schema.table.name),

@@ -15,38 +15,46 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::LogFormat;
+use crate::os::terminal;
 use crate::text::harmless::{JsonLines, harmless};
 
 /// Changes the level of a running log.
 pub struct LogLevel(reload::Handle<EnvFilter, Registry>);
 
 impl LogLevel {
-    /// `directives` as in [`crate::config::Config::log_level`].
+    /// `directives` as in [`crate::config::LogRules::level`].
     pub fn set(&self, directives: &str) -> anyhow::Result<()> {
-        Ok(self.0.reload(EnvFilter::try_new(directives)?)?)
+        Ok(self.0.reload(filter(directives)?)?)
     }
+}
+
+/// What is logged. What goes on with NATS servers, walcast says itself; what their client would say stands in nobody's way unless
+/// it is asked for by name.
+fn filter(directives: &str) -> anyhow::Result<EnvFilter> {
+    Ok(EnvFilter::try_new(format!("async_nats=off,{directives}"))?)
 }
 
 /// Starts logging for the whole process.
 pub fn start(directives: &str, format: LogFormat) -> anyhow::Result<LogLevel> {
-    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(directives)?);
+    let (filter, handle) = reload::Layer::new(filter(directives)?);
     let stderr = || {
         tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .fmt_fields(OneLine)
     };
-    let terminal = std::io::stderr().is_terminal();
+    let on_terminal = std::io::stderr().is_terminal();
     let layer: Box<dyn Layer<_> + Send + Sync> = match format {
         LogFormat::Json => tracing_subscriber::fmt::layer()
             .json()
             .flatten_event(true)
             .with_writer(|| JsonLines(std::io::stderr()))
             .boxed(),
-        LogFormat::Auto if std::env::var_os("JOURNAL_STREAM").is_some() && !terminal => {
+        LogFormat::Auto if std::env::var_os("JOURNAL_STREAM").is_some() && !on_terminal => {
             stderr().event_format(Journal).with_ansi(false).boxed()
         }
         LogFormat::Auto | LogFormat::Text => {
-            stderr().with_ansi(terminal).with_target(false).boxed()
+            let colour = terminal::shows_colour(&std::io::stderr());
+            stderr().with_ansi(colour).with_target(false).boxed()
         }
     };
     tracing_subscriber::registry()

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+pub use super::compression::CompressionMetrics;
+pub use super::publish::{PublishFailure, PublishMetrics};
+pub use super::sinks::{SinkFailure, SinkMetrics};
+
 use crate::access::{AUTH_FAILURES, AuthFailure};
 use crate::sqlite::error::BrokenKind;
 use crate::wire::block::Block;
 use crate::wire::control::ConnectionError;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// Everything walcast counts. Names and labels are what dashboards and alerts rely on.
@@ -43,6 +47,13 @@ pub struct Metrics {
     pub database_errors: IntCounterVec,
     pub epoch_changes: IntCounterVec,
     pub rows_below_head: IntCounterVec,
+    /// `name`: the first one the certificate is for.
+    pub certificate_expiry: IntGaugeVec,
+    pub sinks: SinkMetrics,
+    pub publish: PublishMetrics,
+    pub compression: CompressionMetrics,
+    /// Seconds for which a feed of an edge may not have all that its origin has.
+    pub edge_lag: GaugeVec,
 }
 
 /// From 20 µs, faster than any commit, to 5 s, slower than any promise.
@@ -68,6 +79,10 @@ impl Metrics {
             &["version"],
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let lag = Opts::new(
+            "walcast_edge_lag_seconds",
+            "For how long a feed of an edge may not have all that its origin has; 0 while it hears of it.",
+        );
         Ok(Arc::new(Metrics {
             ws_connections: int_gauge(
                 r,
@@ -177,6 +192,16 @@ impl Metrics {
                 "Rows inserted below the head, which can't be sent.",
                 &["feed"],
             )?,
+            certificate_expiry: int_gauge_vec(
+                r,
+                "walcast_tls_certificate_expiry_seconds",
+                "Time until a certificate of the TLS listeners ends; below zero once it has.",
+                &["name"],
+            )?,
+            sinks: SinkMetrics::new(r)?,
+            publish: PublishMetrics::new(r)?,
+            compression: CompressionMetrics::new(r)?,
+            edge_lag: registered(r, GaugeVec::new(lag, &["feed"]))?,
             registry,
         }))
     }
@@ -223,6 +248,7 @@ impl Metrics {
         }
     }
 
+    /// Counts one in `walcast_connection_errors_total`.
     pub fn connection_error(&self, error: ConnectionError) {
         self.connection_errors
             .with_label_values(&[error.label()])
@@ -238,22 +264,23 @@ impl Metrics {
 }
 
 /// Counts one in a gauge for as long as it lives.
-pub struct Counted(IntGauge);
+pub struct GaugeGuard(IntGauge);
 
-impl Counted {
-    pub fn in_gauge(gauge: &IntGauge) -> Counted {
+impl GaugeGuard {
+    /// Counts one in, until it is dropped.
+    pub fn of(gauge: &IntGauge) -> GaugeGuard {
         gauge.inc();
-        Counted(gauge.clone())
+        GaugeGuard(gauge.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
-fn registered<M: Collector + Clone + 'static>(
+pub(super) fn registered<M: Collector + Clone + 'static>(
     registry: &Registry,
     metric: prometheus::Result<M>,
 ) -> prometheus::Result<M> {
@@ -266,7 +293,7 @@ fn int_counter(registry: &Registry, name: &str, help: &str) -> prometheus::Resul
     registered(registry, IntCounter::new(name, help))
 }
 
-fn int_counter_vec(
+pub(super) fn int_counter_vec(
     registry: &Registry,
     name: &str,
     help: &str,
@@ -275,11 +302,15 @@ fn int_counter_vec(
     registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
 }
 
-fn int_gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+pub(super) fn int_gauge(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+) -> prometheus::Result<IntGauge> {
     registered(registry, IntGauge::new(name, help))
 }
 
-fn int_gauge_vec(
+pub(super) fn int_gauge_vec(
     registry: &Registry,
     name: &str,
     help: &str,

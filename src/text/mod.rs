@@ -1,5 +1,7 @@
-//! Texts of others: made harmless, completed to the name that was meant, kept as they were written.
+//! Texts, those of others most of all: made harmless, laid out in columns, completed to the name that was meant, kept as
+//! they were written.
 
+pub mod columns;
 pub mod harmless;
 pub mod json_object;
 pub mod nearest;

@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::deflate::{Deflate, Deflater};
+use super::deflated_rows::DeflatedRows;
 use super::frame::payload;
 use crate::model::filter::FilterId;
 use crate::model::position::Cursor;
@@ -35,6 +37,7 @@ pub struct Block {
     /// When the first row was read: the start of `walcast_broadcast_seconds`.
     pub read_at: Instant,
     pub handover: Handover,
+    pub deflated: DeflatedRows,
 }
 
 /// Pieces up to this many bytes are copied: as much as a connection's buffers take anyway.
@@ -48,6 +51,15 @@ struct Frames(Arc<Block>);
 impl AsRef<[u8]> for Frames {
     fn as_ref(&self) -> &[u8] {
         &self.0.bytes
+    }
+}
+
+/// The compressed frame of an entry, as an owner of bytes.
+struct DeflatedFrame(Arc<Block>, usize);
+
+impl AsRef<[u8]> for DeflatedFrame {
+    fn as_ref(&self) -> &[u8] {
+        self.0.deflated.made(self.1).unwrap_or_default()
     }
 }
 
@@ -87,6 +99,9 @@ pub struct Matches {
     /// Filters registered from this one on were not asked.
     pub known_below: FilterId,
     pub rows: HashMap<FilterId, Vec<u32>>,
+    /// Which entries are for those without a filter, where some are not: a change may be worded in several ways, and each
+    /// subscriber takes one of them. `None`: all.
+    pub unfiltered: Option<Vec<u32>>,
 }
 
 impl Block {
@@ -100,16 +115,18 @@ impl Block {
             matches: None,
             read_at: Instant::now(),
             handover: Handover::default(),
+            deflated: DeflatedRows::default(),
         }
     }
 
-    /// Bytes of memory the block holds, about: frames, entries, and what filters take of it.
+    /// Bytes of memory the block holds, about: frames, entries, and what filters take of it. Compressed frames are not
+    /// counted: they come later, and are always smaller than the plain ones.
     pub fn cost(&self) -> usize {
         // A block's own allocations, and a hash map's entry with its list of rows.
         const BLOCK: usize = 256;
         const MATCH: usize = 64;
         let matches = self.matches.as_ref().map_or(0, |matches| {
-            let rows = matches.rows.values();
+            let rows = matches.rows.values().chain(&matches.unfiltered);
             rows.map(|rows| MATCH + rows.len() * size_of::<u32>()).sum()
         });
         BLOCK + self.bytes.len() + self.entries.len() * size_of::<Entry>() + matches
@@ -147,6 +164,31 @@ impl Block {
         Bytes::from_owner(Frames(Arc::clone(self))).slice(piece)
     }
 
+    /// Returns the compressed frame of entry `index`, which is made where nobody has wanted it yet; `None` where the client
+    /// takes the plain one.
+    pub fn deflated_frame(
+        &self,
+        index: usize,
+        deflate: Deflate,
+        deflater: &mut Deflater,
+    ) -> Option<&[u8]> {
+        let message = self.message(index);
+        if !deflate.takes(message.len()) {
+            return None;
+        }
+        let row = (index, self.entries.len());
+        self.deflated.frame(row, message, deflater)
+    }
+
+    /// The compressed frame of entry `index` from byte `from` on, as [`keep`](Self::keep) has it.
+    pub fn keep_deflated(self: &Arc<Self>, index: usize, from: usize) -> Bytes {
+        let frame = self.deflated.made(index).unwrap_or_default();
+        match frame.len() - from <= COPIED {
+            true => Bytes::copy_from_slice(&frame[from..]),
+            false => Bytes::from_owner(DeflatedFrame(Arc::clone(self), index)).slice(from..),
+        }
+    }
+
     /// Returns whether `filter` was asked about this block's rows.
     pub fn knows(&self, filter: FilterId) -> bool {
         match &self.matches {
@@ -158,13 +200,16 @@ impl Block {
     /// Indices of the entries above `position` that `filter` takes.
     pub fn selection(&self, filter: FilterId, position: Cursor) -> Selection<'_> {
         let first = self.first_above(position);
-        match &self.matches {
-            Some(matches) if filter != FilterId::NONE => {
-                let rows = matches.rows.get(&filter).map_or(&[][..], Vec::as_slice);
+        let rows = self.matches.as_ref().and_then(|matches| match filter {
+            FilterId::NONE => matches.unfiltered.as_deref(),
+            filter => Some(matches.rows.get(&filter).map_or(&[][..], Vec::as_slice)),
+        });
+        match rows {
+            Some(rows) => {
                 let from = rows.partition_point(|&row| (row as usize) < first);
                 Selection::Some(&rows[from..])
             }
-            _ => Selection::All(first..self.entries.len()),
+            None => Selection::All(first..self.entries.len()),
         }
     }
 }
@@ -177,6 +222,7 @@ pub enum Selection<'a> {
 }
 
 impl Selection<'_> {
+    /// Returns how many entries it takes.
     pub fn len(&self) -> usize {
         match self {
             Selection::All(range) => range.len(),
@@ -184,6 +230,7 @@ impl Selection<'_> {
         }
     }
 
+    /// Returns whether it takes none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -225,9 +272,11 @@ mod tests {
             matches: Some(Matches {
                 known_below: FilterId(3),
                 rows: HashMap::from([(FilterId(2), vec![0, 2])]),
+                unfiltered: None,
             }),
             read_at: Instant::now(),
             handover: Handover::default(),
+            deflated: DeflatedRows::default(),
         };
         assert_eq!(block.selection(FilterId::NONE, Cursor(4)).len(), 2);
         let filtered = block.selection(FilterId(2), Cursor(2));

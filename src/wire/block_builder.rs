@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::block::{Block, Entry, Handover, Matches};
+use super::deflated_rows::DeflatedRows;
 use super::frame::{opcode, push_frame};
 use crate::model::position::Cursor;
 
@@ -62,6 +63,7 @@ impl BlockBuilder {
             matches,
             read_at: self.read_at,
             handover: Handover::default(),
+            deflated: DeflatedRows::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Every control message and close code that leaves walcast, and the limits that clients are held to.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -9,6 +10,8 @@ use crate::model::position::{Cursor, Epoch};
 /// Seconds of silence after which a resumable subscriber gets a heartbeat, and every client a protocol Ping. Under the
 /// 30 to 60 s after which common proxies drop a silent connection.
 pub const HEARTBEAT_SECS: u64 = 25;
+/// How long a peer has for its own close frame, in seconds.
+pub const CLOSE_PATIENCE_SECS: u64 = 5;
 /// Seconds from the last sign of life after which a client counts as dead: two Pings and some patience.
 pub const PONG_TIMEOUT_SECS: u64 = 60;
 /// Largest inbound message: clients have nothing to say but `ping`.
@@ -20,6 +23,7 @@ pub const INBOUND_BURST: f32 = 60.0;
 /// Bytes a second that are read of one client, and at once: twice what its messages may come to, for frames have
 /// headers, and Pings and Pongs are no messages.
 pub const INBOUND_BYTES_PER_SECOND: f32 = 2.0 * INBOUND_PER_SECOND * MAX_INBOUND_BYTES as f32;
+/// Bytes that a client may send at once: twice its burst of messages, each as large as may be.
 pub const INBOUND_BURST_BYTES: f32 = 2.0 * INBOUND_BURST * MAX_INBOUND_BYTES as f32;
 
 /// Why walcast closes a connection, as clients see it. A client that closes first is answered with its own code.
@@ -49,6 +53,7 @@ pub enum CloseCode {
 }
 
 impl CloseCode {
+    /// The number on the wire (RFC 6455, section 7.4).
     pub fn code(self) -> u16 {
         match self {
             CloseCode::ProtocolError => 1002,
@@ -96,6 +101,8 @@ pub enum ConnectionError {
     Policy,
     /// The client broke the protocol.
     Protocol,
+    /// The handshake of TLS came to nothing.
+    Tls,
     /// A message was too big.
     TooBig,
     /// The client took nothing for too long.
@@ -104,13 +111,14 @@ pub enum ConnectionError {
 
 impl ConnectionError {
     /// Every one there is.
-    pub const ALL: [ConnectionError; 8] = [
+    pub const ALL: [ConnectionError; 9] = [
         ConnectionError::Capacity,
         ConnectionError::Host,
         ConnectionError::NoPong,
         ConnectionError::Origin,
         ConnectionError::Policy,
         ConnectionError::Protocol,
+        ConnectionError::Tls,
         ConnectionError::TooBig,
         ConnectionError::WriteTimeout,
     ];
@@ -124,6 +132,7 @@ impl ConnectionError {
             ConnectionError::Origin => "origin",
             ConnectionError::Policy => "policy",
             ConnectionError::Protocol => "protocol",
+            ConnectionError::Tls => "tls",
             ConnectionError::TooBig => "too_big",
             ConnectionError::WriteTimeout => "write_timeout",
         }
@@ -151,18 +160,60 @@ impl fmt::Display for CloseCode {
     }
 }
 
+/// What a feed is of, where not of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeedKind {
+    /// Of the changes of a captured table.
+    Changes,
+}
+
+/// Why another history began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResetReason {
+    /// The table, or the file, is another one, or was restored to an earlier state.
+    #[default]
+    DatabaseReplaced,
+    /// Changes of the table may have been missed: for a time nothing noted them.
+    CaptureInterrupted,
+}
+
+impl ResetReason {
+    /// As clients are told it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ResetReason::CaptureInterrupted => "capture_interrupted",
+            ResetReason::DatabaseReplaced => "database_replaced",
+        }
+    }
+
+    /// Returns the reason that is told so; the usual one where this version does not know the word.
+    pub fn of(text: &str) -> ResetReason {
+        match text == ResetReason::CaptureInterrupted.as_str() {
+            true => ResetReason::CaptureInterrupted,
+            false => ResetReason::DatabaseReplaced,
+        }
+    }
+}
+
 /// The text frames of a resumable subscription that are not rows.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Control {
     Hello {
         feed: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kind: Option<FeedKind>,
         key: String,
         epoch: Epoch,
         head: Cursor,
         earliest: Option<Cursor>,
         since: Cursor,
         recovered: bool,
+        /// Whether the table as it is follows, which takes the place of all that the client holds of it.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        snapshot: bool,
     },
     Live {
         id: Cursor,
@@ -172,9 +223,12 @@ pub enum Control {
     },
     Reset {
         epoch: Epoch,
-        reason: &'static str,
+        reason: ResetReason,
         head: Cursor,
         earliest: Option<Cursor>,
+        /// As in the hello.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        snapshot: bool,
     },
     Goodbye {
         reconnect_after_ms: u64,
@@ -184,6 +238,12 @@ pub enum Control {
     GrantEnded {
         code: u16,
     },
+    /// What the rows are of, for who takes them whole: before the hello, and whenever it changes.
+    #[serde(skip)]
+    Table {
+        /// The message, ready to be sent.
+        message: Arc<str>,
+    },
     /// There is nothing to read.
     Waiting {
         reason: &'static str,
@@ -192,7 +252,11 @@ pub enum Control {
 }
 
 impl Control {
+    /// The message as clients get it.
     pub fn json(&self) -> String {
+        if let Control::Table { message } = self {
+            return message.to_string();
+        }
         // Strings, numbers and options only: nothing in it can fail to serialise.
         serde_json::to_string(self).unwrap_or_default()
     }
@@ -205,6 +269,7 @@ impl Control {
             Control::Heartbeat { .. } => "heartbeat",
             Control::Reset { .. } => "reset",
             Control::Goodbye { .. } | Control::GrantEnded { .. } => "goodbye",
+            Control::Table { .. } => "table",
             Control::Waiting { .. } => "waiting",
         }
     }
@@ -220,9 +285,23 @@ pub fn reconnect_after(serial: u64, total: usize) -> u64 {
     SOONEST + random % spread
 }
 
-/// The answer to a client's text `ping`, and to `{"type":"ping"}`.
+/// The answer to a client's text `ping`.
 pub const TEXT_PONG: &str = "pong";
+/// The answer to `{"type":"ping",…}`.
 pub const JSON_PONG: &str = r#"{"type":"pong"}"#;
+
+/// Returns the answer to a client's `ping`, in the form it asked in; `None` where it says something else. Who types it in
+/// a terminal sends the line's end too.
+pub fn answer_to(text: &str) -> Option<&'static str> {
+    if text.trim_end_matches(['\r', '\n']) == "ping" {
+        return Some(TEXT_PONG);
+    }
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    let json: serde_json::Value = serde_json::from_str(text).ok()?;
+    (json.get("type")? == "ping").then_some(JSON_PONG)
+}
 
 #[cfg(test)]
 mod tests {
@@ -233,12 +312,14 @@ mod tests {
         let epoch = Epoch::new("e1");
         let hello = Control::Hello {
             feed: "remediation".into(),
+            kind: None,
             key: "id".into(),
             epoch: epoch.clone(),
             head: Cursor(123),
             earliest: Some(Cursor(1)),
             since: Cursor(100),
             recovered: true,
+            snapshot: false,
         };
         assert_eq!(
             hello.json(),
@@ -257,9 +338,10 @@ mod tests {
         );
         let reset = Control::Reset {
             epoch,
-            reason: "database_replaced",
+            reason: ResetReason::DatabaseReplaced,
             head: Cursor(5),
             earliest: None,
+            snapshot: false,
         };
         assert_eq!(
             reset.json(),

@@ -2,20 +2,40 @@
 
 /// WebSocket opcodes (RFC 6455, section 5.2).
 pub mod opcode {
+    /// A message of text, whole.
     pub const TEXT: u8 = 1;
+    /// The end, with a code and perhaps a reason.
     pub const CLOSE: u8 = 8;
+    /// To be answered with a Pong of the same content.
     pub const PING: u8 = 9;
+    /// The answer.
     pub const PONG: u8 = 10;
 }
 
+/// The bit of a frame that ends its message.
+const FIN: u8 = 0x80;
+/// The bit of a compressed message.
+const RSV1: u8 = 0x40;
+
 /// Appends one unmasked, final frame. Its bytes are the same for every client.
 pub fn push_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
-    push_frame_header(out, opcode, payload.len());
+    push_frame_header(out, FIN | opcode, payload.len());
     out.extend_from_slice(payload);
 }
 
-fn push_frame_header(out: &mut Vec<u8>, opcode: u8, length: usize) {
-    out.push(0x80 | opcode);
+/// The same of a payload that was compressed as RFC 7692 has it.
+pub fn push_compressed_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+    push_frame_header(out, FIN | RSV1 | opcode, payload.len());
+    out.extend_from_slice(payload);
+}
+
+/// Appends the beginning of a final frame of text whose payload, of this length, follows.
+pub fn push_text_header(out: &mut Vec<u8>, length: usize) {
+    push_frame_header(out, FIN | opcode::TEXT, length);
+}
+
+fn push_frame_header(out: &mut Vec<u8>, first: u8, length: usize) {
+    out.push(first);
     match length {
         0..126 => out.push(length as u8),
         126..=0xffff => {
@@ -29,7 +49,7 @@ fn push_frame_header(out: &mut Vec<u8>, opcode: u8, length: usize) {
     }
 }
 
-/// The payload of a frame made by [`push_frame`].
+/// The payload of a frame made here.
 pub fn payload(frame: &[u8]) -> &[u8] {
     let header = match frame[1] {
         126 => 4,

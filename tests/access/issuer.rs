@@ -11,6 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
+use crate::common::secrets;
+
 const NAME: &str = "https://id.example.com";
 
 pub struct Issuer {
@@ -54,7 +56,10 @@ impl Issuer {
         let all = claims.as_object_mut().expect("an object");
         all.extend(said.as_object().expect("an object").clone());
         all.retain(|_, value| !value.is_null());
-        encode(&Header::new(Algorithm::EdDSA), &claims, &self.key).expect("it can be signed")
+        let header = Header::new(Algorithm::EdDSA);
+        let token = encode(&header, &claims, &self.key).expect("it can be signed");
+        secrets::keep_those_in(&token);
+        token
     }
 
     /// A token for a customer's rows.

@@ -14,7 +14,7 @@ fn write_news(office: &Office, title: &str) {
 
 #[test]
 fn a_revoked_token_ends_its_connections_and_no_others() {
-    let mut office = Office::open();
+    let office = Office::open();
     let (gone, stays) = (office.token("gone", READ), office.token("stays", READ));
     let mut plain = office.subscribe("/ws/news", "", &gone);
     let mut resumable = office.subscribe("/ws/news", "since=now", &gone);
@@ -38,7 +38,7 @@ fn a_revoked_token_ends_its_connections_and_no_others() {
 
 #[test]
 fn a_changed_grant_has_clients_come_back_and_a_feed_taken_away_ends_them() {
-    let mut office = Office::open();
+    let office = Office::open();
     let token = office.token("reader", READ);
     let mut client = office.subscribe("/ws/news", "since=earliest", &token);
     client.expect("hello");
@@ -64,7 +64,7 @@ fn a_changed_grant_has_clients_come_back_and_a_feed_taken_away_ends_them() {
 
 #[test]
 fn an_expired_grant_ends_its_connections_and_the_client_resumes_with_another() {
-    let mut office = Office::open();
+    let office = Office::open();
     let short = office.token("short", &["--feed", "news", "--expires", "3s"]);
     let mut client = office.subscribe("/ws/news", "since=earliest", &short);
     let mut events = office.event_source("/sse/news", &short);
@@ -95,7 +95,7 @@ fn an_expired_grant_ends_its_connections_and_the_client_resumes_with_another() {
 
 #[test]
 fn tokens_that_cannot_be_read_stay_as_they_were_until_they_can() {
-    let mut office = Office::open();
+    let office = Office::open();
     let token = office.token("reader", READ);
     let good = fs::read_to_string(office.tokens()).unwrap();
     let mut client = office.subscribe("/ws/news", "", &token);

@@ -3,12 +3,16 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod guessing;
 mod issuer;
 mod jwt;
+mod leaks;
 mod lifetime;
 mod office;
 mod proxy;
 mod refusals;
+mod rights;
 mod scope;
+mod several;
 mod tenants;
 mod told;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::common::http::Response;
+use crate::common::secrets;
 use crate::common::settings::{self, Settings};
 use crate::common::{Daemon, EventSource, Subscriber};
 use tempfile::TempDir;
@@ -25,7 +26,7 @@ scope = { customer = "claim:customer" }
 pub struct Office {
     pub daemon: Daemon,
     tokens: PathBuf,
-    made: Vec<String>,
+    metrics_token: String,
     _directory: TempDir,
 }
 
@@ -39,11 +40,6 @@ pub fn settings(directory: &Path, auth: &str) -> Settings {
 }
 
 impl Office {
-    /// Notes a credential that nobody may find in what the daemon says.
-    pub fn keep_secret(&mut self, credential: &str) {
-        self.made.push(credential.to_owned());
-    }
-
     pub fn open() -> Office {
         Office::open_with("")
     }
@@ -57,27 +53,26 @@ impl Office {
     pub fn open_in(directory: TempDir, auth: &str) -> Office {
         let settings = settings(directory.path(), auth).with_tables(TABLES);
         let tokens = directory.path().join("tokens.toml");
-        let made = vec![add(&tokens, &["first", "--metrics"])];
-        let daemon = settings.start();
+        let metrics_token = add(&tokens, &["first", "--metrics"]);
+        let daemon = settings.metrics_by(&metrics_token).start();
         Office {
             daemon,
             tokens,
-            made,
+            metrics_token,
             _directory: directory,
         }
     }
 
     /// A token that can read what is counted.
     pub fn metrics_token(&self) -> &str {
-        &self.made[0]
+        &self.metrics_token
     }
 
     /// Makes a token and waits until the daemon takes it.
     #[track_caller]
-    pub fn token(&mut self, name: &str, grant: &[&str]) -> String {
+    pub fn token(&self, name: &str, grant: &[&str]) -> String {
         let before = self.times_read();
         let token = add(&self.tokens, &[&[name], grant].concat());
-        self.made.push(token.clone());
         crate::common::wait_until("the token is taken", || self.times_read() > before);
         token
     }
@@ -89,7 +84,7 @@ impl Office {
 
     /// A token for a customer's orders.
     #[track_caller]
-    pub fn customer(&mut self, name: &str) -> String {
+    pub fn customer(&self, name: &str) -> String {
         let only = format!("customer={name}");
         self.token(name, &["--feed", "orders", "--where", &only, "--ingest"])
     }
@@ -161,42 +156,21 @@ impl Office {
         self.daemon
             .event_source(path, &[("Authorization", &bearer)])
     }
-
-    pub fn metric(&self, series: &str) -> f64 {
-        let text = self.get("/metrics", Some(self.metrics_token())).text();
-        let value = text.lines().find_map(|line| line.strip_prefix(series));
-        value.map_or(0.0, |value| value.trim().parse().expect("a number"))
-    }
 }
 
-/// No secret that was made is anywhere in what the daemon said.
+/// Of a token the file keeps nothing that would be one.
 impl Drop for Office {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
+        if !std::thread::panicking() {
+            let kept = fs::read_to_string(&self.tokens).unwrap_or_default();
+            secrets::assert_none_in("the file of tokens", &kept);
         }
-        let said = self.daemon.log() + &self.get("/metrics", Some(self.metrics_token())).text();
-        for token in &self.made {
-            let secret = secret_of(token);
-            assert!(!said.contains(&secret[..16]), "a secret in {said}");
-        }
-        let kept = fs::read_to_string(&self.tokens).unwrap_or_default();
-        assert!(self.made.iter().all(|token| !kept.contains(token)));
     }
-}
-
-/// The part of a token, or the signature of a JWT, that nobody else knows.
-pub fn secret_of(credential: &str) -> &str {
-    let (_, secret) = match credential.starts_with("wct_") {
-        true => credential[4..].split_once('_').expect("a token has parts"),
-        false => credential.rsplit_once('.').expect("a JWT has parts"),
-    };
-    secret
 }
 
 /// The same token with another secret.
 pub fn with_another_secret(token: &str) -> String {
-    let secret = secret_of(token);
+    let secret = secrets::secret_of(token);
     let other = if secret.starts_with('A') { 'B' } else { 'A' };
     token.replace(secret, &format!("{other}{}", &secret[1..]))
 }
@@ -211,17 +185,19 @@ fn add(tokens: &Path, args: &[&str]) -> String {
     made.expect("a token is made").trim().to_owned()
 }
 
-/// What `walcast token` printed; else what it complained of.
+/// What `walcast token` printed; else what it complained of. A token is printed where it is made, and never again.
+#[track_caller]
 pub fn command(tokens: &Path, args: &[&str]) -> Result<String, String> {
-    let output = settings::program()
-        .arg("token")
-        .args(args)
-        .arg("--tokens")
-        .arg(tokens)
-        .output()
-        .expect("walcast can be run");
+    let mut command = settings::program();
+    command.arg("token").args(args).arg("--tokens").arg(tokens);
+    let output = command.output().expect("walcast can be run");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    secrets::assert_none_in("what it printed", &format!("{printed}{complaint}"));
+    secrets::keep_those_in(&printed);
+    secrets::assert_none_in("stderr", &complaint);
     match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        true => Ok(printed),
+        false => Err(complaint),
     }
 }

@@ -150,7 +150,7 @@ fn peers_of_a_unix_socket_are_proxies() {
 
 #[test]
 fn a_token_reads_a_feed_whose_scope_is_said_by_headers() {
-    let mut office = Office::open_with("[auth.proxy]\nuser = \"X-Auth-User\"\n");
+    let office = Office::open_with("[auth.proxy]\nuser = \"X-Auth-User\"\n");
     let acme = office.customer("acme");
     assert_eq!(
         office.get("/api/feeds/orders/events", Some(&acme)).status,

@@ -8,8 +8,9 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use super::office::{Office, command, secret_of, settings, with_another_secret};
+use super::office::{Office, command, settings, with_another_secret};
 use crate::common::http;
+use crate::common::secrets::secret_of;
 use crate::common::settings::program;
 use crate::common::{directory, wait_until};
 
@@ -17,7 +18,7 @@ const READ: &[&str] = &["--feed", "news"];
 
 #[test]
 fn whoever_has_no_good_token_reads_nothing_by_any_path() {
-    let mut office = Office::open();
+    let office = Office::open();
     let good = office.token("reader", READ);
     let wrong = with_another_secret(&good);
     office.command(&["add", "short", "--feed", "news", "--expires", "1s"]);
@@ -61,18 +62,22 @@ fn whoever_has_no_good_token_reads_nothing_by_any_path() {
         "never taken for nobody"
     );
     assert_eq!(
-        office.metric(r#"walcast_auth_failures_total{reason="token_invalid"}"#),
+        office
+            .daemon
+            .metric(r#"walcast_auth_failures_total{reason="token_invalid"}"#),
         5.0
     );
     assert_eq!(
-        office.metric(r#"walcast_auth_failures_total{reason="token_missing"}"#),
+        office
+            .daemon
+            .metric(r#"walcast_auth_failures_total{reason="token_missing"}"#),
         5.0
     );
 }
 
 #[test]
 fn two_credentials_that_differ_are_refused_and_the_same_twice_is_one() {
-    let mut office = Office::open_with("cookie = \"walcast\"");
+    let office = Office::open_with("cookie = \"walcast\"");
     let (one, other) = (office.token("one", READ), office.token("other", READ));
     let bearer = format!("Bearer {one}");
     for (cookie, status) in [(&one, 200), (&other, 400)] {
@@ -90,7 +95,7 @@ fn two_credentials_that_differ_are_refused_and_the_same_twice_is_one() {
 
 #[test]
 fn the_address_carries_a_token_only_where_that_is_allowed() {
-    let mut office = Office::open();
+    let office = Office::open();
     let token = office.token("reader", READ);
     let path = format!("/api/feeds/news/events?token={token}");
     let refused = office.get(&path, None);
@@ -99,7 +104,7 @@ fn the_address_carries_a_token_only_where_that_is_allowed() {
         (401, "token_invalid".into())
     );
     assert!(refused.error_message().contains("query_token"));
-    let mut office = Office::open_with("query_token = true");
+    let office = Office::open_with("query_token = true");
     let token = office.token("reader", READ);
     let path = format!("/api/feeds/news/events?token={token}");
     assert_eq!(office.get(&path, None).status, 200);
@@ -111,7 +116,7 @@ fn the_address_carries_a_token_only_where_that_is_allowed() {
 
 #[test]
 fn a_feed_that_is_not_granted_looks_like_one_that_is_not_there() {
-    let mut office = Office::open();
+    let office = Office::open();
     let token = office.token("reader", READ);
     for (granted_not, not_there) in [
         ("/api/feeds/orders/events", "/api/feeds/nobody/events"),
@@ -140,7 +145,7 @@ fn a_feed_that_is_not_granted_looks_like_one_that_is_not_there() {
 
 #[test]
 fn a_page_learns_by_the_close_code_why_it_was_refused() {
-    let mut office = Office::open();
+    let office = Office::open();
     let token = office.token("reader", READ);
     office
         .subscribe_from_page("/ws/news", "", None)
@@ -167,7 +172,7 @@ fn a_page_learns_by_the_close_code_why_it_was_refused() {
 
 #[test]
 fn ten_wrong_credentials_are_answered_and_good_ones_always() {
-    let mut office = Office::open();
+    let office = Office::open();
     let token = office.token("reader", READ);
     let codes: Vec<_> = (0..12)
         .map(|_| office.get("/api/feeds", Some("wrong")).status)
@@ -184,7 +189,7 @@ fn ten_wrong_credentials_are_answered_and_good_ones_always() {
 
 #[test]
 fn what_is_counted_and_what_is_written_needs_a_token_made_for_it() {
-    let mut office = Office::open();
+    let office = Office::open();
     let token = office.token("reader", &["--feed", "orders", "--where", "customer=acme"]);
     let refused = office.get("/metrics", Some(&token));
     assert_eq!(
@@ -222,7 +227,7 @@ fn everyone_may_read_the_part_that_is_everybodys() {
 
 #[test]
 fn a_token_that_says_nothing_of_the_scope_reads_nothing_of_that_feed() {
-    let mut office = Office::open();
+    let office = Office::open();
     // Without the configuration at hand the command can't tell.
     let token = office.token("careless", &["--feed", "orders", "--feed", "news"]);
     let refused = office.get("/api/feeds/orders/events", Some(&token));
@@ -277,6 +282,17 @@ fn tokens_are_made_listed_shown_and_revoked() {
     let directory = directory();
     let tokens = directory.path().join("tokens.toml");
     let run = |args: &[&str]| command(&tokens, args);
+    run(&["add", "first", "--feed", "x"]).unwrap();
+    run(&["revoke", "first"]).unwrap();
+    let list = ["token", "list", "--tokens"];
+    let nothing = program().args(list).arg(&tokens).output();
+    let nothing = nothing.expect("walcast can be run");
+    let complaint = String::from_utf8_lossy(&nothing.stderr);
+    assert!(
+        nothing.status.success() && nothing.stdout.is_empty(),
+        "{complaint}"
+    );
+    assert!(complaint.contains("there are no tokens in"), "{complaint}");
     let grant = [
         "--feed",
         "orders",
@@ -357,7 +373,7 @@ fn beyond_loopback_tokens_are_asked_for_or_anyone_is_served_by_request() {
 
 #[test]
 fn commands_present_the_token_of_a_file_or_a_variable() {
-    let mut office = Office::open();
+    let office = Office::open();
     let token = office.token("reader", READ);
     let file = office.daemon.directory().join("token");
     fs::write(&file, format!("{token}\n")).unwrap();

@@ -24,7 +24,7 @@ fn items(answer: &Value) -> Vec<i64> {
 
 #[test]
 fn every_way_to_read_gives_a_customer_its_own_rows_and_no_others() {
-    let mut office = Office::open();
+    let office = Office::open();
     let (acme, globex) = (office.customer("acme"), office.customer("globex"));
     let mut plain = office.subscribe("/ws/orders", "", &acme);
     let mut other = office.subscribe("/ws/orders", "", &globex);
@@ -80,7 +80,7 @@ fn every_way_to_read_gives_a_customer_its_own_rows_and_no_others() {
 
 #[test]
 fn rows_that_fell_out_of_memory_are_kept_apart_too() {
-    let mut office = Office::open();
+    let office = Office::open();
     let (acme, globex) = (office.customer("acme"), office.customer("globex"));
     let mut slow = office.subscribe("/ws/orders", "since=now", &acme);
     slow.expect("hello");
@@ -101,7 +101,7 @@ fn rows_that_fell_out_of_memory_are_kept_apart_too() {
 
 #[test]
 fn numbers_of_a_scope_are_integers_and_nothing_else() {
-    let mut office = Office::open();
+    let office = Office::open();
     let token = office.token(
         "branch",
         &[
@@ -122,7 +122,7 @@ fn numbers_of_a_scope_are_integers_and_nothing_else() {
 
 #[test]
 fn rows_that_are_sent_are_the_senders_own() {
-    let mut office = Office::open();
+    let office = Office::open();
     let acme = office.customer("acme");
     let made = office.post(
         EVENTS,
@@ -155,7 +155,7 @@ fn rows_that_are_sent_are_the_senders_own() {
 
 #[test]
 fn a_feed_whose_scope_column_is_gone_is_not_served_until_it_is_back() {
-    let mut office = Office::open();
+    let office = Office::open();
     let acme = office.customer("acme");
     fill(&office);
     assert_eq!(office.get(EVENTS, Some(&acme)).json()["total"], 2);

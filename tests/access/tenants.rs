@@ -12,7 +12,9 @@ use super::office::command;
 use crate::common::http::{JSON, Response};
 use crate::common::random::Random;
 use crate::common::subscriber::{Received, row_of};
-use crate::common::{Daemon, Settings, Subscriber, directory, wait_until};
+use crate::common::{Daemon, Settings, Steps, Subscriber, directory, wait_until};
+
+mod changes;
 
 const SEEDS: [u64; 3] = [1, 2, 3];
 const STEPS: usize = 120;
@@ -33,16 +35,19 @@ const CUSTOMERS: [Option<&str>; 8] = [
 
 #[test]
 fn nobody_sees_a_row_of_another_and_all_see_their_own() {
-    let seeds = match std::env::var("WALCAST_SEED") {
-        Ok(seed) => vec![seed.parse().expect("WALCAST_SEED is a number")],
-        Err(_) => SEEDS.to_vec(),
-    };
-    for seed in seeds {
+    for seed in seeds() {
         let mut world = World::new(seed);
         for _ in 0..STEPS {
             world.step();
         }
         world.settle();
+    }
+}
+
+fn seeds() -> Vec<u64> {
+    match std::env::var("WALCAST_SEED") {
+        Ok(seed) => vec![seed.parse().expect("WALCAST_SEED is a number")],
+        Err(_) => SEEDS.to_vec(),
     }
 }
 
@@ -92,7 +97,6 @@ struct Follower {
 }
 
 struct World {
-    seed: u64,
     random: Random,
     daemon: Daemon,
     /// Holds the files that say who may come in.
@@ -101,20 +105,7 @@ struct World {
     followers: Vec<Follower>,
     /// Every content a row ever had, by its text, which no two have in common: whose it was, and its branch.
     contents: BTreeMap<String, (Option<&'static str>, usize)>,
-    log: Vec<String>,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let tail = self.log.len().saturating_sub(25);
-            let last = self.log[tail..].join("\n  ");
-            eprintln!(
-                "WALCAST_SEED={} repeats this; the last steps:\n  {last}",
-                self.seed
-            );
-        }
-    }
+    log: Steps,
 }
 
 impl World {
@@ -145,14 +136,13 @@ impl World {
             .option("--ring-rows", "64")
             .start();
         World {
-            seed,
             random,
             daemon,
             _files: own,
             callers,
             followers: Vec::new(),
             contents: BTreeMap::new(),
-            log: Vec::new(),
+            log: Steps::of(seed),
         }
     }
 

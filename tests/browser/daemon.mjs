@@ -1,14 +1,16 @@
 // What the browser tests stand on: the real daemon on a file of its own, a real Python writer, a real Chromium.
 
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { createServer, request } from 'node:http';
+import { get } from 'node:https';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { chromium } from 'playwright-core';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -16,6 +18,14 @@ export const BINARY = process.env.WALCAST_BIN ?? here('../../target/debug/walcas
 const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
 /** How long any condition may take before a test fails: a bound for a busy machine, not a promise. */
 export const PATIENCE_MS = 20_000;
+
+/** Has the changes of a table logged; `options` are those of `walcast capture install`. */
+export async function capture(db, table, options = []) {
+  await promisify(execFile)(BINARY, ['capture', 'install', '--db', db, ...options, table]);
+}
+
+/** A token of walcast's own, or a JWT, with its secret. */
+const CREDENTIAL = /wct_[a-z0-9]{8}_[\w-]{16}|eyJ[\w-]*\.[\w-]+\.[\w-]{16}/;
 
 const deferred = new WeakMap();
 
@@ -39,24 +49,25 @@ export async function workspace(t) {
 }
 
 export class Daemon {
-  /** Starts on `dir/events.db` and a free port; `args` are further arguments. Stopped with the test. */
-  static async start(t, dir, args = []) {
-    const daemon = new Daemon(dir, args);
+  /** Starts on `dir/events.db` and a free port; `args` are further arguments, `ca` who vouches for it over TLS. Stopped with the test. */
+  static async start(t, dir, args = [], ca = undefined) {
+    const daemon = new Daemon(dir, args, ca);
     defer(t, () => daemon.kill());
     await daemon.up();
     return daemon;
   }
 
-  constructor(dir, args) {
+  constructor(dir, args, ca) {
     this.dir = dir;
     this.args = args;
+    this.ca = ca;
     this.db = join(dir, 'events.db');
     this.port = 0;
     this.log = '';
   }
 
   get url() {
-    return `http://127.0.0.1:${this.port}/`;
+    return this.ca ? `https://localhost:${this.port}/` : `http://127.0.0.1:${this.port}/`;
   }
 
   /** Starts the process, on the port it had before if it ran already. */
@@ -70,7 +81,7 @@ export class Daemon {
     this.process.on('error', address.reject);
     this.process.stderr.setEncoding('utf8').on('data', (text) => {
       this.log += text;
-      const port = /http:\/\/127\.0\.0\.1:(\d+)/.exec(this.log)?.[1];
+      const port = /https?:\/\/127\.0\.0\.1:(\d+)/.exec(this.log)?.[1];
       if (port) address.resolve(Number(port));
     });
     this.gone.then(([code]) => address.reject(new Error(`walcast exited with ${code}:\n${this.log}`)));
@@ -83,7 +94,7 @@ export class Daemon {
     const end = Date.now() + PATIENCE_MS;
     for (;;) {
       try {
-        if ((await fetch(new URL('healthz', this.url))).ok) return;
+        if (await this.#isWell()) return;
       } catch (error) {
         if (Date.now() > end) throw error;
       }
@@ -91,18 +102,32 @@ export class Daemon {
     }
   }
 
+  async #isWell() {
+    const url = new URL('healthz', this.url);
+    if (!this.ca) return (await fetch(url)).ok;
+    const [answer] = await once(get(url, { ca: this.ca, agent: false }), 'response');
+    answer.resume();
+    return answer.statusCode === 200;
+  }
+
   /** An orderly end: goodbye, drain, exit. */
   async stop() {
     this.process.kill('SIGTERM');
-    await this.gone;
-    this.log = '';
+    await this.over();
   }
 
   /** `kill -9`. */
   async kill() {
     if (this.process?.exitCode === null && this.process.signalCode === null) this.process.kill('SIGKILL');
+    await this.over();
+  }
+
+  /** When it has ended: a log tells no token and no JWT. */
+  async over() {
     await this.gone;
+    const log = this.log;
     this.log = '';
+    if (CREDENTIAL.test(log)) throw new Error(`a credential is in the log:\n${log}`);
   }
 
   async json(path) {
@@ -156,6 +181,8 @@ export class Writer {
 
 /** A host that is neither loopback nor the daemon's own, as far as the browser can tell. */
 export const FOREIGN_HOST = 'console.test';
+/** The site of the manual. */
+export const SITE = 'console.example.com';
 
 /**
  * A reverse proxy as people set it up wrongly: it names the daemon's own address as `Host`, so that the
@@ -191,14 +218,15 @@ export async function misconfiguredProxy(t, daemon) {
 
 let browser;
 
-/** One Chromium for the whole file; it is closed with the last test. */
-export async function launch() {
+/** One Chromium for the whole file; it is closed with the last test. `home` is where it looks whom it may believe. */
+export async function launch(home = undefined) {
   browser ??= await chromium.launch({
     executablePath: CHROMIUM,
+    env: home ? { ...process.env, HOME: home } : process.env,
     args: [
       '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
       '--disable-background-networking', '--disable-component-update', '--disable-sync',
-      `--host-resolver-rules=MAP ${FOREIGN_HOST} 127.0.0.1`,
+      `--host-resolver-rules=MAP ${FOREIGN_HOST} 127.0.0.1, MAP ${SITE} 127.0.0.1`,
     ],
   });
   return browser;

@@ -133,7 +133,10 @@ test('columns are left out and widened, and stay so', async (t) => {
 test('a link opens its row, one that is not loaded too, and says when there is none', async (t) => {
   const { page, writer, daemon } = await teas(t);
   await row(page, 3).click();
-  assert.equal(new URL(page.url()).hash, '#/teas/3');
+  const { epoch } = (await daemon.json('api/feeds')).feeds[0];
+  assert.equal(new URL(page.url()).hash, `#/teas/3?epoch=${epoch}`);
+  const passedOn = await openPage(t, page.url());
+  await passedOn.locator('#detail-title').getByText('teas · id 3').waitFor();
   await page.click('#detail-close');
   await page.waitForFunction(() => location.hash === '#/teas');
   await writer.sql("INSERT INTO teas (name) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT 'n' || i FROM n");
@@ -144,6 +147,55 @@ test('a link opens its row, one that is not loaded too, and says when there is n
   const none = await openPage(t, `${daemon.url}#/teas/4?name=assam`);
   await none.getByText('There is no row 4 here.').waitFor();
   await none.waitForFunction(() => location.hash === '#/teas?name=assam');
+});
+
+test('a link to a row opens no row of another history', async (t) => {
+  const { page, writer, daemon } = await teas(t);
+  await row(page, 3).click();
+  const link = page.url();
+  await writer.sql('DELETE FROM teas');
+  page.expectsOutage = true;
+  await daemon.stop();
+  for (let i = 0; i < 3; i += 1) await writer.insert({ name: 'oolong' }, 'teas');
+  await daemon.up();
+  const other = await openPage(t, link);
+  await other.getByText('Row 3 is not here any more.').waitFor();
+  await other.waitForFunction(() => location.hash === '#/teas');
+  assert.equal(await other.locator('#detail').isVisible(), false);
+  // Nor does the page that had it open take the other for it.
+  await page.getByText('Row 3 is not here any more.').waitFor();
+  assert.equal(await page.locator('#detail').isVisible(), false);
+});
+
+test('beside the list of feeds what the rows are worked on with is one line', async (t) => {
+  const dir = await workspace(t);
+  const config = join(dir, 'walcast.toml');
+  await writeFile(config, 'feeds = "*"\n');
+  const writer = Writer.start(t, join(dir, 'events.db'));
+  const alerts = ['CertificateExpiring', 'PodCrashLooping', 'DiskAlmostFull'];
+  for (let i = 0; i < 9; i += 1) await writer.event({ alertname: alerts[i % 3], tenant: ['acme', 'globex'][i % 2], action: ['renew_certificate', 'restart_pod'][i % 2], status: ['success', 'failed'][i % 2] });
+  await writer.sql('CREATE TABLE orders (id INTEGER PRIMARY KEY, what TEXT)');
+  const daemon = await Daemon.start(t, dir, ['--config', config]);
+  const page = await openPage(t, `${daemon.url}#/remediation`);
+  await live(page);
+  await page.waitForFunction(() => document.querySelectorAll('.filter').length >= 4);
+  const lines = () => page.evaluate(() => new Set([...document.querySelectorAll('.toolbar button, .toolbar input, .toolbar .filter')].filter((one) => one.offsetParent).map((one) => Math.round(one.getBoundingClientRect().top))).size);
+  assert.equal(await lines(), 1);
+  await page.locator('.filter select').first().selectOption({ index: 1 });
+  await page.locator('#clear').waitFor();
+  assert.equal(await lines(), 1);
+});
+
+test('a box that is open stays in the window when that becomes narrower', async (t) => {
+  const { page } = await teas(t);
+  await page.click('#add-filter');
+  for (const width of [1280, 768, 375]) {
+    await page.setViewportSize({ width, height: 800 });
+    await page.waitForFunction(() => {
+      const { left, right } = document.querySelector('#filter-form').getBoundingClientRect();
+      return left >= 0 && right <= innerWidth;
+    });
+  }
 });
 
 test('keys move, open, search and help, but not while one types', async (t) => {

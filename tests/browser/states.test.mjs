@@ -49,6 +49,33 @@ test('a database that is taken away under the page is not called live', async (t
   assert.equal(await page.locator('#dot.live').count(), 0);
 });
 
+test('the webhooks of a feed are told, and which of them fails', async (t) => {
+  const dir = await workspace(t);
+  const config = join(dir, 'walcast.toml');
+  const secret = join(dir, 'secret');
+  await writeFile(secret, `whsec_${Buffer.alloc(32, 7).toString('base64')}\n`, { mode: 0o600 });
+  // Nobody listens at the port of the discard service.
+  await writeFile(config, `[feeds.remediation]\n[sinks.billing]\nfeed = "remediation"\nwebhook = "http://127.0.0.1:9/hook"\nsecret_file = "${secret}"\n`);
+  const daemon = await Daemon.start(t, dir, ['--config', config]);
+  const page = await openPage(t, daemon.url);
+  await live(page);
+  await page.locator('#sinks').getByText('billing live', { exact: true }).waitFor();
+  await Writer.start(t, daemon.db).event();
+  await page.locator('#sinks.warn').getByText(/^billing failing/).waitFor();
+  assert.match(await page.locator('#sinks').getAttribute('title'), /^billing → http:\/\/127\.0\.0\.1:9: no connection/);
+});
+
+test('whether a feed is published is told', async (t) => {
+  const dir = await workspace(t);
+  const config = join(dir, 'walcast.toml');
+  await writeFile(config, '[feeds.remediation]\n[publish]\nnats = "nats://127.0.0.1:9"\n');
+  const daemon = await Daemon.start(t, dir, ['--config', config]);
+  const page = await openPage(t, daemon.url);
+  await live(page);
+  await page.locator('#sinks.warn').getByText(/^NATS /).waitFor();
+  assert.match(await page.locator('#sinks').getAttribute('title'), /^NATS → nats:\/\/127\.0\.0\.1:9: .*no connection/);
+});
+
 test('a table without a time column has no chart, one that tells the time has', async (t) => {
   const { daemon, writer } = await things(t, 'n integer, at text', [{ n: 1 }, { n: 2 }]);
   const page = await openPage(t, daemon.url);
@@ -92,6 +119,21 @@ test('a phone shows rows on its first screen', async (t) => {
   await row(page, 10).waitFor();
   const seen = await page.$$eval('.row', (rows) => rows.filter((one) => one.getBoundingClientRect().bottom <= innerHeight).length);
   assert.ok(seen >= 4, `${seen} rows in sight`);
+});
+
+test('on a tablet the controls stay on one line, and the filters in force stay in sight', async (t) => {
+  const dir = await workspace(t);
+  const daemon = await Daemon.start(t, dir);
+  const writer = Writer.start(t, daemon.db);
+  for (let i = 0; i < 12; i += 1) {
+    await writer.event({ tenant: ['acme', 'globex'][i % 2], status: ['success', 'failed'][i % 2], action: ['clean_disk', 'restart_service'][i % 2] });
+  }
+  const page = await openPage(t, `${daemon.url}#/remediation?action=restart_service`, { viewport: { width: 768, height: 800 } });
+  await live(page);
+  await row(page, 12).waitFor();
+  const [bar, button, filters, chosen] = await page.evaluate(() => ['.toolbar', '#pause', '#filters', '.filter.on'].map((one) => document.querySelector(one).getBoundingClientRect().toJSON()));
+  assert.equal(bar.height, button.height);
+  assert.ok(chosen.left >= filters.left && chosen.right <= filters.right, JSON.stringify({ filters, chosen }));
 });
 
 test('several values of a filter are shown as such, and Back goes back', async (t) => {

@@ -3,7 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod capture;
+mod capture_upkeep;
 mod check;
+mod colour;
 mod emit;
 mod named_file;
 mod open;
@@ -12,3 +15,4 @@ mod tail_begins;
 mod tail_daemon;
 mod tail_file;
 mod terminal;
+mod tls;

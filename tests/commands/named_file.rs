@@ -117,7 +117,9 @@ fn feeds_lists_what_is_and_says_why_others_are_not() {
     assert_eq!(cells, ["orders", "orders", "id", "2", "/ws/orders"]);
     let why = text(&listed.stderr);
     assert!(
-        why.contains("words is not a feed") && why.contains("key = \"seq\""),
+        why.contains("not a feed: table words")
+            && why.contains("key = \"seq\"")
+            && why.contains("walcast capture install --db FILE words"),
         "{why}"
     );
     assert_eq!(names(dir.path()), [file]);
@@ -275,7 +277,7 @@ fn init_writes_a_configuration_that_serves_the_same() {
     let written = run(dir.path(), &["init", "events.db"]);
     assert_eq!(written.status.code(), Some(0), "{}", text(&written.stderr));
     let toml = std::fs::read_to_string(dir.path().join("walcast.toml")).unwrap();
-    assert!(toml.contains("words is not a feed"), "{toml}");
+    assert!(toml.contains("# not a feed: table words"), "{toml}");
     let again = refusal(&mut at(dir.path(), &["init", "events.db"]));
     assert!(again.contains("--force"), "{again}");
     let arguments = ["--config", "walcast.toml", "--listen", "0"];

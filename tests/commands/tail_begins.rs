@@ -44,7 +44,8 @@ fn on_a_terminal_the_newest_ten_rows_come_first() {
         let json = tail_of(&["--json"]);
         let now = tail_of(&["--since", "now"]);
         let two = tail_of(&["--last", "2"]);
-        assert!(unasked.line().starts_with("id"), "{source}");
+        let header = unasked.line();
+        assert!(header.starts_with("id"), "{source}: {header:?}");
         let first = id(&unasked.line());
         for next in first + 1..first + 10 {
             assert_eq!(id(&unasked.line()), next, "{source}");

@@ -21,10 +21,14 @@ pub struct OnTerminal {
 }
 
 impl OnTerminal {
+    /// Starts it; it writes no colours unless the command's own environment has a `TERM`.
     pub fn start(command: &mut Command) -> OnTerminal {
         let (screen, terminal) = terminal();
+        if !command.get_envs().any(|(name, _)| name == "TERM") {
+            // Not `TERM=dumb`, which `CI` overrules.
+            command.env("NO_COLOR", "1");
+        }
         let child = command
-            .env("TERM", "dumb")
             .stdin(Stdio::null())
             .stdout(terminal)
             .stderr(Stdio::null())

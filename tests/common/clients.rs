@@ -49,7 +49,7 @@ impl Daemon {
     /// A subscriber for which the kernel keeps little, so that not to read is soon felt.
     #[track_caller]
     pub fn subscribe_slow(&self, path: &str, query: &str) -> Subscriber {
-        Subscriber::connect_with_small_buffer(self.address(), path, query)
+        Subscriber::connect_with_small_buffer(self.address(), path, query, &[])
     }
 
     /// A connection on which nothing was said yet.
@@ -118,10 +118,19 @@ impl Daemon {
         feed["epoch"].as_str().expect("an epoch").to_owned()
     }
 
+    /// What is counted, asked for with the token for that where there is one.
+    #[track_caller]
+    pub fn metrics(&self) -> Response {
+        let bearer = self.settings().token_for_metrics();
+        let bearer = bearer.map(|token| format!("Bearer {token}"));
+        let header = bearer.as_deref().map(|value| ("Authorization", value));
+        self.request("GET", "/metrics", header.as_slice(), b"")
+    }
+
     /// The value of a metric, given with its labels as Prometheus writes them; 0 where it does not exist yet.
     #[track_caller]
     pub fn metric(&self, series: &str) -> f64 {
-        let text = self.get("/metrics").text();
+        let text = self.metrics().text();
         text.lines()
             .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
             .unwrap_or(0.0)

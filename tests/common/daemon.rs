@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::thread::JoinHandle;
@@ -9,13 +10,18 @@ use std::time::Instant;
 
 use super::database::{Database, insert};
 use super::log::Log;
+use super::secrets;
 use super::settings::Settings;
+use super::tls_front::Front;
 use super::wait::{PATIENCE, wait_until};
 
-/// A running daemon. Dropped, it is killed; where the test failed, its log is printed.
+/// A running daemon. Dropped, it is killed; where the test failed, its log is printed, and else no credential may be where
+/// others could find it.
 pub struct Daemon {
     child: Child,
     address: SocketAddr,
+    /// Through which clients come where TLS is spoken.
+    front: Option<Front>,
     log: Log,
     reader: Option<JoinHandle<()>>,
     settings: Settings,
@@ -32,6 +38,7 @@ impl Daemon {
         Daemon {
             child,
             address,
+            front: settings.front(address),
             log,
             reader: Some(reader),
             settings,
@@ -60,8 +67,20 @@ impl Daemon {
         Settings::on(directory)
     }
 
+    /// Where clients without TLS reach it.
     pub fn address(&self) -> SocketAddr {
+        self.front
+            .as_ref()
+            .map_or(self.address, |front| front.address)
+    }
+
+    /// Where it listens itself.
+    pub fn own_address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The process id.
@@ -210,6 +229,7 @@ impl Daemon {
     /// The same; the clients say goodbye meanwhile.
     #[track_caller]
     pub fn stop_while(mut self, meanwhile: impl FnOnce()) -> Settings {
+        self.shows_no_secret();
         self.signal(libc::SIGTERM);
         meanwhile();
         let status = self.wait_for_exit();
@@ -219,6 +239,7 @@ impl Daemon {
 
     /// SIGKILL: no goodbye, nothing is saved.
     pub fn kill(mut self) -> Settings {
+        self.shows_no_secret();
         self.child.kill().expect("walcast can be killed");
         self.child.wait().expect("a killed child can be waited for");
         self.settings.at(self.address)
@@ -231,16 +252,48 @@ impl Daemon {
     }
 }
 
+impl Daemon {
+    /// Panics where a credential is in what is counted, or in what the system shows of the process.
+    #[track_caller]
+    fn shows_no_secret(&mut self) {
+        let runs = self.child.try_wait().is_ok_and(|ended| ended.is_none());
+        if runs && secrets::are_kept() {
+            secrets::assert_none_shown_of(self.id());
+            self.metrics();
+        }
+    }
+
+    /// Panics where a credential is in what it has said or kept.
+    #[track_caller]
+    fn has_left_no_secret(&self) {
+        if secrets::are_kept() {
+            secrets::assert_none_in("the log", &self.log.text());
+            secrets::assert_none_in_files_of(&self.directory().join("state"));
+        }
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        // Whatever is found, the process does not outlive its test.
+        let looked = panic::catch_unwind(AssertUnwindSafe(|| {
+            if !failed {
+                self.shows_no_secret();
+            }
+        }));
         // It may have ended already; then there is nothing to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
-        if std::thread::panicking() {
-            eprintln!("--- log of walcast:\n{}---", self.log.text());
+        if let Err(found) = looked {
+            panic::resume_unwind(found);
+        }
+        match failed {
+            true => eprintln!("--- log of walcast:\n{}---", self.log.text()),
+            false => self.has_left_no_secret(),
         }
     }
 }

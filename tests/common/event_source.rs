@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::http;
+use super::secrets;
 use super::wait::PATIENCE;
 
 /// A block of an event stream.
@@ -40,13 +42,8 @@ impl EventSource {
         stream
             .set_read_timeout(Some(Duration::from_secs(25) + PATIENCE))
             .expect("a socket takes a time limit");
-        let mut head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n");
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        stream
-            .write_all(format!("{head}\r\n").as_bytes())
-            .expect("walcast reads");
+        let head = http::head("GET", path, address, headers).replacen("HTTP/1.1", "HTTP/1.0", 1);
+        stream.write_all(head.as_bytes()).expect("walcast reads");
         let mut events = EventSource {
             stream: BufReader::new(stream),
             last_id: String::new(),
@@ -96,6 +93,7 @@ impl EventSource {
         if read.expect("the stream goes on") == 0 {
             return None;
         }
+        secrets::assert_none_in("a stream", &line);
         Some(line.trim_end_matches(['\r', '\n']).to_owned())
     }
 

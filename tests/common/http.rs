@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use super::secrets;
 use super::wait::PATIENCE;
 
 /// An answer, read to its end.
@@ -26,6 +27,14 @@ impl Response {
 
     pub fn text(&self) -> String {
         String::from_utf8(self.body.clone()).expect("the body is UTF-8")
+    }
+
+    /// Its headers, as they came.
+    pub fn head(&self) -> String {
+        let lines = self.headers.iter();
+        lines
+            .map(|(name, value)| format!("{name}: {value}\n"))
+            .collect()
     }
 
     /// The code of an error, for programs.
@@ -78,8 +87,10 @@ pub fn request(
 
 /// The head of a request.
 pub fn head(method: &str, path: &str, host: impl Display, headers: &[(&str, &str)]) -> String {
+    secrets::keep_those_in(path);
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n");
     for (name, value) in headers {
+        secrets::keep_those_in(value);
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head + "\r\n"
@@ -166,6 +177,7 @@ pub fn read_response(stream: &mut impl Read) -> Response {
         body,
     };
     read_body(stream, &mut response);
+    secrets::assert_none_in_answer(&response);
     response
 }
 

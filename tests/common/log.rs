@@ -61,7 +61,9 @@ impl Log {
 }
 
 fn address_in(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("http://")?;
+    let (_, rest) = line
+        .split_once("http://")
+        .or_else(|| line.split_once("https://"))?;
     let end = rest
         .find(|c: char| !(c.is_ascii_digit() || ".:[]".contains(c)))
         .unwrap_or(rest.len());

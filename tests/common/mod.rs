@@ -4,15 +4,23 @@
 // Every test binary compiles this module and uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod authority;
 pub mod clients;
 pub mod daemon;
 pub mod database;
+pub mod deflated;
+pub mod disks;
 pub mod event_source;
 pub mod http;
 pub mod log;
+pub mod multi;
+pub mod nginx;
 pub mod random;
+pub mod secrets;
 pub mod settings;
+pub mod steps;
 pub mod subscriber;
+pub mod tls_front;
 pub mod wait;
 pub mod writer;
 
@@ -22,6 +30,7 @@ pub use database::Database;
 pub use event_source::EventSource;
 pub use http::Response;
 pub use settings::Settings;
+pub use steps::Steps;
 pub use subscriber::Subscriber;
 pub use wait::{PATIENCE, StopAtEnd, wait_until};
 pub use writer::Writer;

@@ -10,9 +10,38 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use super::authority::{Authority, Pair};
 use super::daemon::{Daemon, wait_for_end};
 use super::database::Database;
 use super::log::Log;
+use super::secrets;
+use super::tls_front::Front;
+
+/// Set, every daemon of a test speaks TLS, and its clients come through a front that puts it on.
+const OVER_TLS: &str = "TESTS_OVER_TLS";
+
+/// The certificate of a daemon, and who has signed it.
+#[derive(Clone)]
+struct Tls {
+    authority: Arc<Authority>,
+    pair: Pair,
+}
+
+impl Tls {
+    fn new(directory: &Path) -> Tls {
+        let authority = Authority::new("of the tests");
+        let pem = authority.sign(&["localhost", "127.0.0.1"]);
+        let pair = pem.write(directory, "tls");
+        let authority = Arc::new(authority);
+        Tls { authority, pair }
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.pair.fmt(f)
+    }
+}
 
 /// How a daemon is started. Unless told otherwise: `walcast.db` and the state in the directory given, a free port.
 #[derive(Debug, Clone)]
@@ -23,10 +52,16 @@ pub struct Settings {
     variables: Vec<(OsString, OsString)>,
     toml: Option<String>,
     listen: String,
+    /// It is an edge.
+    edge: bool,
+    /// Of an edge, its origin.
+    upstream: Option<String>,
     file_events: bool,
     user: Option<u32>,
     /// What is run; `None`: walcast.
     executable: Option<PathBuf>,
+    metrics_token: Option<String>,
+    tls: Option<Tls>,
     /// Keeps a directory that was made for this daemon alone.
     own_directory: Option<Arc<TempDir>>,
 }
@@ -41,9 +76,13 @@ impl Settings {
             variables: vec![],
             toml: None,
             listen: "127.0.0.1:0".into(),
+            edge: false,
+            upstream: None,
             file_events: true,
             user: None,
             executable: None,
+            metrics_token: None,
+            tls: std::env::var_os(OVER_TLS).map(|_| Tls::new(directory)),
             own_directory: None,
         }
     }
@@ -72,6 +111,18 @@ impl Settings {
 
     pub fn database_path(&self) -> &Path {
         &self.database
+    }
+
+    /// An edge of the daemon at this URL, whose spool is the database.
+    pub fn edge_of(mut self, upstream: impl Into<String>) -> Settings {
+        self.upstream = Some(upstream.into());
+        self.edge()
+    }
+
+    /// An edge, whose spool is the database. Its configuration says where it has its feeds from.
+    pub fn edge(mut self) -> Settings {
+        self.edge = true;
+        self
     }
 
     /// Serves this file instead of `walcast.db`.
@@ -107,6 +158,11 @@ impl Settings {
         self
     }
 
+    /// What was given to [`Settings::toml`] last; empty where nothing was.
+    pub fn toml_text(&self) -> String {
+        self.toml.clone().unwrap_or_default()
+    }
+
     /// The stock feed with these keys set, each on a line of its own.
     pub fn stock_feed(self, keys: &str) -> Settings {
         self.toml(format!("[feeds.remediation]\n{keys}\n"))
@@ -133,6 +189,40 @@ impl Settings {
     pub fn executable(mut self, path: impl Into<PathBuf>) -> Settings {
         self.executable = Some(path.into());
         self
+    }
+
+    /// The token with which the harness asks for what is counted.
+    pub fn metrics_by(mut self, token: impl Into<String>) -> Settings {
+        self.metrics_token = Some(token.into());
+        self
+    }
+
+    /// Speaks TLS with a certificate of its own; the clients of the harness come through a front that puts it on.
+    pub fn over_tls(mut self) -> Settings {
+        self.tls = Some(Tls::new(&self.directory));
+        self
+    }
+
+    /// Who has signed the certificate, where TLS is spoken.
+    #[track_caller]
+    pub fn authority(&self) -> &Authority {
+        &self.tls.as_ref().expect("TLS is spoken").authority
+    }
+
+    /// The files of the certificate and its key, where TLS is spoken.
+    #[track_caller]
+    pub fn pair(&self) -> &Pair {
+        &self.tls.as_ref().expect("TLS is spoken").pair
+    }
+
+    /// What puts TLS on for clients of the daemon at this address, where it speaks that.
+    pub(super) fn front(&self, daemon: SocketAddr) -> Option<Front> {
+        let tls = self.tls.as_ref()?;
+        Some(Front::without_tls(daemon, tls.authority.client()))
+    }
+
+    pub fn token_for_metrics(&self) -> Option<&str> {
+        self.metrics_token.as_deref()
     }
 
     /// Starts the daemon and waits until it serves.
@@ -164,6 +254,7 @@ impl Settings {
                     })
                 });
                 reader.join().expect("the log reader does not panic");
+                secrets::assert_none_in("the log", &log.text());
                 Err(Failed {
                     status,
                     stderr: log.text(),
@@ -175,15 +266,17 @@ impl Settings {
     fn command(&self) -> Command {
         let path = self.executable.as_deref();
         let mut command = own_program(path.unwrap_or(Path::new(WALCAST)));
+        command.arg(if self.edge { "edge" } else { "serve" });
         if let Some(toml) = &self.toml {
             let path = self.directory.join("walcast.toml");
             fs::write(&path, toml).expect("the configuration can be written");
-            command.arg("serve").arg("--config").arg(path);
-        } else {
-            command.arg("serve");
+            command.arg("--config").arg(path);
+        }
+        if let Some(url) = &self.upstream {
+            command.args(["--upstream", url]);
         }
         command
-            .arg("--db")
+            .arg(if self.edge { "--spool" } else { "--db" })
             .arg(&self.database)
             .args(["--listen", &self.listen, "--state-dir"])
             .arg(self.directory.join("state"))
@@ -193,6 +286,10 @@ impl Settings {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
+        if let Some(Tls { pair, .. }) = &self.tls {
+            command.arg("--tls-cert").arg(&pair.cert);
+            command.arg("--tls-key").arg(&pair.key);
+        }
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }
@@ -218,6 +315,9 @@ fn own_program(path: &Path) -> Command {
         if foreign || name == "NOTIFY_SOCKET" || name == "STATE_DIRECTORY" {
             command.env_remove(name);
         }
+    }
+    if super::subscriber::compresses() {
+        command.env("WALCAST_COMPRESSION", "on");
     }
     command
 }

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -9,6 +10,8 @@ use socket2::{Domain, Socket, Type};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error, Message, WebSocket};
 
+use super::deflated::{self, Inflated};
+use super::secrets;
 use super::wait::PATIENCE;
 
 /// What came from the daemon, Pings and Pongs apart.
@@ -22,7 +25,7 @@ pub enum Received {
 /// A subscriber. Rows are what stands under `event`, or under the only other key beside `type`.
 #[derive(Debug)]
 pub struct Subscriber {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Inflated>,
     rows: Vec<Value>,
 }
 
@@ -47,13 +50,18 @@ impl Subscriber {
 
     /// One for which the kernel keeps little, so that not to read is soon felt on the other side.
     #[track_caller]
-    pub fn connect_with_small_buffer(address: SocketAddr, path: &str, query: &str) -> Subscriber {
+    pub fn connect_with_small_buffer(
+        address: SocketAddr,
+        path: &str,
+        query: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Subscriber {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
         socket
             .set_recv_buffer_size(4096)
             .expect("a buffer can be small");
         socket.connect(&address.into()).expect("walcast accepts");
-        Subscriber::upgrade(socket.into(), address, path, query, &[])
+        Subscriber::upgrade(socket.into(), address, path, query, headers)
     }
 
     #[track_caller]
@@ -73,8 +81,15 @@ impl Subscriber {
             .expect("a socket takes TCP_NODELAY");
         let separator = if query.is_empty() { "" } else { "?" };
         let url = format!("ws://{address}{path}{separator}{query}");
+        secrets::keep_those_in(&url);
         let mut request = url.as_str().into_client_request().expect("a good URL");
-        for (name, value) in headers {
+        let deflated = [deflated::OFFER];
+        let inflates = offers() || headers.contains(&deflated::OFFER);
+        let offer = deflated
+            .iter()
+            .filter(|_| inflates && !headers.contains(&deflated::OFFER));
+        for (name, value) in headers.iter().chain(offer) {
+            secrets::keep_those_in(value);
             let value = value.parse().expect("a header takes this value");
             request.headers_mut().insert(*name, value);
         }
@@ -82,7 +97,11 @@ impl Subscriber {
         let config = WebSocketConfig::default()
             .max_message_size(None)
             .max_frame_size(None);
-        match tungstenite::client::client_with_config(request, stream, Some(config)) {
+        match tungstenite::client::client_with_config(
+            request,
+            Inflated::new(stream, inflates),
+            Some(config),
+        ) {
             Ok((socket, _)) => Subscriber {
                 socket,
                 rows: vec![],
@@ -101,7 +120,7 @@ impl Subscriber {
     /// The next message of any kind, Pings and Pongs too.
     #[track_caller]
     pub fn next_message(&mut self) -> Message {
-        let stream = self.socket.get_ref();
+        let stream = &self.socket.get_ref().tcp;
         stream
             .set_nonblocking(false)
             .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
@@ -116,7 +135,7 @@ impl Subscriber {
         let deadline = Instant::now() + time;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let stream = self.socket.get_ref();
+            let stream = &self.socket.get_ref().tcp;
             // Zero would mean no limit, and the least one lasts for as long as the kernel's clock ticks.
             let at_once = left.is_zero();
             let ready = match at_once {
@@ -127,7 +146,10 @@ impl Subscriber {
                 .and_then(|()| stream.set_nonblocking(at_once))
                 .expect("a socket takes a time limit");
             match self.socket.read() {
-                Ok(Message::Text(text)) => return Some(Received::Text(text.to_string())),
+                Ok(Message::Text(text)) => {
+                    secrets::assert_none_in("a frame", &text);
+                    return Some(Received::Text(text.to_string()));
+                }
                 Ok(Message::Close(frame)) => {
                     return Some(Received::Closed(frame.map(|frame| frame.code.into())));
                 }
@@ -267,13 +289,13 @@ impl Subscriber {
 
     /// Sends any message; the error is the connection's end.
     pub fn try_send(&mut self, message: Message) -> Result<(), Error> {
-        self.socket.get_ref().set_nonblocking(false)?;
+        self.socket.get_ref().tcp.set_nonblocking(false)?;
         self.socket.send(message)
     }
 
     /// Undoes the small buffer, so that catching up does not take thousands of round trips.
     pub fn enlarge_buffer(&mut self) {
-        let socket = socket2::SockRef::from(self.socket.get_ref());
+        let socket = socket2::SockRef::from(&self.socket.get_ref().tcp);
         socket
             .set_recv_buffer_size(1 << 20)
             .expect("a buffer can be large");
@@ -281,7 +303,7 @@ impl Subscriber {
 
     /// The socket, for tests that speak below the protocol.
     pub fn stream(&mut self) -> &mut TcpStream {
-        self.socket.get_mut()
+        &mut self.socket.get_mut().tcp
     }
 
     /// Every row received so far, in order.
@@ -295,6 +317,27 @@ impl Subscriber {
             None => "; no row came before".into(),
         }
     }
+}
+
+/// Set, every subscriber of a test asks for compressed messages, and every daemon compresses.
+const OVER_DEFLATE: &str = "TESTS_OVER_DEFLATE";
+
+/// In these tests ledgers are kept over compressed messages too: every other subscriber asks for them.
+const BOTH_WAYS: bool = matches!(
+    env!("CARGO_CRATE_NAME").as_bytes(),
+    b"torture" | b"property"
+);
+
+/// Whether rows are to be compressed that a test has said nothing of.
+pub fn compresses() -> bool {
+    BOTH_WAYS || std::env::var_os(OVER_DEFLATE).is_some()
+}
+
+/// Whether the next subscriber asks for it.
+fn offers() -> bool {
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let takes_turns = BOTH_WAYS && TURN.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+    takes_turns || std::env::var_os(OVER_DEFLATE).is_some()
 }
 
 /// The row in a frame: the value beside `type`, where that is an object. Control frames hold none.

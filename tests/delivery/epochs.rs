@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::common::database::STOCK_SCHEMA;
 use crate::common::{Daemon, Database, Subscriber, assert_ledger, directory, ids};
 
 /// Subscribes from `since` in `epoch`; gives the hello too.
@@ -139,6 +140,31 @@ fn a_schema_change_right_after_the_first_row_is_no_new_history() {
         assert_eq!(database.insert("second"), 2);
         assert_eq!(plain.next_row()["id"], 2, "after {sql}");
     }
+}
+
+#[test]
+fn a_schema_change_after_an_edit_of_the_newest_row_is_no_new_history() {
+    let walcast = Daemon::on_new_file()
+        .toml("[feeds.remediation]\n[feeds.notes]\ntable = \"notes\"\n")
+        .with_tables(&format!(
+            "{STOCK_SCHEMA}; CREATE TABLE notes(id INTEGER PRIMARY KEY)"
+        ))
+        .without_poll()
+        .start();
+    let database = walcast.database();
+    let head = walcast.fill(20);
+    let mut plain = walcast.subscribe("");
+    let mut notes = Subscriber::connect(walcast.address(), "/ws/notes", "");
+    database.execute(&format!(
+        "UPDATE remediation_events SET ts = 'later', alertname = 'other', tenant = 'other', action = 'other',
+             status = 'other', details = 'other' WHERE id = {head}"
+    ));
+    // What was committed before it has been seen.
+    database.execute("INSERT INTO notes VALUES (1)");
+    assert_eq!(notes.next_row()["id"], 1);
+    database.execute("ALTER TABLE remediation_events ADD COLUMN more");
+    assert_eq!(database.insert("second"), head + 1);
+    assert_eq!(plain.next_row()["id"], head + 1);
 }
 
 #[test]

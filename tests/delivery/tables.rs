@@ -26,7 +26,7 @@ fn handshake(walcast: &Daemon, path: &str) -> u16 {
 fn every_table_that_can_be_a_feed_is_one_and_the_file_stays_as_it_is() {
     let walcast = Daemon::on_new_file().with_tables(SCHEMA).toml(ALL).start();
     assert_eq!(names(&walcast), ["orders", "order_lines"]);
-    walcast.wait_for_log("words is not a feed");
+    walcast.wait_for_log("not a feed: table words");
     assert!(walcast.log().contains("key = \"seq\""), "{}", walcast.log());
     assert_eq!(walcast.get("/readyz").status, 200);
     let mut orders = walcast.subscribe_to("/ws/orders", "since=earliest");

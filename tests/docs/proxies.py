@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import threading
 
-from harness import PATIENCE, Daemon, Documentation, Skipped, Tests, WebSocket, free_port, place, wait_until
+from harness import BINARY, PATIENCE, Daemon, Documentation, Skipped, Tests, WebSocket, free_port, place, wait_until
 from snippets import insert
 
 tests = Tests()
@@ -194,6 +194,79 @@ def apache():
         )
         with running(here, port, program("apache2"), "-DFOREGROUND", "-f", here / "apache.conf"):
             serves_its_pages_and_hides_metrics(walcast, port)
+
+
+def certificate(here):
+    """A certificate for `localhost`, and an authority that vouches for it."""
+    new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30"
+    leaf = "-addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE"
+    for request in [
+        f"req -x509 {new} -subj /CN=authority -keyout ca.key -out ca.pem",
+        f"req -x509 {new} -CA ca.pem -CAkey ca.key -subj /CN=localhost {leaf} -keyout server.key -out server.pem",
+    ]:
+        subprocess.run([program("openssl"), *request.split()], cwd=here, check=True, capture_output=True, timeout=PATIENCE)
+    # Its workers may be another user's.
+    (here / "server.key").chmod(0o644)
+
+
+@contextlib.contextmanager
+def tailed(here, url, *arguments):
+    """What `walcast tail` prints of a feed, line by line."""
+    command = [BINARY, "tail", url, "--ca", here / "ca.pem", *arguments]
+    with open(here / "tail.log", "wb") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        yield process.stdout
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+        process.stdout.close()
+
+
+def is_followed_over_tls(here, walcast, port):
+    """`walcast tail` has rows from behind the proxy's certificate, and no row where nobody vouches for that."""
+    url = f"wss://localhost:{port}/ws/remediation"
+    insert(walcast.database, "before")
+    with tailed(here, url, "--since", "earliest") as lines:
+        assert json.loads(lines.readline())["alertname"] == "before"
+        for name in ["first", "second"]:
+            insert(walcast.database, name)
+            assert json.loads(lines.readline())["alertname"] == name
+    # Without `--ca`, by the system's own authorities.
+    strange = [BINARY, "tail", url, "--since", "earliest"]
+    refused = subprocess.run(strange, capture_output=True, text=True, timeout=PATIENCE)
+    assert refused.returncode == 1 and not refused.stdout, refused
+    assert "certificate" in refused.stderr, refused.stderr
+
+
+@test
+def nginx_over_tls():
+    port = free_port()
+
+    def server(site):
+        certified = {
+            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+            "# ssl_certificate …;": "ssl_certificate server.pem; ssl_certificate_key server.key; #",
+        }
+        return changed(site, certified)
+
+    with place() as here, daemon(here) as walcast:
+        certificate(here)
+        with nginx_before(here, walcast, port, server):
+            is_followed_over_tls(here, walcast, port)
+
+
+@test
+def caddy_over_tls():
+    port = free_port()
+    with place() as here, daemon(here) as walcast:
+        certificate(here)
+        changes = {
+            f"{NAME} {{": f"https://localhost:{port} {{\n    bind 127.0.0.1\n    tls {here}/server.pem {here}/server.key",
+            "127.0.0.1:8010": f"127.0.0.1:{walcast.port}",
+        }
+        with caddy_with(here, port, configuration("caddy", "reverse_proxy", changes)):
+            is_followed_over_tls(here, walcast, port)
 
 
 class Doorman(http.server.BaseHTTPRequestHandler):

@@ -21,12 +21,19 @@ from harness import BINARY, PATIENCE, ROOT, TABLE, Daemon, Documentation, Relay,
 tests = Tests()
 test = tests.test
 README, OUTBOX, HUB, RECIPES = "README.md", "docs/outbox.md", "docs/your-own-hub.md", "docs/recipes.md"
+CAPTURE, COMPRESSION = "docs/capture.md", "docs/compression.md"
 MANUALS = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "docs").glob("*.md"))
 documentation = Documentation(README, "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "python/README.md", "web/client/README.md", *MANUALS)
 snippet = documentation.snippet
 
 # Snippets that other tests run, or that can't be run: the file, words of the snippet, and by what or why not.
 ELSEWHERE = [
+    ("docs/capture.md", "django.db", "tests/writers/migrations.py"),
+    ("docs/capture.md", "alembic", "tests/writers/migrations.py"),
+    ("docs/capture.md", "prisma migrate", "tests/writers/npm_migrations.py"),
+    ("docs/capture.md", "externalTables", "tests/writers/npm_migrations.py"),
+    ("docs/capture.md", "drizzle-kit generate", "tests/writers/npm_migrations.py"),
+    ("docs/capture.md", "tablesFilter", "tests/writers/npm_migrations.py"),
     (README, "┌───", "a drawing"),
     (README, "cargo run --release        #", "first_run, with the program that cargo makes"),
     (README, "npm --prefix examples/react-console start", "web/client/tests/browser/examples.test.ts"),
@@ -53,11 +60,35 @@ ELSEWHERE = [
     ("docs/access.md", "anonymous = {", "tests/access"),
     ("docs/access.md", "[auth.jwt]", "tests/access/jwt.rs"),
     ("docs/access.md", "issued_before", "tests/access/jwt.rs"),
+    ("docs/access.md", "[auth.mtls]", "tests/tls/mtls.rs"),
+    ("docs/access.md", "[[client]]", "tests/tls/mtls.rs"),
     ("docs/access.md", "[auth.proxy]", "tests/access/proxy.rs"),
     ("docs/access.md", "jwt.encode", "tests/peers/with_jwts.py"),
     ("docs/access.md", "SignJWT", "tests/peers/with_jwts.py"),
     ("docs/access.md", "auth_request", "tests/docs/proxies.py"),
     ("docs/access.md", "forward_auth", "tests/docs/proxies.py"),
+    ("README.md", "walcast edge --upstream ws://10.0.0.5", "tests/edge"),
+    ("docs/edges.md", "walcast edge", "tests/edge"),
+    ("docs/edges.md", "walcast token add", "tests/edge/access.rs"),
+    ("docs/edges.md", "[edge]", "tests/edge/outages.rs"),
+    ("docs/edges.md", "reverse_proxy", "a configuration of Caddy, as in docs/proxies.md"),
+    ("docs/edges.md", "origin (Frankfurt)", "a drawing"),
+    ("docs/edges.md", '{"type":"table"', "tests/edge/whole_rows.rs"),
+    ("docs/edges.md", '{"type":"change"', "tests/edge/whole_rows.rs"),
+    ("docs/webhooks.md", "[sinks.billing]", "tests/peers/with_webhooks.py"),
+    ("docs/webhooks.md", "whsec_", "tests/peers/with_webhooks.py"),
+    ("docs/webhooks.md", "orders_event", "tests/peers/with_webhooks.py"),
+    ("docs/webhooks.md", "reached = {}", "tests/peers/with_webhooks.py"),
+    ("docs/webhooks.md", "orders.clear()", "tests/peers/with_webhooks.py"),
+    ("docs/webhooks.md", "new Webhook(", "tests/peers/with_webhooks.py"),
+    ("docs/tls.md", "[tls]", "tests/tls"),
+    ("docs/tls.md", "RENEWED_LINEAGE", "a hook of certbot"),
+    ("docs/tls.md", "LoadCredential=", "units of systemd"),
+    ("docs/tls.md", "PathChanged=", "units of systemd"),
+    ("docs/nats.md", "[publish]", "tests/publish"),
+    ("docs/nats.md", "[edge]", "tests/publish/edges.rs"),
+    ("docs/nats.md", "$JS.API.STREAM.INFO", "tests/publish/refusals.rs"),
+    ("docs/nats.md", "started", "tests/publish/delivery.rs"),
     ("docs/proxies.md", "proxy_pass", "tests/docs/proxies.py"),
     ("docs/proxies.md", "reverse_proxy", "tests/docs/proxies.py"),
     ("docs/proxies.md", "http-no-delay", "tests/docs/proxies.py"),
@@ -74,8 +105,10 @@ ELSEWHERE = [
     ("docs/packages.md", "benches/run", "minutes of measuring"),
     ("python/README.md", "async with aio.subscribe", "python/tests/test_daemon.py"),
     ("python/README.md", "feed.position", "python/tests/test_daemon.py"),
+    ("python/README.md", "walcast.subscribe_table(", "python/tests/test_table.py"),
     ("python/README.md", "walcast.subscribe(", "python/tests/test_daemon.py"),
     ("web/client/README.md", "npm pack", "web/client/tests/pack/pack.test.ts"),
+    ("web/client/README.md", "subscribeTable", "web/client/tests/table.test.ts"),
     ("web/client/README.md", "subscribe", "web/client/tests/daemon.test.ts"),
     ("web/client/README.md", "useFeed", "web/client/tests/react.test.tsx"),
 ]
@@ -338,6 +371,32 @@ def an_outbox_tells_of_updates_and_deletes():
 
 
 @test
+def a_table_is_captured_as_the_manual_says():
+    with place() as here:
+        database = here / "shop.db"
+        with opened(database) as db:
+            db.execute("CREATE TABLE orders(uuid TEXT PRIMARY KEY, tenant TEXT)")
+        for text in (snippet(CAPTURE, "sh", "capture install --db shop.db orders --filter"), snippet(CAPTURE, "sh", "orders_capture.sql")):
+            for line in text.splitlines():
+                line = line.replace("walcast", str(BINARY), 1)
+                done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=PATIENCE, cwd=here)
+                assert done.returncode == 0, (line, done.stderr)
+        assert "DROP TRIGGER" in (here / "orders_uncapture.sql").read_text()
+        for toml in (snippet(README, "toml", "capture_filters"), snippet(CAPTURE, "toml", "capture_filters")):
+            (here / "walcast.toml").write_text(toml)
+            done = subprocess.run([BINARY, "config", "--config", "walcast.toml"], capture_output=True, text=True, timeout=PATIENCE, cwd=here)
+            assert 'capture_filters = ["tenant"]' in done.stdout, done.stderr
+
+
+@test
+def compression_is_set_as_the_manual_shows():
+    with place() as here:
+        (here / "walcast.toml").write_text(snippet(COMPRESSION, "toml", "compress_above"))
+        done = subprocess.run([BINARY, "config", "--config", "walcast.toml"], capture_output=True, text=True, timeout=PATIENCE, cwd=here)
+        assert 'compression = "auto"' in done.stdout and 'compression = "off"' in done.stdout, done
+
+
+@test
 def walcast_takes_over_from_a_hub():
     """Beside a service that has the file open, and sets nothing: what its console asks for is answered as before."""
     with place() as here:
@@ -375,7 +434,8 @@ def the_commands_of_the_manual():
 
 @test
 def the_known_hosts_of_the_manual():
-    for text in [s for s in documentation.all if s.language == "toml" and "hosts =" in s.text]:
+    # With certificates they are tests/tls's.
+    for text in [s for s in documentation.all if s.language == "toml" and "hosts =" in s.text and "[tls]" not in s.text]:
         documentation.asked.add(text)
         with place() as here:
             insert(here / "events.db", "DiskFull")
@@ -444,7 +504,7 @@ def the_python_client_is_installed():
     first = snippet("python/README.md", "python", "for row in walcast.subscribe(")
     with place() as here, Daemon(here) as daemon:
         insert(daemon.database, "DiskFull")
-        subprocess.run(["python3", "-m", "venv", here / "venv"], check=True, timeout=PATIENCE)
+        subprocess.run(["python3", "-m", "venv", here / "venv"], check=True, timeout=10 * PATIENCE)
         # The sources are copied, for a build leaves files beside them.
         shutil.copytree(ROOT / "python", here / "python", ignore=shutil.ignore_patterns("dist", ".*_cache"))
         subprocess.run(f"{here}/venv/bin/{install} --quiet --disable-pip-version-check", shell=True, check=True, cwd=here, timeout=10 * PATIENCE)

@@ -53,7 +53,7 @@ fn pages_of_allowed_origins_may_load_it_and_no_others() {
         let answer = walcast.request("GET", PATH, &headers, b"");
         assert_eq!(answer.status, 200, "{origin}");
         assert_eq!(answer.header("Access-Control-Allow-Origin"), Some(origin));
-        assert_eq!(answer.header("Vary"), Some("origin"));
+        assert!(answer.head().contains("vary: origin\n"));
     }
     let stranger = [&script[..], &[("Origin", "https://evil.example")]].concat();
     assert_eq!(walcast.request("GET", PATH, &stranger, b"").status, 403);

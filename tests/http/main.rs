@@ -4,6 +4,7 @@
 mod common;
 
 mod browser_client;
+mod compression;
 mod connections;
 mod feeds;
 mod health;

@@ -2,7 +2,7 @@
 
 use crate::common::{Daemon, STOCK_SSE, wait_until};
 
-const METRICS: [(&str, &str); 15] = [
+const METRICS: [(&str, &str); 18] = [
     ("walcast_ws_connections_active", "gauge"),
     ("walcast_sse_connections_active", "gauge"),
     ("walcast_messages_sent_total", "counter"),
@@ -17,6 +17,9 @@ const METRICS: [(&str, &str); 15] = [
     ("walcast_broadcast_seconds", "histogram"),
     ("walcast_database_errors_total", "counter"),
     ("walcast_epoch_changes_total", "counter"),
+    ("walcast_ws_deflate_connections_active", "gauge"),
+    ("walcast_compression_bytes_total", "counter"),
+    ("walcast_compression_saved_bytes_total", "counter"),
     ("walcast_build_info", "gauge"),
 ];
 

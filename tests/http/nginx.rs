@@ -1,26 +1,25 @@
 //! nginx in front, configured as the manual says.
 
-use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use crate::common::http::{self, Response, UPGRADE};
+use crate::common::nginx::Nginx;
 use crate::common::{Daemon, PATIENCE, STOCK_EVENTS, STOCK_FEED, directory, wait_until};
 
 /// Where a page of the site comes from.
 const ORIGIN: &str = "https://console.example.com:8443";
 const HOST: &str = "console.example.com:8443";
 
-struct Nginx {
-    process: Child,
+struct Site {
+    _nginx: Nginx,
     socket: PathBuf,
 }
 
-impl Nginx {
+impl Site {
     /// Runs the manual's configuration before the daemon, but on a socket of its own; `None` where there is no nginx.
-    fn before(walcast: &Daemon, directory: &Path) -> Option<Nginx> {
+    fn before(walcast: &Daemon, directory: &Path) -> Option<Site> {
         let manual = include_str!("../../docs/proxies.md");
         let (_, rest) = manual.split_once("```nginx\n").expect("the manual has it");
         let (site, _) = rest.split_once("```").expect("it ends");
@@ -28,34 +27,14 @@ impl Nginx {
         let site = site
             .replace("127.0.0.1:8010", &walcast.address().to_string())
             .replace("443 ssl", &format!("unix:{}", socket.display()));
-        let place = directory.display();
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|kind| format!("{kind}_temp_path {place}/{kind};\n"))
-            .concat();
-        let configuration = format!(
-            "daemon off; worker_processes 1; pid {place}/nginx.pid; error_log {place}/error.log;\n\
-             events {{ worker_connections 64; }}\nhttp {{ access_log off;\n{temporary}{site}}}\n"
-        );
-        let file = directory.join("nginx.conf");
-        fs::write(&file, configuration).expect("a file can be written");
-        let process = Command::new("nginx")
-            .arg("-e")
-            .arg(directory.join("error.log"))
-            .arg("-c")
-            .arg(&file)
-            .arg("-p")
-            .arg(directory)
-            .stdin(Stdio::null())
-            .spawn();
-        let Ok(process) = process else {
-            println!("SKIPPED: nginx is not installed");
-            return None;
+        let site = Site {
+            _nginx: Nginx::start(directory, &site)?,
+            socket,
         };
-        let nginx = Nginx { process, socket };
         wait_until("nginx listens", || {
-            UnixStream::connect(&nginx.socket).is_ok()
+            UnixStream::connect(&site.socket).is_ok()
         });
-        Some(nginx)
+        Some(site)
     }
 
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
@@ -69,16 +48,6 @@ impl Nginx {
     }
 }
 
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let id = libc::pid_t::try_from(self.process.id()).expect("a process id fits");
-        // Asked, it ends its worker, too.
-        // SAFETY: a plain system call; the child has not been waited for, so the id is still its own.
-        unsafe { libc::kill(id, libc::SIGTERM) };
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn the_manuals_configuration_serves_the_sites_own_pages_and_no_others() {
     let directory = directory();
@@ -86,7 +55,7 @@ fn the_manuals_configuration_serves_the_sites_own_pages_and_no_others() {
         .option("--allow-host", "console.example.com")
         .option("--trusted-proxy", "127.0.0.1")
         .start();
-    let Some(nginx) = Nginx::before(&walcast, directory.path()) else {
+    let Some(nginx) = Site::before(&walcast, directory.path()) else {
         return;
     };
     for path in [
@@ -122,7 +91,7 @@ fn what_the_proxy_denies_is_denied_under_every_spelling() {
     let walcast = Daemon::on_new_file()
         .option("--allow-host", "console.example.com")
         .start();
-    let Some(nginx) = Nginx::before(&walcast, directory.path()) else {
+    let Some(nginx) = Site::before(&walcast, directory.path()) else {
         return;
     };
     for path in [

@@ -55,6 +55,7 @@ def all_that_belongs_to_it_is_in_it():
         tree = unpacked(here)
         for file in ["LICENSE-MIT", "LICENSE-APACHE", "README.md", "systemd/walcast.service", "systemd/install", "docs/operations.md"]:
             assert (tree / file).is_file(), file
+        assert "uPlot" in (tree / "LICENSES-THIRD-PARTY").read_text()
         for file in ["walcast.1", "walcast-tail.1", "walcast.bash", "_walcast", "walcast.fish"]:
             assert (tree / "manual" / file).is_file(), file
 

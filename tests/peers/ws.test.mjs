@@ -9,8 +9,8 @@ const base = process.env.WALCAST_URL;
 const feed = `${base.replace('http', 'ws')}/ws/remediation`;
 const patience = { timeout: 20_000 };
 
-async function open(query = '', protocols = []) {
-    const socket = new WebSocket(feed + query, protocols);
+async function open(query = '', protocols = [], options = {}) {
+    const socket = new WebSocket(feed + query, protocols, options);
     socket.texts = [];
     socket.on('message', (data, isBinary) => {
         assert.equal(isBinary, false);
@@ -55,11 +55,36 @@ test('rows come live and again by resuming', patience, async () => {
     resumed.close();
 });
 
-test('the handshake agrees on the subprotocol and on no extension', patience, async () => {
+test('the handshake agrees on the subprotocol, and on compression where it is offered', patience, async () => {
     const socket = await open('', ['walcast.v1']);
     assert.equal(socket.protocol, 'walcast.v1');
-    assert.equal(socket.extensions, '');
+    assert.equal(socket.extensions, 'permessage-deflate');
     socket.close();
+    const plain = await open('', [], { perMessageDeflate: false });
+    assert.equal(plain.extensions, '');
+    plain.close();
+});
+
+test('rows are the same whatever is offered', patience, async () => {
+    const before = await insert('first');
+    const texts = ['', 'x', 'é'.repeat(490), 'word '.repeat(90), Array.from({ length: 480 }, (_, n) => (n * n) % 7).join('')];
+    for (const text of texts) await insert(text);
+    const offers = [false, true];
+    for (const serverMaxWindowBits of [undefined, 8, 9, 12, 15])
+        for (const clientMaxWindowBits of [undefined, 9, true])
+            offers.push({ serverMaxWindowBits, clientMaxWindowBits, threshold: 0 });
+    for (const perMessageDeflate of offers) {
+        const socket = await open(`?since=${before}`, [], { perMessageDeflate });
+        assert.equal(socket.extensions, perMessageDeflate ? 'permessage-deflate' : '');
+        assert.equal(JSON.parse(await next(socket)).type, 'hello');
+        for (const text of texts)
+            assert.equal(JSON.parse(await next(socket)).event.details, text, JSON.stringify(perMessageDeflate));
+        assert.equal(JSON.parse(await next(socket)).type, 'live');
+        socket.send(' '.repeat(4000));
+        socket.send('ping');
+        assert.equal(await next(socket), 'pong');
+        socket.close();
+    }
 });
 
 test('pings of both kinds are answered', patience, async () => {

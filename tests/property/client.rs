@@ -124,7 +124,8 @@ impl Client {
     fn upgrade(&mut self, daemon: &Daemon, query: &str) -> &mut Subscriber {
         self.live = self.wish == Wish::Plain;
         let address = daemon.address();
-        let connection = Subscriber::connect_with_small_buffer(address, "/ws/remediation", query);
+        let connection =
+            Subscriber::connect_with_small_buffer(address, "/ws/remediation", query, &[]);
         self.connection.insert(connection)
     }
 

@@ -8,8 +8,8 @@ mod client;
 mod model;
 
 use client::{Client, Wish};
-use common::Daemon;
 use common::random::Random;
+use common::{Daemon, Steps};
 use model::{Model, TENANTS};
 
 const SEEDS: [u64; 4] = [1, 2, 35, 39];
@@ -28,27 +28,12 @@ fn every_ledger_agrees_with_the_table() {
 }
 
 struct World {
-    seed: u64,
     random: Random,
     /// `None` only while it is being restarted.
     daemon: Option<Daemon>,
     model: Model,
     clients: Vec<Client>,
-    log: Vec<String>,
-}
-
-/// Says how to repeat a run that failed, and what led to it.
-impl Drop for World {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let tail = self.log.len().saturating_sub(25);
-            eprintln!(
-                "WALCAST_SEED={} repeats this; the last steps:\n  {}",
-                self.seed,
-                self.log[tail..].join("\n  ")
-            );
-        }
-    }
+    log: Steps,
 }
 
 impl World {
@@ -56,12 +41,11 @@ impl World {
         // Small, so that a few thousand rows are more than the log in memory holds.
         let daemon = Daemon::on_new_file().option("--ring-rows", "512").start();
         World {
-            seed,
             random: Random::new(seed),
             model: Model::new(daemon.database()),
             daemon: Some(daemon),
             clients: vec![],
-            log: vec![],
+            log: Steps::of(seed),
         }
     }
 
@@ -69,7 +53,7 @@ impl World {
         for _ in 0..STEPS {
             self.step();
         }
-        self.log.push("the end".into());
+        self.log.push("the end");
         self.settle();
         self.model.check_itself();
     }

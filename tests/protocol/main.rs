@@ -5,12 +5,14 @@ mod common;
 
 mod client_messages;
 mod closing;
+mod compression;
 mod drain;
 mod feeds;
 mod handshake;
 mod history_changes;
 mod limits;
 mod log;
+mod multi;
 mod plain;
 mod raw;
 mod resumable;

@@ -230,3 +230,30 @@ fn a_writer_that_keeps_its_journal_is_not_refused() {
         walcast.wait_for_log("switched from delete to wal; back with");
     }
 }
+
+#[test]
+fn a_file_that_was_set_back_from_wal_mode_stays_so() {
+    let directory = directory();
+    let database = Database::with_stock_table(directory.path());
+    let walcast = Daemon::start(directory.path());
+    database.insert("first");
+    walcast.wait_for_log("switched from delete to wal; back with");
+    drop(walcast);
+    let write = || {
+        let writer = database.connect();
+        writer
+            .execute_batch("PRAGMA journal_mode = DELETE")
+            .unwrap();
+        insert(&writer, "acme", "set back")
+    };
+    write();
+    let walcast = Daemon::start(directory.path());
+    let mut resumable = walcast.subscribe_live();
+    for _ in 0..3 {
+        let id = write();
+        assert_eq!(resumable.next_row()["id"], id);
+    }
+    walcast.wait_for_log("somebody set it back");
+    let id = write();
+    assert_eq!(resumable.next_row()["id"], id);
+}

@@ -78,6 +78,37 @@ fn a_restore_written_past_the_head_is_another_history_whatever_agrees_by_constru
     }
 }
 
+/// The same in place, where the newest row has a value that many have, in the one history as in the other.
+#[test]
+fn a_restore_is_told_by_the_rows_that_have_values_of_their_own() {
+    for common in ["NULL", "'none'"] {
+        let written = |from: i64, to: i64, mark: &str| {
+            format!(
+                "WITH RECURSIVE n(i) AS (SELECT {from} UNION ALL SELECT i + 1 FROM n WHERE i < {to})
+                 INSERT INTO t(ts, status) SELECT iif(i % 2, '{mark}-' || i, {common}), 'done' FROM n;"
+            )
+        };
+        let settings = Daemon::on_new_file()
+            .with_tables(&format!("{CREATE}{}", written(1, 90, "first")))
+            .toml(FEED);
+        let database = Database::at(settings.database_path());
+        let backup = settings.directory().join("backup.db");
+        database.copy_to(&backup);
+        database.execute(&written(91, 100, "first"));
+        let walcast = settings.start();
+        head_is(&walcast, 100);
+        let epoch = walcast.epoch();
+        let settings = walcast.stop();
+        fs::copy(&backup, database.path()).unwrap();
+        database.execute(&written(91, 105, "second"));
+        let walcast = settings.start();
+        let mut resumed = walcast.subscribe_to("/ws/t", &format!("since=100&epoch={epoch}"));
+        assert_eq!(resumed.expect("hello")["recovered"], false, "{common}");
+        assert_eq!(resumed.replay().0.len(), 105, "{common}");
+        assert_eq!(resumed.ledger()[94]["ts"], "second-95", "{common}");
+    }
+}
+
 /// What the daemon keeps of the table's history.
 fn kept(walcast: &Daemon) -> Vec<Vec<u8>> {
     let files = fs::read_dir(walcast.directory().join("state")).unwrap();

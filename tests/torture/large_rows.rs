@@ -8,6 +8,8 @@ use crate::scale::sized;
 
 /// Bytes of a row that is sent whole, and that no socket's buffers hold.
 const ROW: usize = 900_000;
+/// Bytes that the daemon reads for one page at most, but for the row that it ends with.
+const MOST_READ: usize = 1 << 20;
 
 fn start() -> Daemon {
     Daemon::on_new_file()
@@ -96,4 +98,18 @@ fn streams_that_are_slow_about_a_large_row_share_it() {
         let row = [b"\"details\":\"", "z".repeat(ROW).as_bytes(), b"\"}}\r\n"].concat();
         assert!(read.windows(row.len()).any(|part| part == row));
     }
+}
+
+/// Once a row that takes a page to read was sent, there is nothing more to do for it. A daemon that goes on reading it
+/// never comes to keep how far it was.
+#[test]
+fn a_large_row_is_read_and_then_left_alone() {
+    let walcast = start();
+    let mut plain = walcast.subscribe("");
+    let large = walcast.database().insert(&"z".repeat(2 * MOST_READ));
+    assert_eq!(plain.next_row()["id"], large);
+    walcast.wait_for_kept_head(large);
+    // Nor does it hold up what comes after it, or who comes.
+    let small = walcast.database().insert("small");
+    assert_eq!(plain.next_row()["id"], small);
 }

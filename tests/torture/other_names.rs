@@ -8,6 +8,7 @@ use std::process::Command;
 use rusqlite::Connection;
 
 use crate::common::database::{STOCK_SCHEMA, insert};
+use crate::common::disks::own_mounts;
 use crate::common::settings::program;
 use crate::common::{Daemon, Database, STOCK_EVENTS, assert_ledger, directory, ids, wait_until};
 use crate::scale;
@@ -15,29 +16,6 @@ use crate::scale;
 /// Rows of somebody else's table.
 const FOREIGN: &str = "CREATE TABLE other(x);
     INSERT INTO other SELECT hex(randomblob(400)) FROM (VALUES (1),(2),(3),(4),(5),(6),(7),(8));";
-
-/// Gives this thread, and what it starts, mounts of its own. `false`, said aloud, where that is not allowed.
-#[must_use]
-fn own_mounts() -> bool {
-    // SAFETY: system calls that take plain numbers and strings that live throughout.
-    let done = unsafe {
-        libc::unshare(libc::CLONE_NEWNS) == 0
-            && libc::mount(
-                std::ptr::null(),
-                c"/".as_ptr(),
-                std::ptr::null(),
-                libc::MS_REC | libc::MS_PRIVATE,
-                std::ptr::null(),
-            ) == 0
-    };
-    if !done {
-        eprintln!(
-            "skipped: no mounts of its own ({})",
-            std::io::Error::last_os_error()
-        );
-    }
-    done
-}
 
 fn mount(file: &Path, place: &Path) {
     let text = |path: &Path| CString::new(path.to_str().unwrap()).unwrap();

@@ -1,7 +1,7 @@
 // A filter on any column, also on one whose values make no list to choose from.
 
 import { openBeside } from './popover.js';
-import { RESERVED } from './profile.js';
+import { canFilter } from './profile.js';
 
 export class AddFilter {
   /** `current()` gives `{feed, filters, profile}`; `onFilter(filters)` with the new one among them. */
@@ -20,7 +20,7 @@ export class AddFilter {
 
   #open(button) {
     const { profile } = this.current();
-    const columns = profile.columns.filter((name) => !RESERVED.includes(name));
+    const columns = profile.columns.filter((name) => canFilter(profile.feed, name));
     const chosen = this.column.value;
     this.column.replaceChildren(...columns.map((name) => new Option(name, name)));
     this.column.value = columns.includes(chosen) ? chosen : columns.find((name) => !profile.facets.includes(name)) ?? columns[0];

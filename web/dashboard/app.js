@@ -9,6 +9,7 @@ import { Detail } from './detail.js';
 import { EmptyState } from './empty.js';
 import { exportRows } from './export.js';
 import { FeedList } from './feed-list.js';
+import { keepShapes, shapeOf } from './feed-shape.js';
 import { FilterBar } from './filters.js';
 import { feedProblem, modeWord, renderHealth } from './health.js';
 import { Keys } from './keys.js';
@@ -126,9 +127,8 @@ async function relist() {
   relisting = false;
 }
 
-const shapeOf = (feed) => JSON.stringify([feed.name, feed.key, feed.columns, feed.ws, feed.events, feed.message]);
-
-function takeFeeds(list) {
+function takeFeeds(told) {
+  const list = keepShapes(told, feeds);
   feeds = list;
   feedList.update(list, !document.hidden);
   $('token-open').hidden = token() === '';
@@ -138,11 +138,19 @@ function takeFeeds(list) {
     return empty.show({ title: 'No feeds', text }, { bare: true });
   }
   const current = view && list.find((feed) => feed.name === view.feed.name);
-  if (!current || shapeOf(current) !== shapeOf(view.feed)) return openView();
+  if (!current) return openView();
+  // The list may know of another history before the stream was told.
+  if (shapeOf(current) !== shapeOf(view.feed)) return isOtherHistory(current) ? restart('changed') : openView();
   view.feed = current;
   renderMode();
   renderFeedState();
   renderHealth(view);
+}
+
+/** Whether the rows on the screen are known to be of another history than those of the feed as it is listed. */
+function isOtherHistory({ epoch }) {
+  const shown = view.stream?.epoch ?? null;
+  return shown !== null && epoch !== null && epoch !== shown;
 }
 
 function profileFor(feed) {
@@ -194,13 +202,18 @@ function restart(reason) {
 
 /** The address names the row that is open, so that it can be passed on; going back closes the row with its view. */
 function showRowInAddress(entry) {
-  if (view) history.replaceState(null, '', addressOf(view.feed.name, view.filters, entry?.id ?? null));
+  if (view) history.replaceState(null, '', addressOf(view.feed.name, view.filters, entry && { id: entry.id, epoch: view.stream?.epoch ?? null }));
 }
 
 /** Opens the row that the address names. */
 async function openWanted() {
-  const [id, at] = [wantedRow, view];
+  const [{ id, epoch }, at] = [wantedRow, view];
   wantedRow = null;
+  // An id is given again in another history: what has it there is another row.
+  if (epoch !== null && at.stream?.epoch && epoch !== at.stream.epoch) {
+    notices.pass('row', { title: `Row ${id} is not here any more.`, text: 'The link is of another history: the database was replaced since.' });
+    return showRowInAddress(null);
+  }
   try {
     const entry = isId(id) ? await at.row(id) : null;
     if (at !== view) return;
@@ -208,8 +221,8 @@ async function openWanted() {
       table.select(entry);
       return detail.open(entry, view.profile);
     }
-    const why = view.filters.length > 0 ? 'It was deleted, or does not match the filters.' : 'It was deleted, or never written.';
-    notices.pass('row', { title: `There is no row ${id} here.`, text: why });
+    const why = view.profile.own ? 'It is kept no longer, never was, or does not match the filters.' : view.filters.length > 0 ? 'It was deleted, or does not match the filters.' : 'It was deleted, or never written.';
+    notices.pass('row', { title: `There is no ${view.profile.own ? 'change' : 'row'} ${id} here.`, text: why });
   } catch (error) {
     if (at === view) notices.pass('row', explain(error));
   }
@@ -272,7 +285,7 @@ function renderFresh() {
 }
 
 function renderFeedState() {
-  const state = feedProblem(view.feed);
+  const state = feedProblem(view.feed, { had: view.shown.length > 0 });
   notices.set('state', view.shown.length === 0 ? null : state);
   empty.render(view, state);
   // The grid had no height while it was hidden.

@@ -29,6 +29,27 @@ export function statusNode(value) {
   return pill;
 }
 
+const MARKS = { inserted: '+', updated: '~', deleted: '−', left: '→' };
+
+/** What a change did: a word and a mark, for colour alone tells nobody. */
+export function opNode(word) {
+  const pill = make('span', `pill op ${word}`);
+  const mark = make('span', 'op-mark', MARKS[word]);
+  mark.setAttribute('aria-hidden', 'true');
+  pill.append(mark, word);
+  return pill;
+}
+
+/** A value that was another one: that, struck through, and what it is now. */
+export function changedNode(before, after) {
+  const pair = make('span', 'changed');
+  const [was, is] = [make('del', 'was'), make('ins', 'is')];
+  was.append(valueNode(before));
+  is.append(valueNode(after));
+  pair.append(was, ' ', is);
+  return pair;
+}
+
 export function timeNode(value) {
   const at = parseTime(value);
   if (!at) return valueNode(value);

@@ -2,7 +2,7 @@
 
 import { make } from './cells.js';
 import { copyText } from './copy.js';
-import { WAYS } from './snippets.js';
+import { WAYS, written } from './snippets.js';
 import { TestEvent } from './test-event.js';
 import { token } from './token.js';
 
@@ -28,7 +28,8 @@ export class Connect {
     const { feed, filters, newest } = this.current();
     this.#shown = { feed, filters, secured: token() !== '' };
     const only = filters.map(([name, value]) => `${name} = ${value}`).join(', ');
-    this.where.textContent = only === '' ? 'All rows of the feed, the newest ten first.' : `Rows with ${only}, the newest ten first.`;
+    const rows = only === '' ? 'All rows' : `Rows with ${only}`;
+    this.where.textContent = feed.kind === 'changes' ? `${rows} of the table, then its changes; by curl and tail the newest ten changes.` : `${rows}${only === '' ? ' of the feed' : ''}, the newest ten first.`;
     this.secret.hidden = !this.#shown.secured;
     this.test.show(feed, newest);
     this.#choose(this.#way);
@@ -55,7 +56,7 @@ export class Connect {
     }
     this.panel.setAttribute('aria-labelledby', `way-${way.id}`);
     this.note.textContent = way.note;
-    this.code.textContent = way.write(this.#shown);
+    this.code.textContent = written(way, this.#shown);
     this.copy.textContent = 'Copy';
   }
 

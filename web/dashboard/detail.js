@@ -1,7 +1,8 @@
 // One row in full, in a dialog: every column with its whole value, the rows beside it, a copy of it all.
 
-import { make, statusNode } from './cells.js';
+import { make, opNode, statusNode } from './cells.js';
 import { copyText } from './copy.js';
+import { isChanged } from './rows.js';
 import { clock, parseTime, textOf } from './values.js';
 
 /** Text that is a JSON object or array, laid out to be read; anything else as it is. */
@@ -12,6 +13,14 @@ function readable(text) {
   } catch {
     return text;
   }
+}
+
+/** Lines of a text, of which those that the other text lacks are marked. */
+function markedLines(lines, others, tag) {
+  const text = make('pre');
+  text.append(...lines.flatMap((line) => [others.has(line) ? line : make(tag, tag === 'del' ? 'was' : 'is', line), '\n']));
+  text.lastChild.remove();
+  return text;
 }
 
 export class Detail {
@@ -32,7 +41,7 @@ export class Detail {
     this.older.addEventListener('click', () => this.#step(1));
     this.link = dialog.querySelector('#detail-link');
     this.copy.addEventListener('click', async () => {
-      this.copy.textContent = await copyText(JSON.stringify(this.#entry.row, null, 2));
+      this.copy.textContent = await copyText(JSON.stringify(this.#entry.sent ?? this.#entry.row, null, 2));
     });
     this.link.addEventListener('click', async () => {
       this.link.textContent = await copyText(location.href);
@@ -70,7 +79,7 @@ export class Detail {
 
   #show(entry) {
     this.#entry = entry;
-    const { feed, columns, status, time } = this.profile;
+    const { feed, columns } = this.profile;
     this.title.textContent = `${feed.table} · ${feed.key} ${entry.id}`;
     const names = [...new Set([...columns, ...Object.keys(entry.row)])];
     this.fields.replaceChildren(...names.flatMap((name) => {
@@ -83,7 +92,7 @@ export class Detail {
       term.append(more);
       const value = make('dd');
       value.dir = 'auto';
-      value.append(...this.#value(name, entry.row[name], { status, time }));
+      value.append(...(isChanged(entry, name) ? this.#beside(name, entry) : this.#value(name, entry.row[name])));
       if (entry.truncated.includes(name)) value.append(make('p', 'note', 'Cut: the row was too large to send whole.'));
       return [term, value];
     }));
@@ -94,7 +103,29 @@ export class Detail {
     this.refresh();
   }
 
-  #value(name, value, { status, time }) {
+  /** What a value was beside what it is. */
+  #beside(name, { before, row }) {
+    const pair = make('div', 'beside');
+    const texts = [before[name], row[name]].map((value) => textOf(value) === null ? null : readable(textOf(value)).split('\n'));
+    for (const [i, [label, tag]] of [['Before', 'del'], ['After', 'ins']].entries()) {
+      const side = make('div');
+      side.append(make('p', 'note', label));
+      const lines = texts[i];
+      if (lines?.length > 1) side.append(markedLines(lines, new Set(texts[1 - i] ?? []), tag));
+      else {
+        const marked = make(tag, tag === 'del' ? 'was' : 'is');
+        marked.append(...this.#value(name, [before, row][i][name]));
+        side.append(marked);
+      }
+      pair.append(side);
+    }
+    return [pair];
+  }
+
+  #value(name, value) {
+    const { status, time, own } = this.profile;
+    if (own && name === status) return [opNode(value)];
+    if (own && value === undefined) return [make('span', 'null', 'not known')];
     const text = textOf(value);
     if (text === null) return [make('span', 'null', 'NULL')];
     if (text === '') return [make('span', 'null', 'empty text')];

@@ -40,6 +40,7 @@ export class EmptyState {
     if (view.problem && view.loading) return this.show(view.problem, { bare });
     if (view.loading) return this.show({ title: 'Loading', text: '' }, { bare });
     if (view.filters.length > 0) return this.show({ title: 'No row matches these filters', text: 'Matching rows appear here when they are committed.' }, { clear: true });
+    if (view.profile.own) return this.show({ title: 'No changes yet', text: `The first change of ${view.feed.table} appears here by itself.` }, { connect: true });
     this.show(
       { title: 'No rows yet', text: `The first row committed to ${view.feed.table} appears here by itself.` },
       { connect: true, test: view.feed.ingest },

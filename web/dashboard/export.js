@@ -41,7 +41,8 @@ export async function exportRows(view, button, kind, tell) {
   button.disabled = true;
   button.textContent = 'Wait…';
   try {
-    const rows = await view.rowsForExport();
+    const entries = await view.entriesForExport();
+    const rows = entries.map(({ row, sent }) => (kind === 'json' ? sent ?? row : row));
     const name = `${view.feed.name}-${new Date().toISOString().replace(/[:.]/g, '-')}.${kind}`;
     if (kind === 'csv') download(name, 'text/csv;charset=utf-8', toCsv(view.profile.columns, rows));
     else download(name, 'application/json', toJson(rows));

@@ -1,12 +1,13 @@
 // How rows come: one word for it, what stands in the way, and the quiet line at the foot of the page.
 
+import { renderSinks } from './sinks.js';
 import { count, idDistance, isId, maxId, sentence, span } from './values.js';
 
-/** What the daemon says of the table itself: there (null), awaited, or not readable. */
-export function feedProblem({ status, reason, table }) {
+/** What the daemon says of the table itself: there (null), awaited, or not readable; `had`: rows of it were there. */
+export function feedProblem({ status, reason, table }, { had }) {
   if (status === 'waiting') {
     const what = /\btable\b/i.test(reason ?? '') ? `The table ${table}` : 'The database';
-    return { title: `${what} is not there yet`, text: `${sentence(reason)} Rows appear here by themselves once they are committed.` };
+    return { title: `${what} is not there ${had ? 'any more' : 'yet'}`, text: `${sentence(reason)} Rows appear here by themselves once they are committed.` };
   }
   if (status === 'error') return { title: 'The database can’t be read', text: `${sentence(reason)} The page goes on by itself when it can.` };
   return null;
@@ -18,7 +19,8 @@ export function modeWord(view) {
   if (view.feed.status === 'error') return 'Unreadable';
   if (view.feed.status === 'waiting' || view.stream?.waiting) return 'Waiting';
   if (view.live) return 'Live';
-  return view.loading ? 'Connecting' : 'Polling';
+  if (view.loading) return view.problem ? 'Refused' : 'Connecting';
+  return 'Polling';
 }
 
 /** How far this page is behind the head. With filters the rows that do not match can't be told from rows to come. */
@@ -50,4 +52,5 @@ export function renderHealth(view) {
   $('source').textContent = feed.table;
   $('source').title = feed.epoch ? `Epoch ${feed.epoch}` : '';
   $('loaded').textContent = view.loadedText;
+  renderSinks($('sinks'), feed.sinks, feed.published);
 }

@@ -1,11 +1,13 @@
-// What the page's address says: `#/feed`, a row of it, and the filters: `#/feed/123?tenant=acme`.
+// What the page's address says: `#/feed`, the filters, and a row with the history that its id belongs to:
+// `#/feed/123?epoch=…&tenant=acme`.
 
-import { RESERVED } from './profile.js';
+import { canFilter } from './profile.js';
 
-/** The address of a feed, a list of `[column, value]` and a row's id, or null for no row. */
+/** The address of a feed, a list of `[column, value]`, and of a row as `{id, epoch}`, null for no row; its epoch may be null. */
 export function addressOf(feedName, filters = [], row = null) {
-  const query = new URLSearchParams(filters).toString();
-  const path = [feedName, ...(row === null ? [] : [String(row)])].map(encodeURIComponent).join('/');
+  const history = row?.epoch ? [['epoch', row.epoch]] : [];
+  const query = new URLSearchParams([...history, ...filters]).toString();
+  const path = [feedName, ...(row === null ? [] : [String(row.id)])].map(encodeURIComponent).join('/');
   return `#/${path}${query ? `?${query}` : ''}`;
 }
 
@@ -18,17 +20,16 @@ function decoded(text) {
   }
 }
 
-/** The feed, filters and row that the address names; `unknown` is the name of a feed that is not there, and the first stands in for it. */
+/** The feed, filters and row (`{id, epoch}`) that the address names; `unknown` is the name of a feed that is not there, and the first stands in for it. */
 export function readPlace(feeds, hash = location.hash) {
   const [path, query = ''] = hash.replace(/^#\/?/, '').split('?');
   const [wanted, row = ''] = path.split('/').map(decoded);
   const named = feeds.find((one) => one.name === wanted);
   const feed = named ?? feeds[0];
-  const known = ([column]) => (feed.columns.includes(column) || column === feed.key) && !RESERVED.includes(column);
   return {
     feed,
     unknown: wanted !== '' && !named ? wanted : null,
-    filters: [...new URLSearchParams(query)].filter(known),
-    row: named && row !== '' ? row : null,
+    filters: [...new URLSearchParams(query)].filter(([column]) => canFilter(feed, column)),
+    row: named && row !== '' ? { id: row, epoch: new URLSearchParams(query).get('epoch') } : null,
   };
 }

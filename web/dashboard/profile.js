@@ -2,6 +2,7 @@
 // which one is the time, which the status, which make filters, how wide each wants to be.
 
 import { widthOf } from './measure.js';
+import { isChanged } from './rows.js';
 import { clock, parseTime, textOf } from './values.js';
 
 export const TIME_NAME = /^(ts|time|timestamp|date|datetime|at|when|(created|updated|inserted|occurred|logged|event)(_?(at|on|time|ts))?|.*_(at|ts|time|timestamp))$/i;
@@ -38,7 +39,9 @@ const WORDS = {
 const TONES = new Map(Object.entries(WORDS).flatMap(([tone, words]) => words.map((word) => [word, tone])));
 
 /** What a value needs beside its own width, in `ch`: the frame of a status, the gap after a number, a hair for rounding. */
-const ROOM = { status: 3, title: 1, number: 2, text: 0 };
+const ROOM = { status: 3, op: 6, title: 1, number: 2, text: 0 };
+/** The frame of a value that an update changed, in `ch`. */
+const CHANGED_ROOM = 2;
 /** A headline is set in a heavier weight, which is wider by an eighth in the widest of the usual fonts. */
 const HEAVY = 1.14;
 
@@ -48,6 +51,15 @@ export function toneOf(value) {
   const known = TONES.get(value);
   if (known) return known;
   return TONES.get(value.trim().toLowerCase().replace(/[ -]/g, '_')) ?? 'plain';
+}
+
+/** A name that no column of the table has. */
+const freeName = (name, columns) => (columns.includes(name) ? freeName(`change ${name}`, columns) : name);
+
+/** Whether the daemon can be asked for rows by this column: of changes only by those whose values before and after are recorded. */
+export function canFilter(feed, column) {
+  const columns = feed.kind === 'changes' ? feed.filters ?? [] : [feed.key, ...feed.columns];
+  return columns.includes(column) && !RESERVED.includes(column);
 }
 
 export class Profile {
@@ -61,21 +73,39 @@ export class Profile {
 
   constructor(feed) {
     this.feed = feed;
+    /** Of a feed of changes the names of the columns that say when and what happened: `{seq, at, op}`; else null. */
+    this.own = null;
+    if (feed.kind === 'changes') {
+      const taken = [...feed.key_columns, ...feed.columns];
+      this.own = { seq: freeName('seq', taken), at: freeName('at', taken), op: freeName('op', taken) };
+    }
+    /** The column of the position in the feed. */
+    this.key = this.own?.seq ?? feed.key;
     // Of a table that is not there yet neither the key nor the columns are known.
-    this.columns = [feed.key, ...feed.columns].filter((name, i, all) => name !== null && all.indexOf(name) === i);
-    this.status = this.columns.find((name) => STATUS_NAME.test(name)) ?? null;
+    const first = this.own ? [this.own.seq, this.own.at, this.own.op, ...feed.key_columns] : [feed.key];
+    this.columns = [...first, ...feed.columns].filter((name, i, all) => name !== null && all.indexOf(name) === i);
+    this.status = this.own?.op ?? this.columns.find((name) => STATUS_NAME.test(name)) ?? null;
   }
 
-  learn(rows) {
-    this.#rows += rows.length;
-    for (const row of rows) for (const name of this.columns) this.#learnValue(name, row[name]);
+  learn(entries) {
+    this.#rows += entries.length;
+    for (const entry of entries) for (const name of this.columns) this.#learnEntry(entry, name);
   }
 
-  #learnValue(name, value) {
+  #learnEntry(entry, name) {
+    const value = entry.row[name];
+    // What an update changed is shown beside what it was.
+    const beside = isChanged(entry, name) ? `${textOf(entry.before[name]) ?? 'NULL'} ` : '';
+    this.#learnValue(name, value, beside);
+  }
+
+  #learnValue(name, value, beside) {
     const text = textOf(value);
     if (text === null) return;
     const lengths = this.#lengths.get(name) ?? { sum: 0, n: 0, max: 0, numbers: 0 };
-    const width = text.length > MEASURED_CHARS ? Math.min(text.length, 400) : widthOf(text);
+    const shown = beside + text;
+    const plain = shown.length > MEASURED_CHARS ? Math.min(shown.length, 400) : widthOf(shown);
+    const width = beside ? plain * HEAVY + CHANGED_ROOM : plain;
     lengths.sum += width;
     lengths.n += 1;
     lengths.numbers += typeof value === 'number' ? 1 : 0;
@@ -96,7 +126,8 @@ export class Profile {
   /** The column that says when a row happened, or null. */
   get time() {
     const hits = (name) => this.#timeHits.get(name) ?? 0;
-    const others = this.columns.filter((name) => name !== this.feed.key);
+    if (this.own) return hits(this.own.at) > 0 ? this.own.at : null;
+    const others = this.columns.filter((name) => name !== this.key);
     // A telling name needs one value to confirm it; any other column must be times nearly throughout.
     return others.find((name) => TIME_NAME.test(name) && hits(name) > 0) ??
       others.find((name) => this.#seen.has(name) && hits(name) > 0.8 * this.#lengths.get(name).n) ?? null;
@@ -104,19 +135,19 @@ export class Profile {
 
   /** The column that names a row best: the headline where there is room for one only. */
   get title() {
-    const { key, time, status } = { key: this.feed.key, time: this.time, status: this.status };
+    const { key, time, status } = this;
     return this.columns.find((name) => ![key, time, status].includes(name)) ?? key;
   }
 
   /** Columns worth a filter, the usual ones first. */
   get facets() {
     return this.columns
-      .filter((name) => name !== this.feed.key && name !== this.time && this.#isFacet(name))
+      .filter((name) => name !== this.key && name !== this.time && this.#isFacet(name))
       .sort((a, b) => FACET_NAME.test(b) - FACET_NAME.test(a));
   }
 
   #isFacet(name) {
-    if (RESERVED.includes(name)) return false;
+    if (!canFilter(this.feed, name)) return false;
     if (FACET_NAME.test(name)) return true;
     const values = this.#seen.get(name);
     return Boolean(values) && values.size > 1 && this.#rows >= FACET_MIN_REPEAT * values.size;
@@ -129,7 +160,7 @@ export class Profile {
 
   /** True where this feed's status says success or failure, so that a rate means something. */
   get rated() {
-    if (!this.status) return false;
+    if (!this.status || this.own) return false;
     return this.feed.name === 'remediation' || this.valuesOf(this.status).some((v) => ['good', 'bad'].includes(toneOf(v)));
   }
 
@@ -153,7 +184,7 @@ export class Profile {
   /** What a column makes do with in `ch` where the window is narrow: texts of many words are cut before a column leaves the screen. */
   least(name) {
     const width = this.width(name);
-    const whole = [this.feed.key, this.time, this.status].includes(name) || this.numeric(name) || this.#seen.get(name);
+    const whole = [this.key, this.time, this.status].includes(name) || this.numeric(name) || this.#seen.get(name);
     return whole ? width : Math.min(width, TEXT_MIN);
   }
 
@@ -165,11 +196,11 @@ export class Profile {
   /** True for a column of numbers, which are read by their right edge. */
   numeric(name) {
     const { n = 0, numbers = 0 } = this.#lengths.get(name) ?? {};
-    return name !== this.feed.key && n > 0 && numbers === n;
+    return name !== this.key && n > 0 && numbers === n;
   }
 
   #role(name) {
-    if (name === this.status) return 'status';
+    if (name === this.status) return this.own ? 'op' : 'status';
     if (this.numeric(name)) return 'number';
     return name === this.title ? 'title' : 'text';
   }
@@ -179,7 +210,7 @@ export class Profile {
    * they need. Null where no column has long texts; the room is then left empty at the end of the row.
    */
   get roomiest() {
-    const { key } = this.feed;
+    const { key } = this;
     const max = (name) => this.#lengths.get(name)?.max ?? 0;
     const texts = this.columns.filter((name) => ![key, this.time, this.status].includes(name) && !this.numeric(name));
     const name = texts.reduce((best, one) => (best === null || max(one) > max(best) ? one : best), null);

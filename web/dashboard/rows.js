@@ -1,5 +1,6 @@
 // The rows the page holds: in id order, each once, bounded in number and bytes.
 // An entry is {id, row, truncated, bytes, arrived}; `arrived` is 0 for rows that were there before the page.
+// Of a feed of changes it is a change, and also has {sent, op, before}.
 
 import { compareIds, isId } from './values.js';
 
@@ -22,6 +23,53 @@ function weigh(row) {
 export function entryOf(row, key, truncated, arrived) {
   if (row === null || typeof row !== 'object' || Array.isArray(row) || !isId(row[key])) return null;
   return { id: row[key], row, truncated: truncated ?? [], bytes: 2 * weigh(row), arrived };
+}
+
+const WORDS = { c: 'inserted', u: 'updated', d: 'deleted' };
+
+/**
+ * An entry for a change, or null where it is none. `row` is what the list shows: the row as the change left it, of a deletion
+ * what is known of it, and under the names in `own` when and what happened. `sent` is the change as it came, `op` a word,
+ * `before` the row before it; `known` is what the page knows of that, for a change that does not say. Null for nothing.
+ */
+export function changeEntry(change, own, { truncated, arrived, known }) {
+  const { seq, op, at, key, old_key: oldKey, after, left } = change ?? {};
+  if (!isId(seq) || !(op in WORDS) || key === null || typeof key !== 'object') return null;
+  const last = op === 'c' ? null : change.before ?? known ?? oldKey ?? null;
+  const before = last && { ...last, ...(oldKey ?? (op === 'd' ? key : {})) };
+  const word = left ? 'left' : WORDS[op];
+  const row = { [own.seq]: seq, [own.at]: at, [own.op]: word, ...(op === 'd' ? before : null), ...key, ...after };
+  const bytes = 2 * (weigh(row) + (before ? weigh(before) : 0));
+  return { id: seq, row, sent: change, op: word, before, truncated: truncated ?? [], bytes, arrived };
+}
+
+/** Whether an update is known to have given this column another value. */
+export function isChanged({ op, before, row }, name) {
+  return op === 'updated' && before !== null && name in before && name in row && JSON.stringify(before[name]) !== JSON.stringify(row[name]);
+}
+
+/** Of each key the newest change that the page holds: it tells what the row was before the next one. */
+export class NewestChanges {
+  #byKey = new Map();
+
+  /** The row before this change, null where that is not known. */
+  before({ seq, key, old_key: oldKey }) {
+    const held = this.#byKey.get(JSON.stringify(oldKey ?? key));
+    return held && compareIds(held.id, seq) < 0 ? held.sent.after ?? null : null;
+  }
+
+  add(entry) {
+    const key = JSON.stringify(entry.sent.key);
+    const held = this.#byKey.get(key);
+    if (!held || compareIds(held.id, entry.id) < 0) this.#byKey.set(key, entry);
+  }
+
+  remove(entries) {
+    for (const entry of entries) {
+      const key = JSON.stringify(entry.sent.key);
+      if (this.#byKey.get(key) === entry) this.#byKey.delete(key);
+    }
+  }
 }
 
 export class RowLog {
@@ -68,7 +116,7 @@ export class RowLog {
     }
   }
 
-  /** Drops the oldest rows beyond the bounds, but never the newest; returns whether any went. */
+  /** Drops the oldest rows beyond the bounds, but never the newest; returns those that went. */
   trim() {
     let drop = Math.max(0, this.entries.length - MAX_ROWS);
     let bytes = this.bytes;
@@ -77,8 +125,9 @@ export class RowLog {
       bytes -= this.entries[drop].bytes;
       drop += 1;
     }
-    for (const entry of this.entries.splice(0, drop)) this.#ids.delete(String(entry.id));
+    const dropped = this.entries.splice(0, drop);
+    for (const entry of dropped) this.#ids.delete(String(entry.id));
     this.bytes = bytes;
-    return drop > 0;
+    return dropped;
   }
 }

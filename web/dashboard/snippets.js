@@ -127,11 +127,82 @@ for row in rows:
 `;
 }
 
-/** Ways to subscribe, as `{id, name, note, write}`; `write({feed, filters, secured})` gives the text. */
+// --- the same for a feed of changes: a copy of the table, kept current
+
+const tableOptions = (filters, secured, token) => [
+  ...(filters.length > 0 ? [`filters: ${objectOf(filters)},`] : []),
+  ...(secured ? [token] : []),
+];
+
+function javascriptTable({ feed, filters, secured }) {
+  const options = [
+    ...tableOptions(filters, secured, 'token: process.env.WALCAST_TOKEN,'),
+    'onChange: ({ op, key, row }) => console.log(op, key, row, table.rows.size),',
+  ];
+  return `import { subscribeTable } from "walcast-client";
+
+const table = subscribeTable(${quoted(socketAddress(feed.ws[0]))}, {
+${options.map((option) => `  ${option}\n`).join('')}});
+`;
+}
+
+function browserTable({ feed, filters, secured }) {
+  const options = [
+    ...tableOptions(filters, secured, 'token: "wct_…", // yours'),
+    'onChange: ({ op, key, row }) => console.log(op, key, row, table.rows.size),',
+  ];
+  return `import(${quoted(address('walcast.js').href)}).then(({ subscribeTable }) => {
+  const table = subscribeTable(${quoted(socketAddress(feed.ws[0]))}, {
+${options.map((option) => `    ${option}\n`).join('')}  });
+});
+`;
+}
+
+function reactTable({ feed, filters, secured }) {
+  const options = tableOptions(filters, secured, 'token, // from wherever your page has it');
+  const second = options.length === 0 ? '' : `, {\n${options.map((option) => `    ${option}\n`).join('')}  }`;
+  return `import { useTable } from "walcast-client/react";
+
+export function ${componentName(feed.name)}(${secured ? '{ token }' : ''}) {
+  const { byKey, status } = useTable(${quoted(socketAddress(feed.ws[0]))}${second});
+  return (
+    <ul aria-label={status.state}>
+      {[...(byKey ?? [])].map(([key, row]) => (
+        <li key={key}>{JSON.stringify(row)}</li>
+      ))}
+    </ul>
+  );
+}
+`;
+}
+
+function pythonTable({ feed, filters, secured }) {
+  const options = [
+    ...(filters.length > 0 ? [`    filters=${dictOf(filters)},\n`] : []),
+    ...(secured ? ['    token=os.environ["WALCAST_TOKEN"],\n'] : []),
+  ];
+  return `${secured ? 'import os\n\n' : ''}import walcast
+
+table = walcast.subscribe_table(
+    ${quoted(socketAddress(feed.ws[0]))},
+${options.join('')})
+for change in table:
+    print(change.op, change.key, change.row, len(table.rows))
+`;
+}
+
+const TABLE = { javascript: javascriptTable, browser: browserTable, react: reactTable, python: pythonTable };
+
+/** The text of a way for what is shown: `{feed, filters, secured}`. */
+export function written(way, shown) {
+  return ((shown.feed.kind === 'changes' && TABLE[way.id]) || way.write)(shown);
+}
+
+/** Ways to subscribe, as `{id, name, note, write}`; `write({feed, filters, secured})` gives the text for a feed of rows. */
 export const WAYS = [
   { id: 'curl', name: 'curl', note: 'Server-sent events, one row each.', write: curl },
   { id: 'javascript', name: 'JavaScript', note: 'Needs walcast-client, which is in web/client of walcast’s source · Node.js 22 or newer, Deno, Bun, bundlers. Resumes where it was.', write: javascript },
-  { id: 'browser', name: 'Browser', note: 'Nothing to install: the browser’s own WebSocket, resuming where it was.', write: browser },
+  { id: 'browser', name: 'Browser', note: 'Nothing to install. Resumes where it was.', write: browser },
   { id: 'react', name: 'React', note: 'Needs react and walcast-client, which is in web/client of walcast’s source.', write: react },
   { id: 'python', name: 'Python', note: 'Needs walcast, which is in python of its source · also for asyncio: from walcast import aio.', write: python },
   { id: 'tail', name: 'tail', note: 'Columns on a terminal, JSON lines in a pipe.', write: tail },

@@ -81,12 +81,23 @@ export class Stream {
   }
 
   #connect() {
-    const pairs = [['since', this.position === null ? 'earliest' : String(this.position)]];
+    const pairs = [['since', this.#since]];
     if (this.epoch !== null) pairs.push(['epoch', this.epoch]);
     const socket = openSocket(this.feed.ws[0], pairs.concat(this.filters));
     this.#socket = socket;
     socket.onmessage = (event) => socket === this.#socket && this.#receive(event.data);
     socket.onclose = (event) => socket === this.#socket && this.#closed(event);
+  }
+
+  /** From the beginning a feed of changes would send the whole table, which is no change: the page asks the history for those. */
+  get #since() {
+    if (this.#unbegun) return 'now';
+    return this.position === null ? 'earliest' : String(this.position);
+  }
+
+  /** Whether no change is known yet to go on from. */
+  get #unbegun() {
+    return this.feed.kind === 'changes' && (this.position === null || String(this.position) === '0');
   }
 
   /** Lets go of the socket without hearing from it again. */
@@ -148,6 +159,7 @@ export class Stream {
     this.epoch = message.epoch;
     clearTimeout(this.#pollTimer);
     this.waiting = false;
+    if (this.#unbegun) this.#fill(this.position);
     this.#report(true, null);
   }
 
@@ -179,7 +191,11 @@ export class Stream {
   #unreadable() {
     this.malformed += 1;
     this.handlers.malformed();
-    const from = this.position;
+    this.#fill(this.position);
+  }
+
+  /** Fetches what came since a position from the history, beside the socket. */
+  #fill(from) {
     this.#fetchNewer(from).catch(() => {
       if (this.#stopped.signal.aborted) return;
       // Frames since then have moved the position past the gap: go back before it.

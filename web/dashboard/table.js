@@ -197,6 +197,7 @@ export class Table {
   #create(entry) {
     const element = make('div', 'row');
     element.setAttribute('role', 'row');
+    element.classList.toggle('gone', entry.op === 'deleted' || entry.op === 'left');
     element.id = `row-${entry.id}`;
     element.dataset.id = String(entry.id);
     if (this.#compact.matches) element.append(cardOf(entry, this.#columns, this.#profile));

@@ -31,9 +31,23 @@ function lastOf(view, tone) {
   return `last ${moment.day || moment.time}`;
 }
 
+/** How many of the changes the page holds did what: the daemon counts only all of them. */
+function opTiles(view) {
+  const ops = { inserted: 0, updated: 0, deleted: 0, left: 0 };
+  for (const { op } of view.log.entries) ops[op] += 1;
+  const note = `of ${count(view.log.entries.length)} loaded`;
+  return Object.entries(ops)
+    .filter(([op, n]) => op !== 'left' || n > 0)
+    .map(([op, n]) => tile(op[0].toUpperCase() + op.slice(1), count(n), note));
+}
+
 export function renderTiles(container, view) {
   const all = view.counts.of('all');
   const total = tile(view.filters.length > 0 ? 'Matching' : 'Total', tallyText(all), `+${count(view.arrived)} since opened`);
+  if (view.profile.own) {
+    container.replaceChildren(total, ...opTiles(view));
+    return;
+  }
   if (!view.profile.rated) {
     const head = view.stream?.head ?? view.feed.head;
     container.replaceChildren(total, tile('Newest id', isId(head) ? count(head) : '–', 'the head of the feed'));

@@ -3,7 +3,7 @@
 import { make } from './cells.js';
 import { copyText } from './copy.js';
 import { openBeside } from './popover.js';
-import { RESERVED } from './profile.js';
+import { RESERVED, canFilter } from './profile.js';
 import { textOf } from './values.js';
 
 /** A longer text may be one that the daemon cut (500 code points for the stock feed), and a cut one equals nothing. */
@@ -16,6 +16,7 @@ const NEAR_PX = 6;
 /** Why this value can't be filtered by; null where it can. */
 export function whyNot(feed, column, value, truncated) {
   if (RESERVED.includes(column)) return `“${column}” is a word the address keeps for itself.`;
+  if (feed.kind === 'changes' && !canFilter(feed, column)) return `Changes can’t be filtered by “${column}”, only by ${feed.filters.join(', ')}.`;
   if (value === null || value === undefined) return 'NULL can’t be filtered by.';
   if (typeof value === 'object' || (feed.types?.[column] ?? '').includes('BLOB')) return 'Only texts and numbers can be filtered by.';
   if (truncated.includes(column) || textOf(value).length > CHARS_MAX) return 'Too long to be filtered by.';

@@ -4,7 +4,7 @@
 import { explain, history } from './api.js';
 import { Arrangement } from './arrange.js';
 import { Counts } from './counts.js';
-import { RowLog, entryOf } from './rows.js';
+import { NewestChanges, RowLog, changeEntry, entryOf } from './rows.js';
 import { Stream } from './stream.js';
 import { count } from './values.js';
 
@@ -37,6 +37,7 @@ export class FeedView {
   #held = null;
   #drawTimer = 0;
   #opened = Date.now();
+  #newest = new NewestChanges();
   /** Totals on their way to replace `counts`. */
   #recounted = null;
 
@@ -81,7 +82,7 @@ export class FeedView {
         // Which values there are to filter by can't be seen from rows that are filtered already.
         const all = this.filters.length > 0 ? await history(this.feed, [['limit', PAGE_MAX]], signal) : null;
         const page = await history(this.feed, [['limit', FIRST_PAGE], ...this.filters], signal);
-        if (all) this.profile.learn(all.items);
+        if (all) this.profile.learn(all.items.map((row) => this.#entry(row, [], 0)).filter(Boolean));
         return page;
       } catch (error) {
         if (signal.aborted) return null;
@@ -163,25 +164,40 @@ export class FeedView {
     this.on.change(this);
   }
 
-  /** Loads what matches up to the bound of the log, then gives the rows, newest first. */
-  async rowsForExport() {
+  /** Loads what matches up to the bound of the log, then gives the entries, newest first. */
+  async entriesForExport() {
     while (this.hasMore && !this.log.full) await this.loadOlder();
-    return this.shown.map(({ row }) => row).reverse();
+    return this.shown.toReversed();
+  }
+
+  /** `arrived` is 0 for what the history tells: a page of it may know later values than the changes after it had. */
+  #entry(row, truncated, arrived) {
+    if (!this.profile.own) return entryOf(row, this.feed.key, truncated, arrived);
+    const known = arrived > 0 && row ? this.#newest.before(row) : null;
+    return changeEntry(row, this.profile.own, { truncated, arrived, known });
   }
 
   #takePage(page) {
-    const entries = page.items.map((row) => entryOf(row, this.feed.key, page.truncated?.[String(row?.[this.feed.key])], 0));
+    const entries = page.items.map((row) => this.#entry(row, page.truncated?.[String(row?.[this.feed.key])], 0));
     const added = this.log.merge(entries.filter(Boolean));
-    this.profile.learn(added.map(({ row }) => row));
+    if (this.profile.own) for (const entry of added) this.#newest.add(entry);
+    this.profile.learn(added);
     this.table.setProfile(this.profile, this.layout);
     return added;
   }
 
   #take(rows) {
     const now = Date.now();
-    for (const { row, truncated } of rows) this.#pending.push(entryOf(row, this.feed.key, truncated, now));
+    const entries = [];
+    for (const { row, truncated } of rows) {
+      const entry = this.#entry(row, truncated, now);
+      if (entry === null) continue;
+      if (this.profile.own) this.#newest.add(entry);
+      entries.push(entry);
+    }
+    this.#pending.push(...entries);
     // The table was made or got a column since the feeds were listed.
-    if (rows.some(({ row }) => Object.keys(row).length > this.profile.columns.length)) this.on.columns();
+    if (entries.some(({ row }) => Object.keys(row).length > this.profile.columns.length)) this.on.columns();
     if (this.#flushing) return;
     this.#flushing = true;
     // A hidden tab gets no animation frames, but must not hoard what arrives.
@@ -193,7 +209,7 @@ export class FeedView {
     this.#flushing = false;
     if (this.#abort.signal.aborted) return;
     const atTop = this.table.atTop;
-    const added = this.log.merge(this.#pending.filter(Boolean));
+    const added = this.log.merge(this.#pending);
     this.#pending = [];
     if (added.length === 0) return;
     for (const entry of added) {
@@ -201,10 +217,12 @@ export class FeedView {
       this.#recounted?.add(entry);
     }
     this.arrived += added.length;
-    this.profile.learn(added.map(({ row }) => row));
+    this.profile.learn(added);
     // Early rows still teach the columns their widths; later the columns keep still.
     if (this.log.entries.length < FIRST_PAGE) this.table.setProfile(this.profile, this.layout);
-    if (this.log.trim()) this.hasMore = true;
+    const dropped = this.log.trim();
+    if (dropped.length > 0) this.hasMore = true;
+    if (this.profile.own) this.#newest.remove(dropped);
     if (this.paused || !atTop) this.unseen += added.length;
     this.#drawSoon();
     if (!this.paused) this.#arrangeSoon();
@@ -220,7 +238,7 @@ export class FeedView {
   arrange({ keepPlace = true } = {}) {
     clearTimeout(this.#arrangeTimer);
     this.#arrangeTimer = 0;
-    const entries = this.arrangement.apply(this.shown, { key: this.feed.key, time: this.profile.time });
+    const entries = this.arrangement.apply(this.shown, { key: this.profile.key, time: this.profile.time });
     this.listed = entries.length;
     this.table.show(entries, { keepPlace, sorted: this.arrangement.column !== null });
   }
@@ -241,7 +259,9 @@ export class FeedView {
     const around = [['limit', 1], ['after', String(BigInt(id) - 1n)], ['before', String(BigInt(id) + 1n)]];
     const page = await history(this.feed, [...around, ...this.filters], this.#abort.signal);
     const row = page.items[0];
-    return row === undefined ? null : entryOf(row, this.feed.key, page.truncated?.[String(row[this.feed.key])], 0);
+    // Another history answers: the stream is about to say so.
+    if (page.epoch && this.stream.epoch && page.epoch !== this.stream.epoch) return null;
+    return row === undefined ? null : this.#entry(row, page.truncated?.[String(row[this.feed.key])], 0);
   }
 
   #drawChart() {

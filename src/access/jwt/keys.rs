@@ -11,7 +11,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 use serde_json::Value;
 
-use super::super::files::{self, AccessFileError, Readers};
+use super::super::files::{self, AccessFileError, Owners, Readers};
 use crate::config::{JwtKeys, JwtRules};
 
 /// Larger files hold no keys.
@@ -48,10 +48,10 @@ impl KeySet {
     ///
     /// # Errors
     /// They can't be read, or none of them fits.
-    pub(super) fn read(rules: &JwtRules) -> Result<KeySet, AccessFileError> {
+    pub(super) fn read(rules: &JwtRules, owners: Owners) -> Result<KeySet, AccessFileError> {
         match &rules.keys {
-            JwtKeys::KeyFile(path) => one_key(path, rules),
-            JwtKeys::JwksFile(path) => key_set(path, rules),
+            JwtKeys::KeyFile(path) => one_key(path, rules, owners),
+            JwtKeys::JwksFile(path) => key_set(path, rules, owners),
         }
     }
 
@@ -106,10 +106,10 @@ fn readers(family: AlgorithmFamily) -> Readers {
     }
 }
 
-fn one_key(path: &Path, rules: &JwtRules) -> Result<KeySet, AccessFileError> {
+fn one_key(path: &Path, rules: &JwtRules, owners: Owners) -> Result<KeySet, AccessFileError> {
     let failed = |problem: String| AccessFileError::of(path, problem);
     let family = family_of(rules);
-    let bytes = files::read(path, readers(family), MAX_BYTES)?;
+    let bytes = files::read(path, (readers(family), owners), MAX_BYTES)?;
     let key = match family {
         AlgorithmFamily::Hmac => secret(&bytes),
         AlgorithmFamily::Rsa | AlgorithmFamily::Ec | AlgorithmFamily::Ed => public(&bytes, family),
@@ -197,10 +197,10 @@ fn wanted(family: AlgorithmFamily) -> &'static str {
     }
 }
 
-fn key_set(path: &Path, rules: &JwtRules) -> Result<KeySet, AccessFileError> {
+fn key_set(path: &Path, rules: &JwtRules, owners: Owners) -> Result<KeySet, AccessFileError> {
     let failed = |problem: String| AccessFileError::of(path, problem);
     let family = family_of(rules);
-    let bytes = files::read(path, readers(family), MAX_BYTES)?;
+    let bytes = files::read(path, (readers(family), owners), MAX_BYTES)?;
     // What is wrong is told by line and column: the text around it may be a secret.
     let set: Value = serde_json::from_slice(&bytes)
         .map_err(|e| failed(format!("line {}: is not JSON", e.line())))?;

@@ -15,7 +15,7 @@ use jsonwebtoken::{Header, Validation, decode, decode_header};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use super::files::{AccessFileError, WatchedFile};
+use super::files::{AccessFileError, Owners, ReloadedFile};
 use super::grant::Grant;
 use super::refusal::{AuthFailure, Refusal};
 use super::times::LAST;
@@ -54,10 +54,11 @@ pub(super) struct VerifiedJwt {
 #[derive(Debug)]
 pub(super) struct JwtGate {
     rules: JwtRules,
+    owners: Owners,
     validation: Validation,
-    key_file: WatchedFile,
+    key_file: ReloadedFile,
     keys: Mutex<Arc<KeySet>>,
-    revoked_file: Option<WatchedFile>,
+    revoked_file: Option<ReloadedFile>,
     revoked: Mutex<Arc<Revoked>>,
     live: LiveGrants,
 }
@@ -67,24 +68,26 @@ impl JwtGate {
     ///
     /// # Errors
     /// One of the files can't be read, or no key fits.
-    pub(super) fn open(rules: &JwtRules) -> Result<JwtGate, AccessFileError> {
+    pub(super) fn open(rules: &JwtRules, owners: Owners) -> Result<JwtGate, AccessFileError> {
         let (key, path) = match &rules.keys {
             JwtKeys::KeyFile(path) => ("auth.jwt.key_file", path),
             JwtKeys::JwksFile(path) => ("auth.jwt.jwks_file", path),
         };
-        let read = |_: &Path| KeySet::read(rules);
-        let (key_file, keys) = WatchedFile::open(key, path, "keys of JWTs", read)?;
+        let read = |_: &Path| KeySet::read(rules, owners);
+        let (key_file, keys) = ReloadedFile::open(key, path, "keys of JWTs", read)?;
         let (revoked_file, revoked) = match &rules.revoked_file {
             None => (None, Revoked::default()),
             Some(path) => {
                 let (key, holds) = ("auth.jwt.revoked_file", "revoked JWTs");
-                let (file, revoked) = WatchedFile::open(key, path, holds, Revoked::read)?;
+                let read = |path: &Path| Revoked::read(path, owners);
+                let (file, revoked) = ReloadedFile::open(key, path, holds, read)?;
                 (Some(file), revoked)
             }
         };
         Ok(JwtGate {
             validation: validation(rules),
             rules: rules.clone(),
+            owners,
             key_file,
             keys: Mutex::new(Arc::new(keys)),
             revoked_file,
@@ -178,13 +181,16 @@ impl JwtGate {
     /// Reads again what has changed, and ends the grants of tokens that are good no more; blocks. Returns whether
     /// anything has changed.
     pub(super) fn look(&self) -> bool {
-        let keys = self.key_file.changed(|_| KeySet::read(&self.rules));
+        let keys = self
+            .key_file
+            .changed(|_| KeySet::read(&self.rules, self.owners));
         if let Some(keys) = &keys {
             tracing::info!("keys of JWTs read again: {} are in force", keys.len());
             *self.keys.lock() = Arc::new(keys.clone());
         }
         let revoked = self.revoked_file.as_ref();
-        let revoked = revoked.and_then(|file| file.changed(Revoked::read));
+        let revoked =
+            revoked.and_then(|file| file.changed(|path| Revoked::read(path, self.owners)));
         if let Some(revoked) = &revoked {
             tracing::info!("revoked JWTs read again");
             *self.revoked.lock() = Arc::new(revoked.clone());
@@ -220,8 +226,8 @@ impl JwtGate {
 ///
 /// # Errors
 /// No JWT could be verified: a file can't be read, or no key fits.
-pub fn jwt_keys(rules: &JwtRules) -> Result<usize, AccessFileError> {
-    JwtGate::open(rules).map(|gate| gate.keys.lock().len())
+pub fn jwt_keys(rules: &JwtRules, owners: Owners) -> Result<usize, AccessFileError> {
+    JwtGate::open(rules, owners).map(|gate| gate.keys.lock().len())
 }
 
 /// Reads what is revoked; the error says what is wrong and where.

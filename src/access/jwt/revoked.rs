@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
-use super::super::files::{self, AccessFileError, Readers};
+use super::super::files::{self, AccessFileError, Owners, Readers};
 use super::super::times::parse_time;
 use super::JwtIdentity;
 
@@ -43,8 +43,8 @@ impl Revoked {
     ///
     /// # Errors
     /// It can't be read, others may write it, or something in it is wrong.
-    pub(super) fn read(path: &Path) -> Result<Revoked, AccessFileError> {
-        let bytes = files::read(path, Readers::Anyone, MAX_BYTES)?;
+    pub(super) fn read(path: &Path, owners: Owners) -> Result<Revoked, AccessFileError> {
+        let bytes = files::read(path, (Readers::Anyone, owners), MAX_BYTES)?;
         let text = std::str::from_utf8(&bytes);
         let text = text.map_err(|_| AccessFileError::of(path, "is not UTF-8"))?;
         Revoked::parse(text).map_err(|problem| AccessFileError::of(path, problem))
@@ -52,11 +52,7 @@ impl Revoked {
 
     /// Reads the text of a file; the error says what is wrong and where.
     pub(super) fn parse(text: &str) -> Result<Revoked, String> {
-        let written: RevokedToml = toml::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let line = text.bytes().take(start).filter(|b| *b == b'\n').count() + 1;
-            format!("line {line}: {}", error.message().replace('\n', ", "))
-        })?;
+        let written: RevokedToml = files::parse_toml(text)?;
         let mut subjects = HashMap::new();
         for RevokedSubject { sub, issued_before } in written.sub {
             let time = parse_time(&issued_before.to_string()).ok_or_else(|| {

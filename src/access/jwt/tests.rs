@@ -141,11 +141,13 @@ impl Place {
     }
 
     fn gate(&self) -> JwtGate {
-        JwtGate::open(&self.rules).unwrap()
+        JwtGate::open(&self.rules, Owners::RootAndSelf).unwrap()
     }
 
     fn refusal(&self) -> String {
-        JwtGate::open(&self.rules).unwrap_err().to_string()
+        JwtGate::open(&self.rules, Owners::RootAndSelf)
+            .unwrap_err()
+            .to_string()
     }
 }
 
@@ -358,7 +360,7 @@ fn a_set_is_chosen_from_by_kid_and_holds_what_is_of_no_use_too() {
     ];
     let keys = [[one.jwk("one"), two.jwk("two")].as_slice(), &others].concat();
     let place = Place::of_set(&[Algorithm::ES256], &keys);
-    assert_eq!(jwt_keys(&place.rules).ok(), Some(2));
+    assert_eq!(jwt_keys(&place.rules, Owners::RootAndSelf).ok(), Some(2));
     let gate = place.gate();
     let refusal = refused(&gate, &one.sign(&claims()));
     assert_eq!(
@@ -454,7 +456,11 @@ fn files_that_others_can_write_or_secrets_they_can_read_are_refused() {
     ] {
         let place = Place::new(&[signer.algorithm], &signer.file);
         place.write("key", &signer.file, mode);
-        assert_eq!(JwtGate::open(&place.rules).is_ok(), good, "{mode:o}");
+        assert_eq!(
+            JwtGate::open(&place.rules, Owners::RootAndSelf).is_ok(),
+            good,
+            "{mode:o}"
+        );
     }
 }
 

@@ -1,10 +1,14 @@
 //! `[auth]`: whether its files can be used, and whether what credentials say is what feeds ask for.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use super::report::Report;
-use crate::access::{self, TokenFile};
-use crate::config::{ClaimSource, Config, FeedConfig, FeedScope, JwtKeys, Listen, TrustedProxy};
+use crate::access::{self, Owners, TokenFile};
+use crate::config::{
+    Anonymous, ClaimSource, Config, FeedConfig, FeedScope, JwtKeys, Listen, TrustedProxy,
+};
+use crate::os::users::Owned;
 
 /// Reports who may come in with what.
 pub(super) fn look(config: &Config, report: &mut Report) {
@@ -29,7 +33,7 @@ fn is_claim(source: &ClaimSource) -> bool {
 /// Scopes that hold nobody back, or that nobody satisfies.
 fn scopes(config: &Config, report: &mut Report) {
     let auth = &config.auth;
-    let says_claims = auth.tokens.is_some() || auth.jwt.is_some();
+    let says_claims = auth.tokens.is_some() || auth.jwt.is_some() || auth.mtls.is_some();
     for feed in config.feeds.iter().filter(|feed| !sources(feed).is_empty()) {
         let label = format!("feed {}", feed.name);
         let all = |is: bool| {
@@ -41,7 +45,7 @@ fn scopes(config: &Config, report: &mut Report) {
             let text = "it has a scope, but nobody is asked who they are: whoever can connect reads all of it";
             let remedy = "say who may come in, e.g. [auth] tokens = \"/etc/walcast/tokens.toml\"";
             report.warn(&label, text, &[remedy.to_owned()]);
-        } else if auth.anonymous {
+        } else if auth.anonymous == Anonymous::Everything {
             let text = "it has a scope, but auth.anonymous = true: whoever presents nothing reads all of it";
             let remedy =
                 "name what is everybody's: anonymous = { feeds = [\"status\"] }, or leave it out";
@@ -72,7 +76,7 @@ fn tokens(config: &Config, report: &mut Report) {
     let Some(path) = &config.auth.tokens else {
         return;
     };
-    let file = match TokenFile::read(path) {
+    let file = match TokenFile::read(path, Owners::Administered) {
         Ok(file) => file,
         Err(error) => return report.problem(LABEL, error.to_string(), &[]),
     };
@@ -85,8 +89,9 @@ fn tokens(config: &Config, report: &mut Report) {
     report.ok(
         LABEL,
         format!(
-            "{} has {count}, of which {expired} have expired",
-            path.display()
+            "{}{} has {count}, of which {expired} have expired",
+            path.display(),
+            whose(path)
         ),
     );
     for token in &file.tokens {
@@ -108,6 +113,14 @@ fn tokens(config: &Config, report: &mut Report) {
     }
 }
 
+/// Whose the file is, in parentheses.
+fn whose(path: &Path) -> String {
+    let meta = path.metadata();
+    meta.map_or(String::new(), |meta| {
+        format!(" ({})", Owned::of(&meta).shown())
+    })
+}
+
 /// Whether the keys fit, and somebody's JWT could read something.
 fn jwt(config: &Config, report: &mut Report) {
     const LABEL: &str = "jwt";
@@ -115,7 +128,7 @@ fn jwt(config: &Config, report: &mut Report) {
         return;
     };
     let (JwtKeys::KeyFile(path) | JwtKeys::JwksFile(path)) = &rules.keys;
-    match access::jwt_keys(rules) {
+    match access::jwt_keys(rules, Owners::Administered) {
         Ok(count) => {
             let algorithms: Vec<String> = rules
                 .algorithms

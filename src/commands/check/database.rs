@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use super::DatabasePlace;
-use super::feeds;
 use super::report::{Report, quoted, size};
+use super::{captures, feeds};
 use crate::config::{Config, JournalMode};
 use crate::os::users::{Owned, User};
 use crate::sqlite::error::Unavailable;
@@ -15,6 +15,8 @@ use crate::sqlite::file::FileId;
 use crate::sqlite::mounts_and_links::SharedFile;
 use crate::sqlite::open::{names_are_names, open_reading, tidy_on_close};
 use crate::sqlite::rollback_journal;
+use crate::sqlite::uri::open_by_uri;
+use crate::sqlite::wal_memory::WalMemory;
 use crate::sqlite::wal_permissions;
 
 /// How long a look waits for locks.
@@ -67,6 +69,7 @@ pub(super) fn look(config: &Config, place: &DatabasePlace, report: &mut Report) 
     }
     pages(place, &opened, before, report);
     feeds::look(config, place, connection, report);
+    captures::look(config, connection, report);
     drop(opened);
     tidy(place, wal_before);
     Some(wal)
@@ -157,10 +160,10 @@ fn open(place: &DatabasePlace) -> Result<Opened, Unopened> {
     let in_use = place.companion("-wal").exists() && place.companion("-shm").exists();
     let (wal, parameters) = match () {
         _ if in_use => (true, ""),
-        _ if is_wal(path).map_err(refused)? => (true, "&immutable=1"),
+        _ if is_wal(path).map_err(refused)? => (true, "immutable=1"),
         _ => (false, ""),
     };
-    let connection = open_uri(path, parameters).map_err(refused)?;
+    let connection = connect(path, parameters).map_err(refused)?;
     first_read(&connection).map_err(refused)?;
     Ok(Opened {
         connection,
@@ -172,11 +175,11 @@ fn open(place: &DatabasePlace) -> Result<Opened, Unopened> {
 /// Without locks SQLite refuses a file in WAL mode, and only that; so its header tells the mode without a shared memory
 /// being made for it.
 fn is_wal(path: &Path) -> rusqlite::Result<bool> {
-    match open_uri(path, "&nolock=1").and_then(|connection| first_read(&connection)) {
+    match connect(path, "nolock=1").and_then(|connection| first_read(&connection)) {
         Ok(()) => Ok(false),
         Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) => {
             // It can't be opened in either way: then it is not for its mode.
-            open_uri(path, "&immutable=1")
+            connect(path, "immutable=1")
                 .and_then(|connection| first_read(&connection))
                 .map(|()| true)
         }
@@ -188,31 +191,11 @@ fn first_read(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
 }
 
-fn open_uri(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(
-        format!("file:{}?mode=ro{parameters}", uri_path(path)),
-        flags,
-    )?;
+fn connect(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
+    let connection = open_by_uri(path, parameters)?;
     connection.busy_timeout(BUSY)?;
     names_are_names(&connection)?;
     Ok(connection)
-}
-
-fn uri_path(path: &Path) -> String {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut uri = String::new();
-    for &byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
-                uri.push(byte.into())
-            }
-            _ => uri.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    uri
 }
 
 /// What it means for a file with a rollback journal that it goes by two names.
@@ -224,6 +207,16 @@ fn names(other: &SharedFile, place: &DatabasePlace, report: &mut Report) {
     report.warn("names", text, &[other.remedy(&place.given)]);
 }
 
+/// Returns whether walcast had the file open in WAL mode, by what the state directory holds.
+fn is_set_back(config: &Config, place: &DatabasePlace) -> bool {
+    let file = FileId::of(&place.real);
+    let directory = config.state_dir.as_deref();
+    let memory = directory.map(|directory| WalMemory::new(directory, &config.database));
+    memory
+        .zip(file)
+        .is_some_and(|(memory, file)| memory.knows(file))
+}
+
 fn journal_mode(config: &Config, place: &DatabasePlace, wal: bool, report: &mut Report) {
     const LABEL: &str = "journal mode";
     match (wal, config.journal_mode) {
@@ -233,6 +226,15 @@ fn journal_mode(config: &Config, place: &DatabasePlace, wal: bool, report: &mut 
             "rollback journal, which a writer keeps that sets journal_mode to PERSIST or TRUNCATE itself: walcast does not \
              switch it to WAL, where that writer would get \"database is locked\"",
             &["say journal_mode = \"keep\", or let the writer not set it and remove the -journal".to_owned()],
+        ),
+        (false, JournalMode::Wal) if is_set_back(config, place) => report.warn(
+            LABEL,
+            "rollback journal; it was in WAL mode, and somebody set it back, as a writer does that sets journal_mode itself: \
+             walcast does not switch it again",
+            &[format!(
+                "say journal_mode = \"keep\", or, without such a writer: sqlite3 {} 'PRAGMA journal_mode = WAL'",
+                quoted(&place.real)
+            )],
         ),
         (false, JournalMode::Wal) => {
             report.ok(

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::report::Report;
-use super::{DatabasePlace, indexes};
+use super::{DatabasePlace, captures, indexes, sinks};
 use crate::config::{Config, FeedConfig};
 use crate::model::filter::quote_identifier;
 use crate::model::position::Cursor;
@@ -36,11 +36,15 @@ pub(super) fn look(
             Ok(schema) => match found(connection, &schema) {
                 Ok(lines) => {
                     report.ok_lines(&label, &lines);
-                    without_autoincrement(&label, &schema, report);
-                    highest_id(connection, &label, &schema, report);
                     cut_columns(feed, &label, &schema, report);
-                    // What it could not look at is no fault of the feed's.
-                    let _ = indexes::suggest(&label, connection, &schema, report);
+                    sinks::columns(config, feed, &schema, report);
+                    // The log of changes is as walcast made it.
+                    if schema.changes.is_none() {
+                        without_autoincrement(&label, &schema, report);
+                        highest_id(connection, &label, &schema, report);
+                        // What it could not look at is no fault of the feed's.
+                        let _ = indexes::suggest(&label, connection, &schema, report);
+                    }
                     history(config, feed, &label, report);
                 }
                 Err(e) => {
@@ -60,6 +64,9 @@ pub(super) fn look(
                     None => report.note(&label, text),
                 }
             }
+            Err(TableError::Unfit(_)) if captures::awaits(connection, feed) => {
+                report.note(&label, "served once the table is captured".to_owned());
+            }
             Err(TableError::Unfit(reason)) => report.problem(&label, reason, &[]),
             Err(TableError::Sqlite(e)) => {
                 report.problem(
@@ -78,11 +85,10 @@ fn cut_columns(feed: &FeedConfig, label: &str, schema: &Schema, report: &mut Rep
     if feed.truncate == FeedConfig::stock().truncate {
         return;
     }
-    let columns = &schema.table.columns;
+    let (table, columns) = schema.shown();
     for (name, _) in &feed.truncate {
         if !columns.iter().any(|column| column.name == *name) {
             let near = nearest_column(name, columns);
-            let table = &schema.table.name;
             let text = format!("truncate cuts {name}, which is no column of table {table}{near}");
             report.warn(label, text, &[]);
         }
@@ -112,12 +118,13 @@ fn missing(feed: &FeedConfig, others: &[String]) -> String {
 /// The table, and its columns.
 fn found(connection: &Connection, schema: &Schema) -> rusqlite::Result<[String; 2]> {
     let table = &schema.table;
+    let (shown, columns) = schema.shown();
     // What only its writer's process can compute shows when it is read.
     connection
         .prepare(&format!(
             "SELECT {} FROM {} LIMIT 1",
             schema.select_list(1),
-            quote_identifier(&table.name)
+            quote_identifier(shown)
         ))?
         .query([])?
         .next()?;
@@ -143,7 +150,7 @@ fn found(connection: &Connection, schema: &Schema) -> rusqlite::Result<[String; 
         (rows, ..) => format!("{rows} rows, none of them with an id"),
     };
     let head = table.highest(connection)?.unwrap_or(0);
-    let columns = table.columns.iter().map(|column| {
+    let columns = columns.iter().map(|column| {
         let hidden = if schema.place(&column.name).is_none() {
             " (not exposed)"
         } else {
@@ -158,10 +165,17 @@ fn found(connection: &Connection, schema: &Schema) -> rusqlite::Result<[String; 
     } else {
         ""
     };
+    let what = match &schema.changes {
+        Some(log) => format!(
+            "changes of table {shown} by {}, in {}",
+            log.key.join(", "),
+            table.name
+        ),
+        None => format!("table {shown}"),
+    };
     Ok([
         format!(
-            "table {}, key {}{given}, head {head}, {rows}",
-            table.name,
+            "{what}, key {}{given}, head {head}, {rows}",
             table.key_name()
         ),
         columns.collect::<Vec<_>>().join(", "),

@@ -1,7 +1,7 @@
 //! Whether each address could be bound, and if not, who has it.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -10,8 +10,9 @@ use rustix::fs::Access;
 
 use super::report::{Report, quoted};
 use crate::config::{Config, Listen};
+use crate::net::remote_daemon::{connect_tcp, connect_to_anyone};
 use crate::os::users::may;
-use crate::sqlite::watcher::directory_of;
+use crate::sqlite::file::directory_of;
 
 /// How long whoever has the address may take to say who it is.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -20,15 +21,18 @@ const ANSWER_BYTES: u64 = 256 * 1024;
 
 /// Reports every address of the configuration. `token` is for a daemon that runs there and asks for one.
 pub(super) fn look(config: &Config, token: Option<&str>, report: &mut Report) {
-    for address in config.listen.iter().chain(&config.metrics_listen) {
+    let feeds = config.listen.iter();
+    let feeds = feeds.map(|address| (address, config.tls.is_on()));
+    let metrics = config.metrics.listen.iter().map(|address| (address, false));
+    for (address, over_tls) in feeds.chain(metrics) {
         match address {
-            Listen::Tcp(address) => tcp(*address, token, report),
+            Listen::Tcp(address) => tcp(*address, over_tls, token, report),
             Listen::Unix(path) => unix(path, token, report),
         }
     }
 }
 
-fn tcp(address: SocketAddr, token: Option<&str>, report: &mut Report) {
+fn tcp(address: SocketAddr, over_tls: bool, token: Option<&str>, report: &mut Report) {
     let label = "listen";
     let error = match TcpListener::bind(address) {
         Ok(_) => return report.ok(label, format!("{address} is free")),
@@ -39,7 +43,7 @@ fn tcp(address: SocketAddr, token: Option<&str>, report: &mut Report) {
         ErrorKind::AddrInUse if under_systemd() => {
             report.note(label, format!("{address} is in use; right where a socket unit of walcast holds it"));
         }
-        ErrorKind::AddrInUse => match running_walcast(|| TcpStream::connect_timeout(&address, ANSWER), token) {
+        ErrorKind::AddrInUse => match running_at(address, over_tls, token) {
             Some(walcast) => report.note(label, format!("{address} is served by a running {walcast}")),
             None => {
                 let see = format!("see who has it: ss -ltnp 'sport = :{}'", address.port());
@@ -80,7 +84,7 @@ fn unix(path: &Path, token: Option<&str>, report: &mut Report) {
                     format!("{shown} is in use; right where a socket unit of walcast holds it"),
                 );
             }
-            Ok(_) => match running_walcast(|| UnixStream::connect(path), token) {
+            Ok(_) => match running_on(path, token) {
                 Some(walcast) => {
                     report.note(label, format!("{shown} is served by a running {walcast}"))
                 }
@@ -111,10 +115,10 @@ fn unix(path: &Path, token: Option<&str>, report: &mut Report) {
             format!("{shown}: its directory does not exist"),
             &[format!(
                 "mkdir -p {}, or RuntimeDirectory= in the unit",
-                quoted(&directory)
+                quoted(directory)
             )],
         );
-    } else if !may(&directory, Access::WRITE_OK | Access::EXEC_OK) {
+    } else if !may(directory, Access::WRITE_OK | Access::EXEC_OK) {
         report.problem(
             label,
             format!(
@@ -132,32 +136,22 @@ fn under_systemd() -> bool {
     std::env::var_os("INVOCATION_ID").is_some()
 }
 
-/// A connection that can be given a time limit.
-trait Timed: Read + Write {
-    fn limit(&self, timeout: Duration) -> io::Result<()>;
-}
-
-impl Timed for TcpStream {
-    fn limit(&self, timeout: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(timeout))
-            .and_then(|()| self.set_write_timeout(Some(timeout)))
-    }
-}
-
-impl Timed for UnixStream {
-    fn limit(&self, timeout: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(timeout))
-            .and_then(|()| self.set_write_timeout(Some(timeout)))
-    }
-}
-
 /// Which walcast answers there, as far as it says; `None` where it is something else.
-fn running_walcast<S: Timed>(
-    connect: impl FnOnce() -> io::Result<S>,
-    token: Option<&str>,
-) -> Option<String> {
-    let mut stream = connect().ok()?;
-    stream.limit(ANSWER).ok()?;
+fn running_at(address: SocketAddr, over_tls: bool, token: Option<&str>) -> Option<String> {
+    match over_tls {
+        true => running_walcast(connect_to_anyone(address, ANSWER).ok()?, token),
+        false => running_walcast(connect_tcp(address, ANSWER).ok()?, token),
+    }
+}
+
+fn running_on(path: &Path, token: Option<&str>) -> Option<String> {
+    let stream = UnixStream::connect(path).ok()?;
+    stream.set_read_timeout(Some(ANSWER)).ok()?;
+    stream.set_write_timeout(Some(ANSWER)).ok()?;
+    running_walcast(stream, token)
+}
+
+fn running_walcast(mut stream: impl Read + Write, token: Option<&str>) -> Option<String> {
     let presented = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
     let presented = presented.unwrap_or_default();
     let head =
@@ -177,6 +171,7 @@ fn walcast_in(answer: &str) -> Option<String> {
     // Of the version it tells only those whom it knows.
     let codes = [
         "token_missing",
+        "certificate_unknown",
         "token_invalid",
         "token_expired",
         "metrics_not_granted",

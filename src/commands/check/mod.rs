@@ -3,14 +3,19 @@
 
 mod access;
 mod auth;
+mod captures;
 mod database;
+mod edge;
 mod feeds;
 mod indexes;
 mod listen;
 mod place;
+mod publish;
 mod report;
 mod rights;
+mod sinks;
 mod surroundings;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -60,6 +65,22 @@ fn look(config: &mut Config, args: &ServeArgs, token: Option<&str>, report: &mut
             "no file is read: flags, WALCAST_* variables and defaults",
         ),
     }
+    match config.edge.is_one() {
+        true => edge::look(config, report),
+        false => look_at_database(config, args, report),
+    }
+    let config = &*config;
+    surroundings::state_directory(config, report);
+    listen::look(config, token, report);
+    tls::look(config, report);
+    access::look(config, report);
+    auth::look(config, report);
+    sinks::look(config, report);
+    publish::look(config, report);
+    surroundings::connections(config, report);
+}
+
+fn look_at_database(config: &mut Config, args: &ServeArgs, report: &mut Report) {
     let place = DatabasePlace::of(&config.database);
     let named = args
         .file
@@ -76,12 +97,6 @@ fn look(config: &mut Config, args: &ServeArgs, token: Option<&str>, report: &mut
         rights::look(config, &place, wal, report);
         surroundings::file_events(config, &place, report);
     }
-    let config = &*config;
-    surroundings::state_directory(config, report);
-    listen::look(config, token, report);
-    access::look(config, report);
-    auth::look(config, report);
-    surroundings::connections(config, report);
 }
 
 /// The feeds of a file whose tables are to be feeds. What keeps it from being read is found, and said, by the others.
@@ -90,10 +105,7 @@ fn tables(config: &mut Config, report: &mut Report) {
         return;
     };
     for unfit in &found.unfit {
-        report.note(
-            &format!("table {}", unfit.table),
-            format!("is not a feed: {}", unfit.reason),
-        );
+        report.note(&format!("table {}", unfit.table), unfit.to_string());
     }
     if found.feeds.is_empty() {
         report.warn(

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::report::{self, Report};
 use crate::commands::named_file::nearest_file;
-use crate::sqlite::file::companion;
-use crate::sqlite::watcher::directory_of;
+use crate::sqlite::file::{companion, directory_of};
 
 /// Where the database is, or will be.
 pub(super) struct DatabasePlace {
@@ -32,7 +31,7 @@ impl DatabasePlace {
         let real = real.unwrap_or(target);
         DatabasePlace {
             given: database.to_owned(),
-            directory: directory_of(&real),
+            directory: directory_of(&real).to_owned(),
             exists: real.exists(),
             real,
         }

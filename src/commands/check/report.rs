@@ -1,8 +1,10 @@
 //! What was found, line by line, with a mark before each.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
 
+use crate::os::terminal;
+use crate::text::columns::{padded, width};
 use crate::text::harmless::harmless;
 
 /// How much a finding of `check` matters.
@@ -110,9 +112,8 @@ impl Report {
     /// Prints it to stdout, in colour on a terminal.
     pub(super) fn print(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        let colour =
-            out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        out.write_all(self.text(colour).as_bytes())?;
+        let text = self.text(terminal::shows_colour(&out));
+        out.write_all(text.as_bytes())?;
         out.flush()
     }
 
@@ -120,7 +121,7 @@ impl Report {
         let wide = self
             .findings
             .iter()
-            .map(|finding| harmless(&finding.label).chars().count())
+            .map(|finding| width(&harmless(&finding.label)))
             .max()
             .unwrap_or_default();
         let indent = " ".repeat("PROBLEM".len() + 2 + wide + 2);
@@ -138,9 +139,9 @@ impl Report {
             } else {
                 word
             };
-            let label = harmless(label);
+            let label = padded(&harmless(label), wide);
             let found = found.replace('\n', &format!("\n{indent}"));
-            text.push_str(&format!("{word}  {label:<wide$}  {found}\n"));
+            text.push_str(&format!("{word}  {label}  {found}\n"));
             for step in remedy {
                 text.push_str(&format!("{indent}→ {}\n", harmless(step)));
             }

@@ -9,7 +9,8 @@ use super::report::{Report, quoted};
 use crate::config::Config;
 use crate::net::connection_limits::raise_descriptor_limit;
 use crate::os::users::may;
-use crate::sqlite::watcher::{Backend, events_arrive};
+use crate::sqlite::watcher::Backend;
+use crate::sqlite::watcher::probe::events_arrive;
 
 /// Reports whether writes to the directory are told, and by which file system.
 pub(super) fn file_events(config: &Config, place: &DatabasePlace, report: &mut Report) {

@@ -1,9 +1,9 @@
 //! What a subscription sends, as a client reads it: rows and control messages.
 
 use serde::Deserialize;
-use serde::de::Deserializer;
 
 use crate::text::json_object::Object;
+use crate::wire::id::Id;
 
 /// A text frame as `tail` understands it.
 #[derive(Debug)]
@@ -23,11 +23,17 @@ pub(super) enum Message<'a> {
 pub(super) enum ControlFrame {
     Hello {
         feed: String,
+        /// What the feed is of, where not of rows.
+        #[serde(default)]
+        kind: Option<String>,
         key: String,
         epoch: String,
         head: Id,
         since: Id,
         recovered: bool,
+        /// The table as it is comes first.
+        #[serde(default)]
+        snapshot: bool,
     },
     Live {
         id: Id,
@@ -39,6 +45,8 @@ pub(super) enum ControlFrame {
         epoch: String,
         head: Id,
         earliest: Option<Id>,
+        #[serde(default)]
+        snapshot: bool,
     },
     Goodbye {
         reconnect_after_ms: u64,
@@ -48,25 +56,6 @@ pub(super) enum ControlFrame {
     },
     #[serde(other)]
     Unknown,
-}
-
-/// An id; a string where JavaScript could not hold the number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Id(pub i64);
-
-impl<'de> Deserialize<'de> for Id {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Worded {
-            Number(i64),
-            Text(String),
-        }
-        match Worded::deserialize(deserializer)? {
-            Worded::Number(id) => Ok(Id(id)),
-            Worded::Text(id) => id.parse().map(Id).map_err(serde::de::Error::custom),
-        }
-    }
 }
 
 impl<'a> Message<'a> {

@@ -1,12 +1,10 @@
 //! `walcast tail`: prints the rows of a feed as they are committed, from a running daemon or straight from the file.
 
-mod choice;
-mod connection;
+mod changes;
 mod file;
 mod message;
 mod output;
 mod remote;
-mod url;
 
 use std::io::{self, IsTerminal as _};
 

@@ -1,10 +1,14 @@
 //! Rows on stdout: aligned columns on a terminal, JSON lines everywhere else.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::value::RawValue;
 
+use super::changes::ChangeLines;
+use crate::os::terminal;
+use crate::text::columns::{cut, width};
 use crate::text::harmless::{harmless, harmless_json};
 use crate::text::json_object::Object;
 
@@ -17,29 +21,35 @@ const NARROWEST: usize = 4;
 /// Left to the last column before others have to give way.
 const LAST_AT_LEAST: usize = 16;
 const GAP: &str = "  ";
-/// Where the terminal does not tell its width.
-const USUAL_WIDTH: usize = 80;
 
 /// Prints rows, as a table or as JSON lines.
 pub(super) struct Output {
     out: BufWriter<Stdout>,
     /// `None`: JSON lines.
     table: Option<TextTable>,
+    /// `None`: what comes are rows.
+    changes: Option<ChangeLines>,
 }
 
 impl Output {
     /// Columns where stdout is a terminal, unless `json`.
     pub(super) fn to_stdout(json: bool) -> Output {
         let stdout = io::stdout();
-        let terminal = stdout.is_terminal() && !json;
-        let table = terminal.then(|| TextTable {
-            colour: wants_colour(),
+        let for_people = stdout.is_terminal() && !json;
+        let table = for_people.then(|| TextTable {
+            colour: terminal::shows_colour(&stdout),
             ..TextTable::default()
         });
         Output {
             out: BufWriter::new(stdout),
             table,
+            changes: None,
         }
+    }
+
+    /// What comes from now on are changes.
+    pub(super) fn of_changes(&mut self) {
+        self.changes.get_or_insert_default();
     }
 
     /// Takes a row object. It is out after the next [`flush`](Self::flush) at the latest.
@@ -51,7 +61,13 @@ impl Output {
             // Not a row walcast sends; shown as it is, harmless.
             return writeln!(self.out, "{}", harmless(row));
         };
-        table.push(&object, &mut self.out)?;
+        match &mut self.changes {
+            Some(changes) => {
+                let (names, cells) = changes.line(&object);
+                table.push_line(&names, cells, &mut self.out)?;
+            }
+            None => table.push(&object, &mut self.out)?,
+        }
         if table.pending.len() >= LAID_OUT_AT_ONCE {
             table.lay_out(&mut self.out)?;
         }
@@ -83,20 +99,40 @@ fn write_json_line(out: &mut impl io::Write, row: &str) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-fn wants_colour() -> bool {
-    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
 /// A value as it is shown.
 #[derive(Debug)]
-struct ShownCell {
+pub(super) struct ShownCell {
     text: String,
     number: bool,
 }
 
 impl ShownCell {
-    fn new(value: &RawValue) -> ShownCell {
+    /// Returns a text as it is shown.
+    pub(super) fn of_text(text: Cow<'_, str>) -> ShownCell {
+        ShownCell {
+            text: text.into_owned(),
+            number: false,
+        }
+    }
+
+    /// Returns what it shows.
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+
+    /// Returns the cell with what it `was` before it, where that is something else.
+    pub(super) fn after(self, was: Option<ShownCell>, became: &str) -> ShownCell {
+        match was.filter(|was| was.text != self.text) {
+            Some(was) => ShownCell {
+                text: was.text + became + &self.text,
+                number: false,
+            },
+            None => self,
+        }
+    }
+
+    /// Returns a JSON value as it is shown.
+    pub(super) fn new(value: &RawValue) -> ShownCell {
         let json = value.get();
         let number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
         let text = match serde_json::from_str::<String>(json) {
@@ -119,32 +155,32 @@ struct TextTable {
 }
 
 impl TextTable {
-    fn has_columns(&self, row: &Object<'_>) -> bool {
-        row.0.len() == self.names.len()
-            && row
-                .0
-                .iter()
-                .zip(&self.names)
-                .all(|((name, _), known)| name == known)
-    }
-
     /// Takes a row. Those before it are laid out first where they have other columns.
     fn push(&mut self, row: &Object<'_>, out: &mut impl io::Write) -> io::Result<()> {
-        if !self.has_columns(row) {
-            self.lay_out(out)?;
-            self.set_columns(row);
-        }
+        let names: Vec<&str> = row.0.iter().map(|(name, _)| &**name).collect();
         let cells = row.0.iter().map(|(_, value)| ShownCell::new(value));
-        self.pending.push(cells.collect());
+        self.push_line(&names, cells.collect(), out)
+    }
+
+    /// The same with the cells of a line under these names.
+    fn push_line<N: AsRef<str>>(
+        &mut self,
+        names: &[N],
+        cells: Vec<ShownCell>,
+        out: &mut impl io::Write,
+    ) -> io::Result<()> {
+        let named = names.iter().map(AsRef::as_ref);
+        if !named.eq(self.names.iter().map(String::as_str)) {
+            self.lay_out(out)?;
+            self.set_columns(names);
+        }
+        self.pending.push(cells);
         Ok(())
     }
 
-    fn set_columns(&mut self, row: &Object<'_>) {
-        self.names = row
-            .0
-            .iter()
-            .map(|(name, _)| name.clone().into_owned())
-            .collect();
+    fn set_columns<N: AsRef<str>>(&mut self, names: &[N]) {
+        let names = names.iter().map(|name| name.as_ref().to_owned());
+        self.names = names.collect();
         self.widths = self
             .names
             .iter()
@@ -163,7 +199,7 @@ impl TextTable {
                 *widest = (*widest).max(width(&cell.text).min(WIDEST));
             }
         }
-        let widths = fitted(&self.widths, terminal_width());
+        let widths = fitted(&self.widths, terminal::width());
         if std::mem::take(&mut self.header_due) {
             let names = self.names.iter().map(|name| ShownCell {
                 text: harmless(name).into_owned(),
@@ -232,43 +268,6 @@ fn fitted(widths: &[usize], terminal: usize) -> Vec<usize> {
     widths
 }
 
-fn cut(text: &str, wide: usize) -> String {
-    if width(text) <= wide {
-        return text.to_owned();
-    }
-    let mut left = wide.saturating_sub(1);
-    let fits = |c: &char| {
-        let needed = char_width(*c);
-        let fits = needed <= left;
-        left = left.saturating_sub(needed);
-        fits
-    };
-    let mut shown: String = text.chars().take_while(fits).collect();
-    shown.push('…');
-    shown
-}
-
-fn width(text: &str) -> usize {
-    text.chars().map(char_width).sum()
-}
-
-/// Cells a character takes: enough of the East Asian widths, emoji and combining marks to keep columns straight.
-fn char_width(c: char) -> usize {
-    match c {
-        '\u{300}'..='\u{36f}' | '\u{200b}'..='\u{200d}' | '\u{fe00}'..='\u{fe0f}' => 0,
-        '\u{1100}'..='\u{115f}'
-        | '\u{2e80}'..='\u{a4cf}'
-        | '\u{ac00}'..='\u{d7a3}'
-        | '\u{f900}'..='\u{faff}'
-        | '\u{fe30}'..='\u{fe6f}'
-        | '\u{ff00}'..='\u{ff60}'
-        | '\u{ffe0}'..='\u{ffe6}'
-        | '\u{1f300}'..='\u{1faff}'
-        | '\u{20000}'..='\u{3fffd}' => 2,
-        _ => 1,
-    }
-}
-
 /// The colour (SGR code) of a value in a column that says how something went; none for anything else.
 fn status_colour(column: &str, value: &str) -> &'static str {
     if !matches!(
@@ -283,14 +282,6 @@ fn status_colour(column: &str, value: &str) -> &'static str {
         "success" | "ok" | "done" | "resolved" => "32",
         _ => "",
     }
-}
-
-/// Asked for every time: terminals are resized.
-fn terminal_width() -> usize {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
-    size.map(|size| size.ws_col.into())
-        .filter(|&columns: &usize| columns > 0)
-        .unwrap_or(USUAL_WIDTH)
 }
 
 #[cfg(test)]
@@ -337,14 +328,6 @@ mod tests {
         assert_eq!(fitted(&[2, 32, 30, 100], 60), [2, 18, 18, 16]);
         assert_eq!(fitted(&[8, 8, 8], 10), [4, 4, 4]);
         assert_eq!(fitted(&[8], 20), [20]);
-    }
-
-    #[test]
-    fn long_values_are_cut_to_cells() {
-        assert_eq!(cut("abcdef", 6), "abcdef");
-        assert_eq!(cut("abcdef", 5), "abcd…");
-        assert_eq!(cut("日本語テキスト", 6), "日本…");
-        assert_eq!(width("e\u{301}日"), 3);
     }
 
     #[test]

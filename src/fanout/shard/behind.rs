@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Shard;
-use crate::catchup::{PageError, PageResult};
+use crate::catchup::{PageError, PageResult, TablePageResult};
 use crate::fanout::conn::{Conn, ConnState, Sent, Wrote};
 use crate::fanout::mailbox::{ConnId, ShardMessage};
 use crate::hub::READ_PATIENCE;
+use crate::model::filter::FilterId;
 use crate::session::table_bounds::TableBounds;
-use crate::session::{Batch, BatchLimits, Step};
+use crate::session::{BatchLimits, Step};
 use crate::sqlite::error::Unavailable;
+use crate::sqlite::reader::TablePage;
 use crate::wire::block::Block;
 use crate::wire::control::CloseCode;
 
@@ -35,6 +37,7 @@ impl Shard {
                 Wrote::All => drop(self.stalled.remove(&slot)),
                 Wrote::Part(_) => {
                     conn.page = None;
+                    conn.table_page = None;
                     self.stalled.insert(slot);
                     return;
                 }
@@ -69,6 +72,11 @@ impl Shard {
         {
             return self.write_rows(id, Some(page));
         }
+        if let Some(page) = conn.table_page.take()
+            && conn.session.accepts_table(&page, view.generation)
+        {
+            return self.write_table(id, page);
+        }
         match conn.session.next(view) {
             Step::Say(control) => {
                 conn.push_control_message(&control);
@@ -76,6 +84,7 @@ impl Shard {
             }
             Step::TakeRows => self.write_rows(id, None),
             Step::ReadPage => self.read_page(id),
+            Step::ReadTable => self.read_table(id),
             Step::AskBounds => {
                 conn.place = ConnState::Reading;
                 let mailbox = Arc::clone(&self.mailbox);
@@ -121,17 +130,23 @@ impl Shard {
     pub(super) fn write_rows(&mut self, id: ConnId, page: Option<Arc<Block>>) -> bool {
         let slot = id.slot;
         let conn = &mut self.conns[slot];
-        let (filter, position) = (conn.session.filter_id(), conn.session.position());
+        let position = conn.session.position();
+        let (from, coding) = ((conn.session.filter_id(), position), conn.coding);
         let view = &self.feeds[conn.session.feed().index].view;
+        let metrics = &self.context.metrics;
         let batch = match &page {
             Some(page) => {
                 // The next page is read while this one is written.
                 if page.last < conn.session.table_until(view) {
                     self.context.catchup.prefetch(&conn.session, page.last);
                 }
-                Batch::gather(std::iter::once(page), filter, position, BATCH)
+                let page = std::iter::once(page);
+                self.deflating.gather(page, from, BATCH, coding, metrics)
             }
-            None => Batch::gather(view.after(position), filter, position, BATCH),
+            None => {
+                let blocks = view.after(position);
+                self.deflating.gather(blocks, from, BATCH, coding, metrics)
+            }
         };
         let Some(Sent { all, reached, rows }) = conn.send(&batch, &batch.slices()) else {
             self.remove(slot);
@@ -148,7 +163,50 @@ impl Shard {
             self.stalled.insert(slot);
             return false;
         }
+        self.context.metrics.compression.saved("ws", batch.saved);
         conn.page = page.filter(|page| page.last > conn.session.position());
+        true
+    }
+
+    /// Has a page of the table as it is read.
+    fn read_table(&mut self, id: ConnId) -> bool {
+        let conn = &mut self.conns[id.slot];
+        conn.place = ConnState::Reading;
+        let mailbox = Arc::clone(&self.mailbox);
+        self.context.catchup.table_page(&conn.session, move |page| {
+            mailbox.send(ShardMessage::TablePage(id, page))
+        });
+        false
+    }
+
+    /// Writes rows of a page of the table as it is.
+    fn write_table(&mut self, id: ConnId, page: Arc<TablePage>) -> bool {
+        let slot = id.slot;
+        let conn = &mut self.conns[slot];
+        let Some(taken) = conn.session.table_position().map(|from| from.taken) else {
+            return true;
+        };
+        let (block, from) = (std::iter::once(&page.block), (FilterId::NONE, taken));
+        let (coding, metrics) = (conn.coding, &self.context.metrics);
+        let batch = self.deflating.gather(block, from, BATCH, coding, metrics);
+        let Some(Sent { all, reached, rows }) = conn.send(&batch, &batch.slices()) else {
+            self.remove(slot);
+            return false;
+        };
+        if let Some(reached) = reached {
+            conn.session.took_of_table(&page, reached);
+        }
+        if rows > 0 {
+            conn.last_text = Instant::now();
+        }
+        self.context.metrics.messages_sent.inc_by(rows as u64);
+        if !all {
+            self.stalled.insert(slot);
+            return false;
+        }
+        self.context.metrics.compression.saved("ws", batch.saved);
+        let is_left = reached.is_some_and(|reached| reached < page.block.last);
+        conn.table_page = is_left.then_some(page);
         true
     }
 
@@ -163,18 +221,39 @@ impl Shard {
     }
 
     pub(super) fn page_came(&mut self, id: ConnId, result: PageResult) {
+        self.read_ended(id, result, |conn, page, generation| {
+            if conn.session.accepts(&page, generation) {
+                conn.page = Some(page);
+            }
+        });
+    }
+
+    pub(super) fn table_page_came(&mut self, id: ConnId, result: TablePageResult) {
+        self.read_ended(id, result, |conn, page, generation| {
+            if conn.session.accepts_table(&page, generation) {
+                conn.table_page = Some(page);
+            }
+        });
+    }
+
+    /// The read of a connection has ended, with something for `take`.
+    fn read_ended<P>(
+        &mut self,
+        id: ConnId,
+        result: Result<(P, u64), PageError>,
+        take: impl FnOnce(&mut Conn, P, u64),
+    ) {
         let Some(conn) = self.end_reading(id) else {
             return;
         };
         match result {
             Ok((page, generation)) => {
                 conn.failing_since = None;
-                if conn.session.accepts(&page, generation) {
-                    conn.page = Some(page);
-                }
+                take(conn, page, generation);
                 self.pump(id);
             }
             Err(PageError::Unavailable(reason)) => self.try_later(id, &reason),
+            Err(PageError::Pruned) if conn.session.passes_pruned() => self.pump(id),
             Err(PageError::Pruned | PageError::FilterGone) => {
                 self.close(id.slot, CloseCode::Restart)
             }

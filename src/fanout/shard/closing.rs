@@ -80,6 +80,7 @@ impl Shard {
         self.leave_live_group(slot, head);
         let conn = &mut self.conns[slot];
         conn.page = None;
+        conn.table_page = None;
         conn.push_close(code);
         conn.place = ConnState::Closing;
         conn.closing_since = Some(Instant::now());
@@ -93,7 +94,7 @@ impl Shard {
 
     /// Once the close frame is out, ends the writing side; once both have closed, the connection.
     pub(super) fn drop_if_closed(&mut self, slot: usize) {
-        let Some(conn) = self.conns.get(slot) else {
+        let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
         if conn.place != ConnState::Closing || conn.has_pending() {
@@ -118,8 +119,10 @@ impl Shard {
         self.leave_live_group(slot, head);
         self.stalled.remove(&slot);
         self.closing.remove(&slot);
+        self.conns[slot].stream.say_end();
         // Closing the socket takes it off the poll; the guard undoes the count.
-        self.conns.remove(slot);
+        let conn = self.conns.remove(slot);
+        self.deflating.left(conn.coding);
         if self.mailbox.lost(feed) {
             // Nobody is left to send these blocks to; who comes next takes those there are then.
             self.feeds[feed].view.forget_blocks();

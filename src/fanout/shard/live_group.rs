@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Shard;
+use super::{GroupKey, Shard};
 use crate::fanout::conn::{Conn, ConnState, Sent};
 use crate::fanout::mailbox::ConnId;
 use crate::model::filter::FilterId;
 use crate::model::position::Cursor;
-use crate::session::{Batch, BatchLimits};
+use crate::session::BatchLimits;
 use crate::wire::block::Block;
+use crate::wire::deflate::Coding;
 
 /// Rows in a burst are written to a live group at once up to this; beyond it members go on one by one.
 const COHORT_BATCH: BatchLimits = BatchLimits {
@@ -25,10 +26,14 @@ impl Shard {
         let watched = &mut self.feeds[feed];
         let head = watched.view.head;
         let refreshed = self.context.hub.feeds[feed].refresh(&mut watched.view);
-        let filters_may_be_gone =
-            refreshed.reshaped && watched.groups.keys().any(|f| *f != FilterId::NONE);
+        // Filters may be gone, and who takes rows whole is to hear of it.
+        let concerns_somebody = refreshed.reshaped
+            && watched
+                .groups
+                .keys()
+                .any(|group| group.filter != FilterId::NONE);
         let is_gone = refreshed.presence_changed && watched.view.presence.is_gone();
-        if refreshed.replaced || filters_may_be_gone || is_gone || head < watched.view.floor {
+        if refreshed.replaced || concerns_somebody || is_gone || head < watched.view.floor {
             return self.disband(feed, head);
         }
         let fresh: Vec<Arc<Block>> = watched
@@ -59,8 +64,11 @@ impl Shard {
         if fresh.is_empty() {
             return;
         }
-        for filter in self.concerned(feed, fresh) {
-            self.broadcast(feed, filter, head, fresh);
+        let mut concerned = self.concerned(feed, fresh);
+        // Nobody waits for rows to be compressed who takes them as they are.
+        concerned.sort_by_key(|group| group.coding != Coding::Plain);
+        for group in concerned {
+            self.broadcast(feed, group, head, fresh);
         }
         self.observe_broadcast(fresh);
     }
@@ -72,11 +80,12 @@ impl Shard {
     }
 
     /// The live groups that take something of these blocks, or can't know from them whether they do.
-    pub(super) fn concerned(&self, feed: usize, fresh: &[Arc<Block>]) -> Vec<FilterId> {
+    pub(super) fn concerned(&self, feed: usize, fresh: &[Arc<Block>]) -> Vec<GroupKey> {
         let groups = &self.feeds[feed].groups;
-        let concerns = |filter: &FilterId| {
+        let concerns = |group: &GroupKey| {
+            let filter = group.filter;
             fresh.iter().any(|block| {
-                !block.knows(*filter) || !block.selection(*filter, Cursor::MIN).is_empty()
+                !block.knows(filter) || !block.selection(filter, Cursor::MIN).is_empty()
             })
         };
         // All live groups, or only those that the blocks name: whichever are fewer. Filters not known to the first block
@@ -89,7 +98,7 @@ impl Shard {
         if named >= groups.len() {
             return groups
                 .keys()
-                .filter(|filter| concerns(filter))
+                .filter(|group| concerns(group))
                 .copied()
                 .collect();
         }
@@ -98,20 +107,24 @@ impl Shard {
             .filter_map(|b| b.matches.as_ref())
             .map(|m| m.known_below)
             .min();
-        let mut found: HashSet<FilterId> = fresh
+        let named = fresh
             .iter()
             .filter_map(|block| block.matches.as_ref())
-            .flat_map(|matches| matches.rows.keys())
-            .filter(|filter| groups.contains_key(filter))
-            .copied()
+            .flat_map(|matches| matches.rows.keys().copied())
+            .chain([FilterId::NONE]);
+        let in_all_codings = named.flat_map(|filter| {
+            let codings = self.deflating.codings();
+            codings.map(move |coding| GroupKey { filter, coding })
+        });
+        let mut found: HashSet<GroupKey> = in_all_codings
+            .filter(|group| groups.contains_key(group))
             .collect();
-        if groups.contains_key(&FilterId::NONE) {
-            found.insert(FilterId::NONE);
-        }
+        found.extend(&self.feeds[feed].whole);
         if let Some(known_below) = known_below
             && self.feeds[feed].youngest >= known_below
         {
-            found.extend(groups.keys().filter(|filter| **filter >= known_below));
+            let young = groups.keys().filter(|group| group.filter >= known_below);
+            found.extend(young);
         }
         found.into_iter().collect()
     }
@@ -120,19 +133,25 @@ impl Shard {
     pub(super) fn broadcast(
         &mut self,
         feed: usize,
-        filter: FilterId,
+        key: GroupKey,
         from: Cursor,
         fresh: &[Arc<Block>],
     ) {
-        let Some(group) = self.feeds[feed].groups.get(&filter) else {
+        let Some(group) = self.feeds[feed].groups.get(&key) else {
             return;
         };
         let members = group.members.clone();
-        let batch = Batch::gather(fresh.iter(), filter, from, COHORT_BATCH);
+        let batch = self.deflating.gather(
+            fresh.iter(),
+            (key.filter, from),
+            COHORT_BATCH,
+            key.coding,
+            &self.context.metrics,
+        );
         let slices = batch.slices();
         let whole = batch.reaches == Some(self.feeds[feed].view.head);
         let now = Instant::now();
-        let mut sent = 0;
+        let (mut sent, mut saved) = (0, 0);
         for slot in members {
             let conn = &mut self.conns[slot];
             let Some(Sent { all, reached, rows }) = conn.send(&batch, &slices) else {
@@ -142,6 +161,9 @@ impl Shard {
             sent += rows;
             if rows > 0 {
                 conn.last_text = now;
+            }
+            if all {
+                saved += batch.saved;
             }
             if all && whole {
                 continue;
@@ -155,6 +177,7 @@ impl Shard {
             }
         }
         self.context.metrics.messages_sent.inc_by(sent as u64);
+        self.context.metrics.compression.saved("ws", saved);
     }
 
     /// The history changed, or the log ran ahead of this shard: everyone goes on from its own position.
@@ -196,8 +219,13 @@ impl Shard {
     pub(super) fn join_cohort(&mut self, slot: usize) {
         let conn = &mut self.conns[slot];
         let watched = &mut self.feeds[conn.session.feed().index];
-        watched.youngest = watched.youngest.max(conn.session.filter_id());
-        let group = watched.groups.entry(conn.session.filter_id()).or_default();
+        let key = key_of(conn);
+        // No block of the log knows those who take rows whole, which is found out otherwise.
+        match key.filter.is_whole() {
+            true => drop(watched.whole.insert(key)),
+            false => watched.youngest = watched.youngest.max(key.filter),
+        }
+        let group = watched.groups.entry(key).or_default();
         conn.place = ConnState::CaughtUp {
             at: group.members.len(),
         };
@@ -224,16 +252,27 @@ impl Shard {
         };
         conn.place = ConnState::Behind;
         conn.session.advance(position);
-        let (feed, filter) = (conn.session.feed().index, conn.session.filter_id());
+        let (feed, key) = (conn.session.feed().index, key_of(conn));
         let groups = &mut self.feeds[feed].groups;
-        let Some(group) = groups.get_mut(&filter) else {
+        let Some(group) = groups.get_mut(&key) else {
             return;
         };
         group.members.swap_remove(at);
         match group.members.get(at) {
             Some(&moved) => self.conns[moved].place = ConnState::CaughtUp { at },
-            None if group.members.is_empty() => drop(groups.remove(&filter)),
+            None if group.members.is_empty() => {
+                groups.remove(&key);
+                self.feeds[feed].whole.remove(&key);
+            }
             None => {}
         }
+    }
+}
+
+/// The live group that a connection belongs to where it has everything.
+fn key_of(conn: &Conn) -> GroupKey {
+    GroupKey {
+        filter: conn.session.filter_id(),
+        coding: conn.coding,
     }
 }

@@ -18,9 +18,12 @@ use crate::fanout::timer_wheel::TimerWheel;
 use crate::hub::{Feed, View};
 use crate::model::filter::FilterId;
 use crate::wire::control::HEARTBEAT_SECS;
+use crate::wire::deflate::Coding;
+use deflating::Deflating;
 
 mod behind;
 mod closing;
+mod deflating;
 mod live_group;
 mod socket;
 mod timer;
@@ -61,14 +64,17 @@ pub(super) struct Shard {
     /// One of the shards tidies up for all.
     tidies: bool,
     buffer: Box<[u8]>,
+    deflating: Deflating,
 }
 
 /// A feed as this shard sees it.
 struct ShardFeed {
     view: View,
-    groups: HashMap<FilterId, LiveGroup>,
+    groups: HashMap<GroupKey, LiveGroup>,
     /// Those who begin above the view's head, and so stand in no live group yet.
     ahead: Vec<ConnId>,
+    /// Of the live groups, those whose members take rows whole.
+    whole: HashSet<GroupKey>,
     /// The youngest filter a live group was ever made for.
     youngest: FilterId,
 }
@@ -79,9 +85,17 @@ impl ShardFeed {
             view: feed.view(),
             groups: HashMap::new(),
             ahead: Vec::new(),
+            whole: HashSet::new(),
             youngest: FilterId::NONE,
         }
     }
+}
+
+/// What the members of a live group have in common: they are given the same bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct GroupKey {
+    filter: FilterId,
+    coding: Coding,
 }
 
 /// Subscribers of one filter that have everything up to the view's head.
@@ -139,6 +153,7 @@ impl Shard {
             draining: None,
             tidies,
             buffer: vec![0; 16 * 1024].into_boxed_slice(),
+            deflating: Deflating::default(),
         }
     }
 
@@ -201,6 +216,7 @@ impl Shard {
             match command {
                 ShardMessage::Attach(arrival) => self.attach(*arrival),
                 ShardMessage::Page(id, result) => self.page_came(id, result),
+                ShardMessage::TablePage(id, result) => self.table_page_came(id, result),
                 ShardMessage::TableBounds(id, result) => self.bounds_came(id, result),
                 ShardMessage::GrantsEnded => self.find_ended(),
                 ShardMessage::Drain { total } => self.drain(total),
@@ -232,14 +248,19 @@ impl Shard {
             stream,
             early,
             session,
+            coding,
             guard,
             span,
         } = arrival;
         // The session began at a moment the view may not have reached.
         self.feed_moved(session.feed().index);
-        let slot = self
-            .conns
-            .insert(Conn::new(stream, session, self.serial, (guard, span)));
+        self.deflating.entered(coding);
+        let slot = self.conns.insert(Conn::new(
+            stream,
+            (session, coding),
+            self.serial,
+            (guard, span),
+        ));
         let id = ConnId {
             slot,
             serial: self.serial,
@@ -264,6 +285,9 @@ impl Shard {
         }
         if !early.is_empty() {
             self.received(slot, &early);
+        }
+        if self.is(id) && self.conns[slot].stream.may_hold_bytes() && !self.read(slot) {
+            return;
         }
         if let Some(total) = self.draining
             && self.is(id)

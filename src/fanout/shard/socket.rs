@@ -1,6 +1,6 @@
 //! What clients send, and what they are answered.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +8,8 @@ use super::Shard;
 use crate::fanout::conn::{ConnState, Wrote};
 use crate::fanout::frame_reader::Inbound;
 use crate::fanout::mailbox::ConnId;
-use crate::wire::control::{JSON_PONG, TEXT_PONG};
+use crate::fanout::socket::Heard;
+use crate::wire::control::answer_to;
 
 /// Buffers read of one client before others have their turn.
 const READS: usize = 4;
@@ -56,13 +57,17 @@ impl Shard {
             }
             reads += 1;
             match conn.stream.read(&mut buffer) {
-                Ok(0) => {
+                Ok(Heard { on_the_wire: 0, .. }) => {
                     self.remove(slot);
                     break false;
                 }
-                Ok(n) => {
-                    self.heard += n;
-                    self.received(slot, &buffer[..n]);
+                Ok(Heard { bytes, on_the_wire }) => {
+                    self.heard += on_the_wire;
+                    // Whatever of it was no message costs, too.
+                    conn.rate.take_bytes(on_the_wire - bytes, Instant::now());
+                    if bytes > 0 {
+                        self.received(slot, &buffer[..bytes]);
+                    }
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break true,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -149,16 +154,4 @@ impl Shard {
             Wrote::Gone => self.remove(slot),
         }
     }
-}
-
-/// The answer to a client's `ping`, in the form it asked in. Who types it in a terminal sends the line's end too.
-fn answer_to(text: &str) -> Option<&'static str> {
-    if text.trim_end_matches(['\r', '\n']) == "ping" {
-        return Some(TEXT_PONG);
-    }
-    if !text.trim_start().starts_with('{') {
-        return None;
-    }
-    let json: serde_json::Value = serde_json::from_str(text).ok()?;
-    (json.get("type")? == "ping").then_some(JSON_PONG)
 }

@@ -6,11 +6,13 @@ use super::{Shard, TICK};
 use crate::fanout::conn::ConnState;
 use crate::fanout::mailbox::ConnId;
 use crate::hub::Absence;
-use crate::wire::control::{CloseCode, Control, HEARTBEAT_SECS, PONG_TIMEOUT_SECS};
+use crate::wire::control::{
+    CLOSE_PATIENCE_SECS, CloseCode, Control, HEARTBEAT_SECS, PONG_TIMEOUT_SECS,
+};
 use crate::wire::frame::opcode;
 
 /// How long a peer has for its own close frame.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+const CLOSE_PATIENCE: Duration = Duration::from_secs(CLOSE_PATIENCE_SECS);
 
 /// A tick that comes so much later than it should tells that the process did not run meanwhile: it or its machine was
 /// stopped. A busy machine delays ticks by far less.

@@ -68,6 +68,7 @@ struct Scratch {
 }
 
 impl FilterIndex {
+    /// Returns whether no filter was taken in.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
@@ -116,6 +117,7 @@ impl FilterIndex {
         self.members[slot as usize] = Some(Member { id, filter, places });
     }
 
+    /// Forgets a filter; nothing happens where it is unknown.
     pub fn remove(&mut self, id: FilterId) {
         let Some(slot) = self.slots.remove(&id) else {
             return;

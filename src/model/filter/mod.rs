@@ -31,6 +31,24 @@ pub struct FilterId(pub u64);
 impl FilterId {
     /// No filter: every row. Known to every block.
     pub const NONE: FilterId = FilterId(0);
+    /// Stands in the numbers of those who take rows whole. No filter's own number gets there.
+    const WHOLE: u64 = 1 << 63;
+
+    /// The same filter for who takes rows whole: no block of the log knows it, for what stands there is cut and worded
+    /// for clients.
+    pub fn whole(self) -> FilterId {
+        FilterId(self.0 | Self::WHOLE)
+    }
+
+    /// Returns whether rows are taken whole.
+    pub fn is_whole(self) -> bool {
+        self.0 & Self::WHOLE != 0
+    }
+
+    /// Returns whether every row is taken.
+    pub fn takes_all(self) -> bool {
+        self.0 & !Self::WHOLE == 0
+    }
 }
 
 /// A conjunction of columns, each with the values it may have, and of the scope of whoever asks. Empty: every row. The
@@ -52,6 +70,7 @@ pub enum FilterColumn<'f> {
 }
 
 impl<'f> FilterColumn<'f> {
+    /// The column's name, as whoever asked wrote it.
     pub fn name(self) -> &'f str {
         match self {
             FilterColumn::Asked(name) | FilterColumn::Scope(name) => name,
@@ -73,10 +92,12 @@ impl Filter {
         Filter { scope, ..self }
     }
 
+    /// The part that is demanded of the subscriber, whatever it asked for.
     pub fn scope(&self) -> &Scope {
         &self.scope
     }
 
+    /// Returns whether every row matches.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty() && self.scope.is_everything()
     }
@@ -99,25 +120,25 @@ impl Filter {
     }
 
     /// SQL that holds for exactly the rows that [`FilterIndex`] finds the filter for, to be joined with `AND`, and its
-    /// parameters. `None` where `is_there` says of a column that it is not there any more.
+    /// parameters. `column` gives the SQL for a column's value; `None`, here as there, where it is not there any more.
     ///
     /// Values are compared as they are stored. The `+` takes its affinity from the column, by which SQLite would convert
     /// what it is compared with (`' 5'` would be 5); and a collation, which may be one that only the writer knows, does
     /// not count.
-    pub fn sql(&self, is_there: impl Fn(FilterColumn<'_>) -> bool) -> Option<(String, Vec<Value>)> {
-        if !self.columns().all(is_there) {
-            return None;
-        }
+    pub fn sql(
+        &self,
+        column: impl Fn(FilterColumn<'_>) -> Option<String>,
+    ) -> Option<(String, Vec<Value>)> {
         let (mut sql, mut params) = (String::new(), Vec::new());
         for (name, values) in &self.terms {
             let before = params.len();
             params.extend(values.iter().flat_map(|value| stored(value)));
             // A list, not a chain of OR: SQLite bounds the depth of an expression.
             let marks = vec!["?"; params.len() - before].join(", ");
-            let column = quote_identifier(name);
+            let column = column(FilterColumn::Asked(name))?;
             sql.push_str(&format!(" AND +{column} COLLATE BINARY IN ({marks})"));
         }
-        let (scope, values) = self.scope.sql();
+        let (scope, values) = self.scope.sql(|name| column(FilterColumn::Scope(name)))?;
         sql.push_str(&scope);
         params.extend(values);
         Some((sql, params))

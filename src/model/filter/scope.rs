@@ -100,11 +100,12 @@ impl Scope {
         only.map(|value| value.stored())
     }
 
-    /// SQL that holds for exactly the rows that are allowed, to be joined with `AND`, and its parameters.
-    pub fn sql(&self) -> (String, Vec<Value>) {
+    /// SQL that holds for exactly the rows that are allowed, to be joined with `AND`, and its parameters. `column` gives the
+    /// SQL for a column's value; `None`, here as there, where it is not there.
+    pub fn sql(&self, column: impl Fn(&str) -> Option<String>) -> Option<(String, Vec<Value>)> {
         let (mut sql, mut params) = (String::new(), Vec::new());
         for (name, values) in &self.terms {
-            let column = super::quote_identifier(name);
+            let column = column(name)?;
             let is_text = |value: &&ScopeValue| matches!(value, ScopeValue::Text(_));
             let (texts, integers): (Vec<_>, Vec<_>) = values.iter().partition(is_text);
             let mut kinds = Vec::new();
@@ -124,6 +125,6 @@ impl Scope {
                 false => sql.push_str(&format!(" AND ({})", kinds.join(" OR "))),
             }
         }
-        (sql, params)
+        Some((sql, params))
     }
 }

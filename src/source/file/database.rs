@@ -15,6 +15,7 @@ use crate::sqlite::open::{
     journal_mode, open_reading, schema_version, switch_to_wal, tidy_on_close,
 };
 use crate::sqlite::rollback_journal;
+use crate::sqlite::wal_memory::WalMemory;
 
 /// Statements of the connection, and as many of each feed, kept prepared: preparing one takes longer than running it.
 const STATEMENTS: usize = 16;
@@ -41,6 +42,8 @@ pub(crate) struct Database {
     pub mode: String,
     /// A journal that was there without a transaction.
     resting_journal: Option<FileId>,
+    /// `None` without a state directory.
+    wal_memory: Option<WalMemory>,
     /// It was said why it is not in WAL mode.
     told: bool,
 }
@@ -97,11 +100,14 @@ impl Database {
             file.ok_or_else(|| Unavailable::Busy(format!("{} is being replaced", path.display())))?;
         let schema_version =
             schema_version(&connection).map_err(|e| Unavailable::from_sqlite(&e, path))?;
+        let real = real_path(path);
+        let state_dir = config.state_dir.as_deref();
         let mut database = Database {
             connection,
             file,
             path: path.clone(),
-            real: real_path(path),
+            wal_memory: state_dir.map(|directory| WalMemory::new(directory, path)),
+            real,
             mounts: Mounts::watch(),
             other_name: SharedFile::of(path),
             companions: None,
@@ -130,7 +136,17 @@ impl Database {
     fn note_companions(&mut self) -> Result<(), Unavailable> {
         schema_version(&self.connection).map_err(|e| Unavailable::from_sqlite(&e, &self.path))?;
         self.companions = Some(Companions::of(&self.real));
+        if let Some(memory) = &self.wal_memory {
+            memory.note(self.file);
+        }
         Ok(())
+    }
+
+    /// Has the next look read the schema again, though nobody changed it.
+    pub(crate) fn forget_schema(&mut self) {
+        // SQLite counts in 32 bits.
+        self.schema_version = i64::MIN;
+        self.seen = Seen::Unknown;
     }
 
     /// What the schedule has to know of it.
@@ -156,7 +172,7 @@ impl Database {
     /// Switches the file to WAL where that can be done now. In the log it says what it did, or once why not. Returns
     /// whether it is done, or may be done some time soon.
     pub(super) fn switch_to_wal(&mut self) -> bool {
-        if self.other_name.is_some() || self.is_journal_kept() {
+        if self.other_name.is_some() || self.is_journal_kept() || self.is_set_back() {
             return true;
         }
         let (path, mode) = (self.path.display(), &self.mode);
@@ -191,6 +207,23 @@ impl Database {
             self.told = true;
         }
         resting.is_some()
+    }
+
+    /// Returns whether the file was in WAL mode before, and somebody set it back. It is switched once only: a writer
+    /// that sets `journal_mode` itself can do so whenever walcast is down, and would be refused again and again.
+    fn is_set_back(&mut self) -> bool {
+        let memory = self.wal_memory.as_ref();
+        let is_set_back = memory.is_some_and(|memory| memory.knows(self.file));
+        if is_set_back && !self.told {
+            let (path, mode) = (self.path.display(), &self.mode);
+            tracing::warn!(
+                "{path} stays in journal mode {mode}: it was in WAL mode, and somebody set it back, as a writer does that sets \
+                 journal_mode itself, which would get \"database is locked\" in WAL mode; say journal_mode = \"keep\", or, \
+                 where there is no such writer: sqlite3 {path} 'PRAGMA journal_mode = wal'"
+            );
+            self.told = true;
+        }
+        is_set_back
     }
 
     /// Returns whether a transaction is being written to a rollback journal.

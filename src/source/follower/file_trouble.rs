@@ -34,7 +34,10 @@ impl FileTrouble {
         match reason {
             // Common and short; `/readyz` and the metric tell when it is not.
             Unavailable::Busy(_) => tracing::debug!("{reason}"),
-            Unavailable::NoFile(_) | Unavailable::Empty(_) | Unavailable::NoTable(_) => {
+            Unavailable::NoFile(_)
+            | Unavailable::Empty(_)
+            | Unavailable::NoTable(_)
+            | Unavailable::Filling => {
                 tracing::warn!("{reason}");
             }
             Unavailable::Broken { .. } => tracing::error!("{reason}"),

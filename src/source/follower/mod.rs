@@ -10,13 +10,14 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::model::wakeup::{Waiter, Wakes};
+use crate::source::capture_upkeep::CaptureUpkeep;
 use crate::source::file::{Database, SourceFile};
 use crate::source::schedule::{Found, Look, Schedule, Seen, Situation, Task};
 use crate::sqlite::open_connections::OpenConnections;
 use crate::sqlite::watcher::Backend;
 use crate::telemetry::metrics::Metrics;
 
-mod discovered;
+mod discovery;
 mod file_trouble;
 mod reading;
 mod tables;
@@ -37,9 +38,12 @@ pub struct FeedLoop {
     trouble: FileTrouble,
     /// Called once per turn, so that a watchdog fed by it proves that the loop turns.
     alive: Box<dyn FnMut() + Send>,
+    /// Told when the file is opened and when its schema moves; `None` where nothing is captured.
+    captures: Option<Arc<CaptureUpkeep>>,
 }
 
 impl FeedLoop {
+    /// A loop that has opened nothing yet. `alive` is called at every turn, for systemd's watchdog.
     pub fn new(
         config: Arc<Config>,
         hub: Arc<Hub>,
@@ -47,6 +51,7 @@ impl FeedLoop {
         metrics: Arc<Metrics>,
         open_connections: Arc<OpenConnections>,
         alive: Box<dyn FnMut() + Send>,
+        captures: Option<Arc<CaptureUpkeep>>,
     ) -> FeedLoop {
         FeedLoop {
             schedule: Schedule::new(config.limits.poll_interval, Instant::now()),
@@ -57,6 +62,7 @@ impl FeedLoop {
             hub,
             metrics,
             alive,
+            captures,
         }
     }
 
@@ -122,10 +128,19 @@ impl FeedLoop {
                     self.look(look, now);
                     self.answer(std::mem::take(&mut asked));
                 }
-                Task::SayGoodbye => self.tables.say_goodbye(now),
+                Task::SayGoodbye => self.say_goodbye(now),
                 Task::Save => self.tables.save(now),
                 Task::ReadAfresh => self.read_afresh(),
             }
+        }
+    }
+
+    /// Lets feeds go whose tables stayed away. What is left of a table may be another feed: the next look finds that.
+    fn say_goodbye(&mut self, now: Instant) {
+        if self.tables.say_goodbye(now)
+            && let Some(database) = &mut self.source.database
+        {
+            database.forget_schema();
         }
     }
 
@@ -158,7 +173,15 @@ impl FeedLoop {
         }
         let file = database.situation();
         let events = &mut self.source.events;
+        let schema = database.schema_version;
         let read = self.tables.read(database, events, look, now);
+        if let Some(captures) = self
+            .captures
+            .as_ref()
+            .filter(|_| database.schema_version != schema)
+        {
+            captures.look_again();
+        }
         let found = *read.as_ref().unwrap_or(&Found::Failure);
         self.count_found(found, look, now);
         self.schedule.looked(file, found, now, Instant::now());

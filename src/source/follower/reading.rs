@@ -99,7 +99,8 @@ impl Tables {
         connection: &Connection,
         round: &Round,
     ) -> rusqlite::Result<(bool, Troubles)> {
-        let many = self.feeds.len() >= MANY;
+        // Of a spool the ids do not tell all that can happen to a feed.
+        let many = self.feeds.len() >= MANY && !self.config.edge.is_one();
         let max_ids = match round.is_first && !round.is_thorough && many {
             true => self.ask_max_ids(connection)?,
             false => None,

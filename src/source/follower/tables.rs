@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 
-use super::discovered::Discovered;
 use super::troubles::Troubles;
 use crate::config::Config;
 use crate::hub::Hub;
@@ -13,6 +12,7 @@ use crate::source::file::{Database, data_version, keep_statements};
 use crate::source::max_ids::MaxIds;
 use crate::source::schedule::{Due, Seen};
 use crate::source::table_follower::TableFollower;
+use crate::sqlite::discovery::Unfit;
 use crate::sqlite::error::Unavailable;
 use crate::sqlite::file::FileId;
 use crate::sqlite::open::Snapshot;
@@ -21,8 +21,8 @@ use crate::telemetry::metrics::Metrics;
 /// The tables followed, one a feed.
 pub(super) struct Tables {
     pub(super) feeds: Vec<TableFollower>,
-    /// What is known of tables that become feeds as they come; `None` where the feeds are those of the configuration.
-    pub(super) discovered: Option<Discovered>,
+    /// The tables that can't be feeds, as the log has told of them; `None` where no table becomes a feed by itself.
+    pub(super) reported_unfit: Option<Vec<Unfit>>,
     /// Tells which of many feeds moved; `None` until it is needed under this schema.
     pub(super) max_ids: Option<MaxIds>,
     /// Commits were seen that only some feeds were asked about.
@@ -37,7 +37,7 @@ impl Tables {
         let follower = |feed| TableFollower::new(Arc::clone(feed), &config, Arc::clone(&metrics));
         Tables {
             feeds: hub.feeds.iter().map(follower).collect(),
-            discovered: config.all_tables.then(Discovered::default),
+            reported_unfit: config.all_tables.then(Vec::new),
             max_ids: None,
             is_owed: false,
             config,
@@ -58,7 +58,8 @@ impl Tables {
 
     /// Returns whether all tables can be read.
     pub(super) fn are_open(&self) -> bool {
-        self.feeds.iter().all(TableFollower::is_open)
+        let mut followed = self.feeds.iter().filter(|feed| !feed.is_retired());
+        followed.all(TableFollower::is_open)
     }
 
     /// Returns whether any table of the file is a feed.
@@ -101,9 +102,16 @@ impl Tables {
         let known = self.len();
         self.discover(connection)?;
         keep_statements(connection, self.len());
-        for feed in &self.feeds[known..] {
+        let (before, come) = self.feeds.split_at(known);
+        for feed in come {
             let (table, place) = (feed.table_name(), feed.served_at());
-            tracing::info!("the table {table} is new: {place}");
+            let has_place = |before: &&TableFollower| {
+                before.is_retired() && before.table_name().eq_ignore_ascii_case(table)
+            };
+            match before.iter().rfind(has_place) {
+                None => tracing::info!("the table {table} is new: {place}"),
+                Some(_) => tracing::info!("{}", feed.told_of_capture()),
+            }
         }
         self.attach(connection, file, true, now)
     }
@@ -184,11 +192,14 @@ impl Tables {
         self.feeds.iter_mut().for_each(TableFollower::take_filters);
     }
 
-    /// Lets the feeds of tables go that were dropped and did not come back.
-    pub(super) fn say_goodbye(&mut self, now: Instant) {
+    /// Lets the feeds of tables go that were dropped, or not captured any more, and stayed so. Returns whether a table may be
+    /// another feed now.
+    pub(super) fn say_goodbye(&mut self, now: Instant) -> bool {
+        let mut may_be_another = false;
         for feed in &mut self.feeds {
-            feed.say_goodbye(&self.hub, now);
+            may_be_another |= feed.say_goodbye(&self.hub, now);
         }
+        may_be_another
     }
 
     /// Keeps the identities that are due.

@@ -38,7 +38,8 @@ impl Troubles {
         now: Instant,
     ) -> Result<bool> {
         let failed = |index: usize| self.0.iter().any(|(feed, _)| *feed == index);
-        let mut all = feeds.iter().enumerate();
+        let followed = feeds.iter().enumerate();
+        let mut all = followed.filter(|(_, feed)| !feed.is_retired());
         let everywhere = all.all(|(index, feed)| failed(index) || feed.next_retry().is_some());
         let unclear = self
             .0

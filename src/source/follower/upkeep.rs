@@ -46,6 +46,9 @@ impl FeedLoop {
                 self.schedule.opened(Instant::now());
                 self.hub.set_journal_mode(&database.mode);
                 self.source.opened(database);
+                if let Some(captures) = &self.captures {
+                    captures.look_again();
+                }
                 // A table that is missing, unfit or broken has been reported by its feed; the file itself is well.
                 if self.tables.are_open() {
                     self.trouble.clear(path, &self.hub);
@@ -107,7 +110,9 @@ impl FeedLoop {
                 Obstacle::Locked(lasted)
             }
             Unavailable::Broken { kind, .. } if kind.is_of_names() => Obstacle::Shared,
-            Unavailable::NoTable(_) | Unavailable::Broken { .. } => Obstacle::Broken,
+            Unavailable::NoTable(_) | Unavailable::Filling | Unavailable::Broken { .. } => {
+                Obstacle::Broken
+            }
         };
         self.schedule.kept_from_opening(obstacle, Instant::now());
         self.trouble.report(reason, &self.hub, &self.metrics);

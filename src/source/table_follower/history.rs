@@ -9,7 +9,7 @@ use crate::config::{Config, FeedConfig};
 use crate::sqlite::file::FileId;
 use crate::sqlite::identity::{Doubt, Question, Sample};
 use crate::sqlite::identity_store::{Identity, IdentityFiles};
-use crate::sqlite::table::Table;
+use crate::sqlite::table::{Schema, Table};
 
 /// The identity is kept at most so often. Rows sent within this time before a kill are not in it; a restore would have
 /// to come from a backup taken in that same moment to go unnoticed.
@@ -30,6 +30,8 @@ pub(super) struct History {
     dirty_since: Option<Instant>,
     /// Rows published that the sample has not been asked about.
     unsampled: usize,
+    /// Rows that were sampled are not what they were, and it is the same history all the same.
+    is_edited: bool,
     /// Sampled since it was kept.
     sampled: bool,
     saved_at: Option<Instant>,
@@ -46,7 +48,9 @@ enum Stored {
 impl History {
     /// As the state directory remembers it.
     pub(super) fn load(config: &Config, feed: &FeedConfig) -> History {
+        // Which history a spool holds is written in it.
         let directory = config.state_dir.as_deref();
+        let directory = directory.filter(|_| !config.edge.is_one());
         let mut files =
             directory.map(|directory| IdentityFiles::new(directory, &config.database, &feed.name));
         let known = files.as_mut().and_then(|files| files.load().ok().flatten());
@@ -67,6 +71,7 @@ impl History {
             known,
             dirty_since: None,
             unsampled: 0,
+            is_edited: false,
             sampled: false,
             saved_at: None,
         }
@@ -74,6 +79,13 @@ impl History {
 
     pub(super) fn known(&self) -> Option<&Identity> {
         self.known.as_ref()
+    }
+
+    /// Returns whether the history that is known is one of changes that ended, or of rows where there are changes now.
+    pub(super) fn is_interrupted(&self, schema: &Schema) -> bool {
+        let generation = schema.changes.as_ref().map(|log| &log.generation);
+        let known = self.known.as_ref();
+        known.is_some_and(|known| known.capture.as_ref() != generation)
     }
 
     /// The question whether this is still the history of `table`, whose highest id was `head`.
@@ -103,6 +115,12 @@ impl History {
         self.unsampled += rows;
     }
 
+    /// The newest row is another than it was, which is no other history: what is compared next is compared with what
+    /// there is now.
+    pub(super) fn edited(&mut self) {
+        self.is_edited = true;
+    }
+
     /// All rows published were considered for the sample.
     pub(super) fn is_sampled(&self) -> bool {
         self.unsampled == 0
@@ -117,7 +135,7 @@ impl History {
     pub(super) fn sample(
         &mut self,
         connection: &Connection,
-        table: &Table,
+        schema: &Schema,
         epoch: String,
         file: FileId,
         head: i64,
@@ -128,14 +146,15 @@ impl History {
             epoch,
             file: Some(file),
             head,
-            sample: Sample::take(connection, table, head)?,
+            capture: schema.changes.as_ref().map(|log| log.generation.clone()),
+            sample: Sample::take(connection, &schema.table, head)?,
         });
         self.sampled = true;
         Ok(())
     }
 
-    /// Samples anew where the sample there is could soon tell nothing: it is of a few rows, or of rows far behind that may
-    /// be pruned together. Otherwise a sample some commits old is as good, and is renewed when the identity is kept.
+    /// Samples anew where the sample there is could soon tell nothing: it is of a few rows, of rows that were edited, or of
+    /// rows far behind that may be pruned together. Otherwise a sample some commits old is as good, and is renewed when the identity is kept.
     pub(super) fn resample(
         &mut self,
         connection: &Connection,
@@ -143,10 +162,11 @@ impl History {
         head: i64,
     ) -> rusqlite::Result<()> {
         let rows = std::mem::take(&mut self.unsampled);
+        let is_edited = std::mem::take(&mut self.is_edited);
         let Some(known) = &mut self.known else {
             return Ok(());
         };
-        if rows > 0 && (rows >= FEW || known.sample.len() < FEW) {
+        if is_edited || rows > 0 && (rows >= FEW || known.sample.len() < FEW) {
             known.sample = Sample::take(connection, table, head)?;
             known.head = head;
         }

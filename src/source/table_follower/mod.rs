@@ -11,6 +11,7 @@ use crate::hub::{Feed, Hub};
 use crate::sqlite::identity::Verdict;
 use crate::sqlite::table::Table;
 use crate::telemetry::metrics::Metrics;
+use crate::wire::control::ResetReason;
 
 mod below;
 mod filters;
@@ -18,9 +19,11 @@ mod history;
 mod open;
 mod position;
 mod presence;
+mod spooled;
 
 use position::FeedPosition;
 use presence::TableState;
+use spooled::Spooled;
 
 /// A feed as it follows its table.
 pub(crate) struct TableFollower {
@@ -31,6 +34,10 @@ pub(crate) struct TableFollower {
     comes_and_goes: bool,
     /// Somebody may have been here before the table, or while it was away: what appears is new to them.
     is_awaited: bool,
+    /// The table was captured, and nobody did it again in time.
+    has_waited: bool,
+    /// On an edge, what is known of the feed in its spool.
+    spooled: Option<Spooled>,
     /// The pause before the last retry; zero once a read has worked.
     pause: Duration,
 }
@@ -43,6 +50,8 @@ impl TableFollower {
             database: config.database.clone(),
             comes_and_goes: config.all_tables,
             is_awaited: false,
+            has_waited: false,
+            spooled: config.edge.is_one().then(Spooled::default),
             pause: Duration::ZERO,
         }
     }
@@ -64,6 +73,18 @@ impl TableFollower {
     pub(crate) fn served_at(&self) -> String {
         let config = &self.feed().config;
         format!("feed {} at {}", config.name, config.ws.join(" "))
+    }
+
+    /// What the feed is of since its table was captured, or was no more, for the log.
+    pub(crate) fn told_of_capture(&self) -> String {
+        let config = &self.feed().config;
+        let (name, place) = (&config.name, config.ws.join(" "));
+        match config.capture.is_some() {
+            true => {
+                format!("feed {name}: its table is captured now; it is one of changes, at {place}")
+            }
+            false => format!("feed {name} is one of inserted rows, at {place}"),
+        }
     }
 
     /// The feed and its head, for the log.
@@ -94,16 +115,25 @@ impl TableFollower {
         hub: &Hub,
         woken: Option<Instant>,
     ) -> rusqlite::Result<()> {
+        if self.spooled.is_some() {
+            return self.read_spooled(connection, hub, woken);
+        }
         let TableState::Open(table) = &mut self.state else {
             return Ok(());
         };
         let position = &mut self.position;
         let is_first = !table.has_more();
         let mut page = position.read_page(connection, table)?;
-        if let Some(doubt) = table.doubt(connection, &page, position.head)?
-            && position.ask(connection, table, doubt)? == Verdict::Another
-        {
-            return position.start_over(connection, table, hub);
+        if page.has_gap {
+            // Nobody can be told what is not there any more: the table as it is takes its place.
+            let reason = ResetReason::CaptureInterrupted;
+            return position.start_over_for(reason, connection, table, hub);
+        }
+        if let Some(doubt) = table.doubt(connection, &page, position.head)? {
+            match position.ask(connection, table, doubt)? {
+                Verdict::Another => return position.start_over(connection, table, hub),
+                Verdict::Same => position.history.edited(),
+            }
         }
         if page.block.entries.is_empty() {
             // Rows that came and went between two looks were given ids all the same.
@@ -124,6 +154,10 @@ impl TableFollower {
         hub: &Hub,
         now: Instant,
     ) -> rusqlite::Result<()> {
+        if self.spooled.is_some() {
+            self.publish_spooled(hub);
+            return Ok(());
+        }
         let TableState::Open(table) = &mut self.state else {
             return Ok(());
         };
@@ -210,7 +244,10 @@ impl TableFollower {
     /// Keeps what is known by now, also where a commit that was not read forbids another sample: the last one is of its
     /// own head, and that of a row that was sent must not be forgotten.
     pub(crate) fn save_at_end(&mut self) {
-        self.position.history.store();
+        // Where another feed has its place, so it has in what is kept.
+        if !self.is_retired() {
+            self.position.history.store();
+        }
     }
 
     /// Reads the row at the head through another connection.

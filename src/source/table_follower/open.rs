@@ -40,7 +40,7 @@ enum Reading {
     /// To its end, as far as is known.
     Ended,
     /// A page was read, and is still to be published.
-    Fetched(HeadPage),
+    Fetched(Box<HeadPage>),
     /// The last page was full: the next one follows at once, and is larger.
     More,
 }
@@ -100,13 +100,20 @@ impl OpenTable {
         page: &HeadPage,
         head: Cursor,
     ) -> rusqlite::Result<Option<Doubt>> {
-        let table = &self.reader.schema.table;
-        self.newest.doubt(connection, table, page, head)
+        let schema = &self.reader.schema;
+        let doubt = self.newest.doubt(connection, &schema.table, page, head)?;
+        // What is in a log of changes nobody edits; that its newest change goes once others have come, pruning does.
+        let is_log = schema.changes.is_some();
+        let is_rewritten = is_log && doubt == Some(Doubt::Edited) && page.head_row.is_some();
+        Ok(match is_rewritten {
+            true => Some(Doubt::Rewritten),
+            false => doubt,
+        })
     }
 
     /// The page is to be published.
     pub(super) fn fetched(&mut self, page: HeadPage) {
-        self.reading = Reading::Fetched(page);
+        self.reading = Reading::Fetched(Box::new(page));
     }
 
     /// Takes the page that is to be published.
@@ -116,7 +123,7 @@ impl OpenTable {
                 if page.full {
                     self.reading = Reading::More;
                 }
-                Some(page)
+                Some(*page)
             }
             other => {
                 self.reading = other;

@@ -18,6 +18,7 @@ use crate::sqlite::identity::{Doubt, Verdict, derived_epoch, new_epoch};
 use crate::sqlite::reader::HeadPage;
 use crate::telemetry::metrics::Metrics;
 use crate::wire::block::Block;
+use crate::wire::control::ResetReason;
 
 /// A feed, how far it was sent and in which history.
 pub(super) struct FeedPosition {
@@ -72,6 +73,9 @@ impl FeedPosition {
         table: &OpenTable,
         doubt: Doubt,
     ) -> rusqlite::Result<Verdict> {
+        if self.history.is_interrupted(table.schema()) {
+            return Ok(Verdict::Another);
+        }
         let question = self.history.question(table.table(), self.head.0, doubt);
         question.answer(connection)
     }
@@ -89,12 +93,13 @@ impl FeedPosition {
         if !awaited {
             if self.feed.subscribers() > 0 {
                 // They came while the file could not be opened, and can't know what they missed.
-                self.feed.replace(self.feed.standing().epoch, highest);
+                let epoch = self.feed.standing().epoch;
+                self.feed.replace(epoch, highest, ResetReason::default());
             }
             self.feed.skip_to(highest);
             self.head = self.head.max(highest);
             if self.history.known().is_none() && !self.history.is_kept() {
-                let epoch = derived_epoch(table.file, &table.table().name);
+                let epoch = derived_epoch(table.file, &table.schema().history_name());
                 self.feed.begin(Epoch::new(epoch), self.head);
             }
         }
@@ -108,12 +113,27 @@ impl FeedPosition {
         table: &mut OpenTable,
         hub: &Hub,
     ) -> rusqlite::Result<()> {
+        let reason = match self.history.is_interrupted(table.schema()) {
+            true => ResetReason::CaptureInterrupted,
+            false => ResetReason::DatabaseReplaced,
+        };
+        self.start_over_for(reason, connection, table, hub)
+    }
+
+    /// The same for this reason.
+    pub(super) fn start_over_for(
+        &mut self,
+        reason: ResetReason,
+        connection: &Connection,
+        table: &mut OpenTable,
+        hub: &Hub,
+    ) -> rusqlite::Result<()> {
         table.begin_anew();
         self.head = Cursor(table.table().highest(connection)?.unwrap_or(i64::MIN));
         let epoch = match self.history.is_kept() {
             true => new_epoch(),
             // Derived from the file where it can be, so that it survives a restart; a second history in the same file can't.
-            false => Some(derived_epoch(table.file, &table.table().name))
+            false => Some(derived_epoch(table.file, &table.schema().history_name()))
                 .filter(|epoch| *epoch != *self.feed.standing().epoch.0)
                 .unwrap_or_else(new_epoch),
         };
@@ -123,7 +143,7 @@ impl FeedPosition {
             self.head
         );
         self.metrics.epoch_changes.with_label_values(&[name]).inc();
-        self.feed.replace(Epoch::new(epoch), self.head);
+        self.feed.replace(Epoch::new(epoch), self.head, reason);
         hub.announce(self.feed.index);
         self.settle(connection, table)
     }
@@ -151,8 +171,7 @@ impl FeedPosition {
     /// Moves the head to the end of the page, and tells everyone.
     pub(super) fn publish(&mut self, page: HeadPage, table: &mut OpenTable, hub: &Hub) {
         table.passed(&page, self.head);
-        let block: Block = page.block;
-        let rows = block.entries.len();
+        let (block, rows): (Block, usize) = (page.block, page.rows);
         self.history.grew(rows);
         if block.last == self.head {
             return;
@@ -179,17 +198,12 @@ impl FeedPosition {
         }
         let given = table.given(connection)?;
         if given > self.head {
-            let page = HeadPage {
-                block: Block::passing(self.head, given),
-                full: false,
-                head_row: None,
-            };
-            self.publish(page, table, hub);
+            self.publish(HeadPage::passing(self.head, given), table, hub);
         }
         Ok(())
     }
 
-    fn update_gauges(&self) {
+    pub(super) fn update_gauges(&self) {
         let none = self.head == Cursor::MIN;
         self.head_gauge.set(if none { 0 } else { self.head.0 });
     }
@@ -225,6 +239,6 @@ impl FeedPosition {
     fn sample(&mut self, connection: &Connection, table: &OpenTable) -> rusqlite::Result<()> {
         let epoch = self.feed.standing().epoch.to_string();
         self.history
-            .sample(connection, table.table(), epoch, table.file, self.head.0)
+            .sample(connection, table.schema(), epoch, table.file, self.head.0)
     }
 }

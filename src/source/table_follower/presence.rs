@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use super::TableFollower;
 use super::open::OpenTable;
 use crate::hub::{Cause, Hub, Presence};
+use crate::sqlite::capture;
 use crate::sqlite::error::{BrokenKind, Unavailable};
 use crate::sqlite::file::FileId;
 use crate::sqlite::identity::Verdict;
@@ -33,9 +34,11 @@ pub(super) enum TableState {
         reason: Unavailable,
         /// When it is tried again, where the trouble is the table's own. Else that comes with the file or its schema.
         retry: Option<Instant>,
-        /// When its feed goes, unless the table is back by then.
+        /// When its feed goes, unless the table, or the capture of its changes, is back by then.
         goes: Option<Instant>,
     },
+    /// Another feed has the place of this one, and follows the table.
+    Retired,
 }
 
 impl TableFollower {
@@ -62,12 +65,20 @@ impl TableFollower {
         hub: &Hub,
         watched: bool,
     ) -> rusqlite::Result<()> {
+        if self.is_retired() {
+            return Ok(());
+        }
         let _snapshot = Snapshot::begin(connection)?;
+        if self.spooled.is_some() {
+            return self.attach_spooled(connection, file, hub);
+        }
         let schema = match Schema::of_feed(connection, &self.feed().config) {
             Ok(schema) => Arc::new(schema),
             Err(TableError::Sqlite(e)) => return Err(e),
             Err(error) => {
-                self.close_unfit(connection, error, hub);
+                let is_uncaptured = self.feed().config.capture.is_some()
+                    && capture::is_absent(connection, self.table_name())?;
+                self.close_unfit(connection, error, is_uncaptured, hub);
                 return Ok(());
             }
         };
@@ -88,13 +99,14 @@ impl TableFollower {
         settled?;
         self.tell_opened(is_key_unstable, matches!(before, TableState::Away { .. }));
         self.is_awaited = true;
+        self.has_waited = false;
         hub.announce(self.feed().index);
         Ok(())
     }
 
     /// Says in the log that the table can be read, and what to beware of. `was_away`: there was none to read; at start the
     /// opening line says it for all feeds.
-    fn tell_opened(&self, is_key_unstable: bool, was_away: bool) {
+    pub(super) fn tell_opened(&self, is_key_unstable: bool, was_away: bool) {
         let config = &self.feed().config;
         if is_key_unstable && !self.is_awaited {
             tracing::warn!(
@@ -114,25 +126,43 @@ impl TableFollower {
     }
 
     /// There is no table, or none that can be a feed.
-    fn close_unfit(&mut self, connection: &Connection, error: TableError, hub: &Hub) {
+    pub(super) fn close_unfit(
+        &mut self,
+        connection: &Connection,
+        error: TableError,
+        is_uncaptured: bool,
+        hub: &Hub,
+    ) {
         let reason = error.unavailable(&self.feed().config.table, &self.database);
         let was_gone = self.feed().is_gone();
-        if self.close(&reason) && !was_gone {
-            self.tell_closed(connection, &reason);
+        let cause = match self.cause(&reason) {
+            Cause::Unfit if is_uncaptured && self.comes_and_goes => Cause::Uncaptured,
+            cause => cause,
+        };
+        if self.put_away(&reason, cause, None) && !was_gone {
+            self.tell_closed(connection, &reason, cause);
         }
         hub.announce(self.feed().index);
     }
 
     /// Says in the log why there is no table to read.
-    fn tell_closed(&self, connection: &Connection, reason: &Unavailable) {
+    pub(super) fn tell_closed(&self, connection: &Connection, reason: &Unavailable, cause: Cause) {
         let name = &self.feed().config.name;
         match reason {
+            _ if cause == Cause::Uncaptured => {
+                let stays = STAYS.as_secs();
+                tracing::info!(
+                    "feed {name}: its table is not captured any more; the feed is of inserted rows in {stays} s, or gone where \
+                     they have no integer key, unless the table is captured again by then"
+                );
+            }
             Unavailable::NoTable(_) if self.comes_and_goes => {
                 let stays = STAYS.as_secs();
                 tracing::info!(
                     "feed {name}: its table was dropped; the feed goes in {stays} s unless the table is back by then"
                 );
             }
+            Unavailable::Filling => tracing::info!("feed {name}: {reason}"),
             Unavailable::NoTable(table) => {
                 let hint = tables_there(connection, table);
                 tracing::warn!("feed {name}: {reason}{hint}");
@@ -143,7 +173,7 @@ impl TableFollower {
 
     /// The table can't be read for now. Returns whether that is news.
     pub(crate) fn close(&mut self, reason: &Unavailable) -> bool {
-        self.put_away(reason, None)
+        self.put_away(reason, self.cause(reason), None)
     }
 
     /// The table alone can't be read; it is tried again after a while.
@@ -154,21 +184,32 @@ impl TableFollower {
             let errors = &self.position.metrics.database_errors;
             errors.with_label_values(&[kind]).inc();
         }
-        if self.put_away(&reason, Some(now + self.pause)) {
+        let cause = self.cause(&reason);
+        if self.put_away(&reason, cause, Some(now + self.pause)) {
             tracing::error!("feed {}: {reason}", self.feed().config.name);
             hub.announce(self.feed().index);
         }
     }
 
-    fn put_away(&mut self, reason: &Unavailable, retry: Option<Instant>) -> bool {
-        let cause = match reason {
+    /// What keeps the table from being read, for this reason.
+    pub(super) fn cause(&self, reason: &Unavailable) -> Cause {
+        match reason {
             Unavailable::NoFile(_) | Unavailable::Empty(_) => Cause::NoDatabase,
             _ if self.feed().is_gone() => Cause::Gone,
             Unavailable::NoTable(_) if self.comes_and_goes => Cause::Dropped,
             Unavailable::NoTable(_) => Cause::NoTable,
             Unavailable::Broken { kind, .. } if *kind == BrokenKind::UnfitTable => Cause::Unfit,
-            Unavailable::Busy(_) | Unavailable::Broken { .. } => Cause::Unreadable,
-        };
+            Unavailable::Busy(_) | Unavailable::Filling | Unavailable::Broken { .. } => {
+                Cause::Unreadable
+            }
+        }
+    }
+
+    /// Returns whether that is news.
+    fn put_away(&mut self, reason: &Unavailable, cause: Cause, retry: Option<Instant>) -> bool {
+        if self.is_retired() {
+            return false;
+        }
         self.is_awaited |= cause.is_unmade();
         let goes = match &self.state {
             TableState::Away {
@@ -182,7 +223,10 @@ impl TableFollower {
         self.state = TableState::Away {
             reason: reason.clone(),
             retry,
-            goes: goes.unwrap_or_else(|| (cause == Cause::Dropped).then(|| Instant::now() + STAYS)),
+            goes: goes.unwrap_or_else(|| {
+                let goes = matches!(cause, Cause::Dropped | Cause::Uncaptured);
+                goes.then(|| Instant::now() + STAYS)
+            }),
         };
         if news {
             let presence = Presence::away(cause, reason.public_message());
@@ -199,10 +243,21 @@ impl TableFollower {
         }
     }
 
-    /// Its table stayed away: the feed is gone with it, and its subscribers are told.
-    pub(crate) fn say_goodbye(&mut self, hub: &Hub, now: Instant) {
+    /// Its table stayed away: the feed is gone with it, and its subscribers are told. Returns whether it is the capture of the
+    /// table that stayed away: then another feed may take its place.
+    pub(crate) fn say_goodbye(&mut self, hub: &Hub, now: Instant) -> bool {
         if self.next_goodbye().is_none_or(|goes| now < goes) {
-            return;
+            return false;
+        }
+        let presence = self.feed().presence();
+        let is_uncaptured =
+            presence.absence().map(|absence| absence.cause) == Some(Cause::Uncaptured);
+        if let TableState::Away { goes, .. } = &mut self.state
+            && is_uncaptured
+        {
+            *goes = None;
+            self.has_waited = true;
+            return true;
         }
         if let TableState::Away { reason, goes, .. } = &mut self.state {
             *goes = None;
@@ -212,6 +267,36 @@ impl TableFollower {
         let name = &self.feed().config.name;
         tracing::info!("feed {name} is gone: its table was dropped");
         hub.announce(self.feed().index);
+        false
+    }
+
+    /// Another feed takes its place: subscribers are sent away, and find that one when they come back.
+    pub(crate) fn retire(&mut self, hub: &Hub) {
+        self.state = TableState::Retired;
+        let message =
+            "whether the changes of its table are captured is another than before; come back";
+        self.feed().closed(Presence::away(Cause::Replaced, message));
+        hub.announce(self.feed().index);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        matches!(self.state, TableState::Retired)
+    }
+
+    /// Returns whether another feed is to take its place: the table is captured by now and the feed one of rows, or it is not
+    /// any more.
+    ///
+    /// # Errors
+    /// As SQLite has them.
+    pub(crate) fn is_another(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        if !self.comes_and_goes || self.is_retired() {
+            return Ok(false);
+        }
+        let is_absent = || capture::is_absent(connection, self.table_name());
+        match self.feed().config.capture.is_some() {
+            true => Ok(self.has_waited && is_absent()?),
+            false => Ok(!is_absent()?),
+        }
     }
 
     /// When a table that failed is tried again.

@@ -223,7 +223,8 @@ mod tests {
     fn follows(value: impl Fn(i64) -> PlainValue) -> bool {
         let cell = |id: i64| {
             let plain = value(id);
-            let fingerprint = crate::sqlite::reader::fingerprint(format!("{plain:?}").as_bytes());
+            let fingerprint =
+                crate::sqlite::fingerprint::fingerprint(format!("{plain:?}").as_bytes());
             (id, SampledValue { fingerprint, plain })
         };
         let rows: Vec<(i64, SampledValue)> = (85..=100).rev().map(cell).collect();
@@ -245,7 +246,7 @@ mod tests {
 
     /// As good as random, and the same for the same id.
     fn hash(id: i64) -> i64 {
-        (crate::sqlite::reader::fingerprint(&id.to_le_bytes()) >> 2) as i64
+        (crate::sqlite::fingerprint::fingerprint(&id.to_le_bytes()) >> 2) as i64
     }
 
     #[test]

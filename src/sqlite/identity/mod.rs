@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::Connection;
 
 use crate::sqlite::file::FileId;
-use crate::sqlite::reader::fingerprint;
+use crate::sqlite::fingerprint::fingerprint;
 use crate::sqlite::table::Table;
 use follows::follows_from_id;
 pub use newest::{Newest, given};
@@ -30,6 +30,8 @@ pub enum Doubt {
     Reshaped,
     /// The same open file, whose newest row is not what it was: most likely an update or a deletion.
     Edited,
+    /// The newest row of a log, in which none is ever edited, is not what it was: the log was emptied and filled again.
+    Rewritten,
     /// An id up to the head was given again, after its row was deleted.
     GivenAgain,
     /// The head is the largest id there is, and rows came below it: SQLite gives ids at random then, in no order.
@@ -72,7 +74,7 @@ impl Question<'_> {
     /// The table can't be read.
     pub fn answer(&self, connection: &Connection) -> rusqlite::Result<Verdict> {
         match (self.doubt, self.sample) {
-            (Doubt::GivenAgain | Doubt::Exhausted, _) => Ok(Verdict::Another),
+            (Doubt::Rewritten | Doubt::GivenAgain | Doubt::Exhausted, _) => Ok(Verdict::Another),
             (_, Some(sample)) => self.compare(connection, sample),
             // Nothing is known that it could be another than.
             (_, None) => Ok(Verdict::Same),
@@ -189,11 +191,15 @@ struct Compared {
 struct ComparedColumn {
     /// Whether each row's value is what it was.
     agrees: Vec<bool>,
+    /// Whether it is what it was, as it may well be in another history: NULL, or a value that many of the rows have.
+    is_silent: Vec<bool>,
     /// The values were mostly the rows' own, and they are.
     was_own: bool,
     is_own: bool,
-    /// It agrees in the newest row, as it would in another history: by the id.
+    /// It agrees in the newest row in which it is not silent, as it would in another history: by the id.
     follows_from_id: bool,
+    /// It agrees in some rows, and is silent in each of them.
+    agrees_by_chance: bool,
 }
 
 impl ComparedColumn {
@@ -208,26 +214,54 @@ impl ComparedColumn {
             .zip(now)
             .map(|((_, before), (_, now))| *before == now.fingerprint)
             .collect();
-        let agreeing = now.iter().zip(&agrees).filter(|(_, agrees)| **agrees);
-        let agreeing: Vec<(i64, &SampledValue)> = agreeing.map(|(row, _)| *row).collect();
+        let is_silent = |((_, cell), agrees): (&(i64, &SampledValue), &bool)| {
+            let same = |(_, other): &&(i64, &SampledValue)| other.fingerprint == cell.fingerprint;
+            let having = now.iter().filter(same).count();
+            *agrees && (cell.is_null() || is_common(having, now.len()))
+        };
+        let is_silent: Vec<bool> = now.iter().zip(&agrees).map(is_silent).collect();
+        let speaks = agrees
+            .iter()
+            .zip(&is_silent)
+            .map(|(agrees, is_silent)| *agrees && !is_silent);
+        let speaking = now.iter().zip(speaks).filter(|(_, speaks)| *speaks);
+        let speaking: Vec<(i64, &SampledValue)> = speaking.map(|(row, _)| *row).collect();
+        let agrees_by_chance = speaking.is_empty() && agrees.contains(&true);
+        let mut not_silent = agrees
+            .iter()
+            .zip(&is_silent)
+            .filter(|(_, silent)| !**silent);
+        let newest_agrees = not_silent.next().is_some_and(|(agrees, _)| *agrees);
         let distinct: HashSet<u64> = now.iter().map(|(_, cell)| cell.fingerprint).collect();
         ComparedColumn {
             was_own: are_own(sampled.len(), rows),
             is_own: are_own(distinct.len(), now.len()),
-            follows_from_id: agrees.first() == Some(&true) && follows_from_id(&agreeing),
+            follows_from_id: newest_agrees && follows_from_id(&speaking),
+            agrees_by_chance,
             agrees,
+            is_silent,
         }
     }
 
     /// Returns whether another history would most likely have other values here.
     fn is_telling(&self) -> bool {
-        (self.was_own || self.is_own) && !self.follows_from_id
+        let has_own = match self.agrees_by_chance {
+            // A few rows of which one was updated have different values now, where they had the same.
+            true => self.was_own && self.is_own,
+            false => self.was_own || self.is_own,
+        };
+        has_own && !self.follows_from_id
     }
 }
 
 /// Returns whether values are mostly their rows' own: not a status, nor the time of a whole transaction.
 fn are_own(distinct: usize, rows: usize) -> bool {
     distinct * 2 >= rows.max(4)
+}
+
+/// Returns whether so many of the rows that have a value in common are too many to tell one of them by it.
+fn is_common(having: usize, rows: usize) -> bool {
+    having > 1 && having * 4 > rows
 }
 
 impl Compared {
@@ -293,13 +327,24 @@ impl Compared {
         self.columns.iter().filter(|column| column.is_telling())
     }
 
-    /// Returns whether the newest rows, `upto` of them, differ in all that tells: an update of one's own leaves
+    /// The rows of which something says whether they are what they were, newest first.
+    fn witnesses(&self) -> impl Iterator<Item = usize> {
+        let speaks = |row: &usize| self.telling().any(|column| !column.is_silent[*row]);
+        (0..self.rows).filter(speaks)
+    }
+
+    /// Returns whether the newest rows that tell, `upto` of them, differ in all that tells: an update of one's own leaves
     /// something. Where nothing tells, every row has to differ in every column.
     fn newest_are_foreign(&self, upto: usize) -> bool {
-        let differ =
-            |column: &ComparedColumn| !column.agrees.iter().take(upto).any(|agrees| *agrees);
+        let is_foreign = |row: usize| {
+            let mut telling = self.telling();
+            telling.all(|column| !column.agrees[row] || column.is_silent[row])
+        };
         match self.telling().next() {
-            Some(_) => self.telling().all(differ),
+            Some(_) => {
+                let mut newest = self.witnesses().take(upto).peekable();
+                newest.peek().is_some() && newest.all(is_foreign)
+            }
             None => {
                 self.unrelated || {
                     let differs =
@@ -319,12 +364,10 @@ impl Compared {
         self.rows > 1 && own.any(|column| !column.agrees.iter().any(|agrees| *agrees))
     }
 
-    /// Returns whether the newest row agrees in all that tells, and something tells.
+    /// Returns whether the newest row that tells agrees in all that tells.
     fn newest_is_known(&self) -> bool {
-        self.telling().next().is_some()
-            && self
-                .telling()
-                .all(|column| column.agrees.first() == Some(&true))
+        let mut newest = self.witnesses().take(1);
+        newest.any(|row| self.telling().all(|column| column.agrees[row]))
     }
 }
 

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::Doubt;
 use crate::model::position::Cursor;
-use crate::sqlite::reader::{HeadPage, RowReader};
+use crate::sqlite::reader::HeadPage;
 use crate::sqlite::table::Table;
 
 /// What the newest row and the highest id of a table told at the last look.
@@ -119,11 +119,8 @@ impl Newest {
     /// The page is published: its last row is at the head, which was at `head`.
     pub fn passed(&mut self, table: &Table, page: &HeadPage, head: Cursor) {
         let block = &page.block;
-        let last_row = block.entries.len().checked_sub(1);
-        self.row = match last_row {
-            Some(last) if block.entries[last].id == block.last.0 => {
-                NewestRow::Seen(RowReader::fingerprint_of(block.message(last)))
-            }
+        self.row = match page.newest {
+            Some(newest) if newest.id == block.last.0 => NewestRow::Seen(newest.fingerprint),
             None if block.last == head => NewestRow::of(page),
             _ => NewestRow::Absent,
         };
@@ -149,6 +146,7 @@ mod tests {
     use crate::config::FeedConfig;
     use crate::model::filter::{FilterId, FilterIndex};
     use crate::sqlite::reader::PageLimits;
+    use crate::sqlite::reader::RowReader;
     use crate::sqlite::table::Schema;
     use std::sync::Arc;
 

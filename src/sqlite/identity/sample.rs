@@ -5,7 +5,7 @@ use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
 
 use crate::model::filter::quote_identifier;
-use crate::sqlite::reader::fingerprint;
+use crate::sqlite::fingerprint::fingerprint;
 use crate::sqlite::table::Table;
 
 /// Rows sampled; enough that a chance agreement of a whole column is out of the question.
@@ -18,6 +18,8 @@ const END: usize = 4096;
 /// Bytes above which a value is looked into in the newest sampled row alone, and there only at its beginning: to look
 /// into one SQLite reads it whole, a millisecond for each MiB. A history written past the old head differs in the newest.
 const READ: usize = 256 * 1024;
+/// The fingerprint of NULL, and of nothing else but by a chance of one in 2^64.
+const NULL: u64 = 0;
 /// Bytes up to which a text may be a number or a label.
 const LABEL: usize = 64;
 
@@ -61,6 +63,7 @@ impl Sample {
         self.rows.len()
     }
 
+    /// Returns whether there was no row to sample.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -164,6 +167,10 @@ fn select_list(key: &str, columns: &[String]) -> String {
 }
 
 impl SampledValue {
+    pub(super) fn is_null(&self) -> bool {
+        self.fingerprint == NULL
+    }
+
     fn of(value: ValueRef<'_>) -> SampledValue {
         let plain = match value {
             ValueRef::Integer(number) => PlainValue::Number(number),
@@ -189,7 +196,7 @@ fn fingerprint_of(value: ValueRef<'_>) -> u64 {
     let tagged =
         |tag: u8, bytes: &[u8]| fingerprint(bytes) ^ (u64::from(tag) << 56 | u64::from(tag));
     match value {
-        ValueRef::Null => 0,
+        ValueRef::Null => NULL,
         ValueRef::Integer(i) => tagged(1, &i.to_le_bytes()),
         ValueRef::Real(r) => tagged(2, &r.to_le_bytes()),
         ValueRef::Text(text) => tagged(3, text),

@@ -177,6 +177,41 @@ fn columns_that_follow_from_the_id_prove_nothing() {
 }
 
 #[test]
+fn what_many_rows_have_in_common_proves_nothing_of_the_newest() {
+    for common in ["NULL", "''", "'none'"] {
+        let fill = format!("UPDATE t SET ts = NULL, details = iif(id % 2, details, {common})");
+        let table = || {
+            let db = events(true);
+            db.execute_batch(&fill).unwrap();
+            db
+        };
+        for cut in [10, 0] {
+            let restored = format!(
+                "DELETE FROM t WHERE id > {cut}; UPDATE sqlite_sequence SET seq = {cut}; {} {fill}",
+                written(cut + 1, 24, "b")
+            );
+            for doubt in ALL {
+                let verdict = after_on(&table(), doubt, &restored);
+                assert_eq!(
+                    verdict,
+                    Verdict::Another,
+                    "{common} from {cut} on, {doubt:?}"
+                );
+            }
+        }
+        for update in [
+            "UPDATE t SET status = 'done'",
+            "UPDATE t SET details = 'x' WHERE id = 15",
+        ] {
+            for doubt in &ALL[..3] {
+                let verdict = after_on(&table(), *doubt, update);
+                assert_eq!(verdict, Verdict::Same, "{common}, {update}, {doubt:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_table_made_anew_by_a_migration_is_the_same() {
     let rebuild = "CREATE TABLE n(id INTEGER PRIMARY KEY AUTOINCREMENT, ts, status, details, more);
         INSERT INTO n(id, ts, status, details) SELECT id, ts, status, details FROM t;

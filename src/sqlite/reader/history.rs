@@ -3,8 +3,9 @@
 use rusqlite::{Connection, Row};
 use serde_json::value::RawValue;
 
+use super::changes::ToldOne;
 use super::walk::{Order, Range, Walk, WalkColumns};
-use super::{Condition, END, RowReader, values};
+use super::{Condition, END, Kind, RowReader, values};
 use crate::model::filter::Filter;
 use crate::model::position::Cursor;
 use crate::sqlite::row_json::id_label;
@@ -70,6 +71,7 @@ pub struct HistoryRead {
 }
 
 impl HistoryRead {
+    /// A read that has not begun; [`step`](Self::step) does it.
     pub fn new(query: HistoryQuery) -> HistoryRead {
         let range = Range {
             after: query.after.unwrap_or(Cursor::MIN),
@@ -88,6 +90,7 @@ impl HistoryRead {
         }
     }
 
+    /// Which rows are looked for.
     pub fn filter(&self) -> &Filter {
         &self.query.filter
     }
@@ -132,11 +135,20 @@ impl HistoryRead {
     ) -> rusqlite::Result<Progress> {
         let limit = self.query.limit as usize;
         let (page, item_bytes) = (&mut self.page, self.query.item_bytes);
-        let encoder = &reader.encoder;
+        let (kind, told) = (
+            &reader.kind,
+            ToldOne::by(&self.query.filter, &reader.schema),
+        );
         let mut has_room = true;
         let mut take = |id: i64, row: &Row<'_>| {
             let mut item = Vec::new();
-            let cut = encoder.item(&mut item, values(row), item_bytes);
+            let cut = match kind {
+                Kind::Rows { encoder, .. } => encoder.item(&mut item, values(row), item_bytes),
+                Kind::Changes(changes) => match changes.item(&mut item, row, &told, item_bytes) {
+                    Some(cut) => cut,
+                    None => return Ok(true),
+                },
+            };
             has_room = room(item.len());
             if !has_room {
                 return Ok(false);

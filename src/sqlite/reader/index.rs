@@ -56,6 +56,14 @@ impl Indexes {
         }
     }
 
+    /// None that could be asked.
+    pub(super) fn none() -> Indexes {
+        Indexes {
+            table: String::new(),
+            known: Some(Vec::new()),
+        }
+    }
+
     /// What the index that gets furthest knows of a range. `source` is the table, its key and what leaves out rows
     /// without a position.
     pub(super) fn next(

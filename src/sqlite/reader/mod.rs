@@ -2,13 +2,16 @@
 //! first for history. Every statement is reset when its page is done, so no read transaction outlives a page; where a
 //! filter passes rows over, a statement ends after so many rows looked at.
 
+mod changes;
 #[cfg(test)]
 mod fixture;
 mod history;
 mod index;
 mod last;
 mod page;
+mod table_rows;
 mod walk;
+mod whole;
 
 use std::sync::Arc;
 
@@ -19,17 +22,21 @@ use crate::config::FeedConfig;
 use crate::model::filter::{Filter, FilterId, FilterIndex, quote_identifier};
 use crate::model::position::Cursor;
 use crate::sqlite::deadline::Deadline;
+use crate::sqlite::fingerprint::fingerprint;
 use crate::sqlite::open::schema_version;
 use crate::sqlite::row_json::RowEncoder;
 use crate::sqlite::table::Schema;
 use crate::wire::block::{Block, Matches};
+use changes::{ChangeReader, ToldOne};
 pub use history::{HistoryPage, HistoryQuery, HistoryRead, Progress, TOTAL_CAP};
 use index::Term;
 pub use index::{create_index, index_for};
 pub use last::LastRows;
 use page::Page;
 pub use page::PageLimits;
+pub use table_rows::{TablePage, TablePosition};
 use walk::{Order, Range, Walk, WalkColumns, Walker};
+use whole::WholeReader;
 
 /// The position above every row.
 const END: Cursor = Cursor(i64::MAX);
@@ -41,35 +48,87 @@ const KEPT_SCRATCH: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct RowReader {
     pub schema: Arc<Schema>,
-    encoder: RowEncoder,
+    kind: Kind,
     walker: Walker,
-    /// SQL for the row at the head and all above it.
-    from_head: String,
+    /// Made when somebody takes rows whole.
+    whole: Option<Box<WholeReader>>,
     message: Vec<u8>,
+}
+
+/// What a feed is of: decided when its table is opened, so that no row is asked for it.
+#[derive(Debug)]
+enum Kind {
+    Rows {
+        encoder: RowEncoder,
+        /// SQL for the row at the head and all above it.
+        from_head: String,
+    },
+    Changes(Box<ChangeReader>),
 }
 
 /// A page read above the head.
 #[derive(Debug)]
 pub struct HeadPage {
     pub block: Block,
+    /// How many rows were read. Of a change there may be several entries in the block, or none.
+    pub rows: usize,
     /// The page ended at a limit: there may be more rows.
     pub full: bool,
-    /// Fingerprint of the row at the old head, as it is now; `None` where it is gone.
+    /// [`fingerprint`] of the message of the row at the old head, as it is now; `None` where it is gone.
     pub head_row: Option<u64>,
+    /// Changes above the head were pruned before they were read.
+    pub has_gap: bool,
+    /// The last row read; `None` where there was none above the head.
+    pub newest: Option<NewestRead>,
+}
+
+/// A row to be known again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewestRead {
+    pub id: i64,
+    pub fingerprint: u64,
+}
+
+impl HeadPage {
+    /// A page that says that there is no row in `(after, last]`, and won't be.
+    pub fn passing(after: Cursor, last: Cursor) -> HeadPage {
+        HeadPage {
+            block: Block::passing(after, last),
+            rows: 0,
+            full: false,
+            head_row: None,
+            has_gap: false,
+            newest: None,
+        }
+    }
 }
 
 impl RowReader {
+    /// A reader of the table as `schema` has it; messages above `max_row_bytes` are cut.
     pub fn new(feed: &FeedConfig, schema: Arc<Schema>, max_row_bytes: usize) -> RowReader {
+        if let Some(log) = &schema.changes {
+            let reader = ChangeReader::new(feed, (&schema, log), max_row_bytes);
+            return RowReader {
+                walker: reader.walker(&schema, log),
+                kind: Kind::Changes(Box::new(reader)),
+                whole: None,
+                message: Vec::new(),
+                schema,
+            };
+        }
         let columns = schema.select_list(max_row_bytes);
         let table = quote_identifier(&schema.table.name);
         let key = quote_identifier(schema.table.key_name());
         let positioned = schema.table.has_position();
         RowReader {
-            encoder: RowEncoder::new(feed, &schema, max_row_bytes),
-            from_head: format!(
-                "SELECT {columns} FROM {table} WHERE {key} >= ?{positioned} ORDER BY {key}"
-            ),
+            kind: Kind::Rows {
+                encoder: RowEncoder::new(feed, &schema, max_row_bytes),
+                from_head: format!(
+                    "SELECT {columns} FROM {table} WHERE {key} >= ?{positioned} ORDER BY {key}"
+                ),
+            },
             walker: Walker::new(&schema.table, columns, schema.key_place),
+            whole: None,
             message: Vec::new(),
             schema,
         }
@@ -95,7 +154,17 @@ impl RowReader {
         filters: &FilterIndex,
         known_below: FilterId,
     ) -> rusqlite::Result<HeadPage> {
-        let mut statement = connection.prepare_cached(&self.from_head)?;
+        let (encoder, from_head) = match &self.kind {
+            Kind::Rows { encoder, from_head } => (encoder, from_head),
+            Kind::Changes(changes) => {
+                let filters = (filters, known_below);
+                let message = &mut self.message;
+                let page = changes.above_head(message, connection, head, limits, filters);
+                self.release_scratch();
+                return page;
+            }
+        };
+        let mut statement = connection.prepare_cached(from_head)?;
         let mut rows = statement.query([head.0])?;
         let mut page = Page::new(head, limits);
         let mut matches = Matches {
@@ -103,11 +172,12 @@ impl RowReader {
             ..Matches::default()
         };
         let mut head_row = None;
+        // By what is above the head alone: a head row that takes a page to read leaves nothing to be read again.
+        let mut full = false;
         while let Some(row) = rows.next()? {
             let id = row.get(self.schema.key_place)?;
             self.message.clear();
-            self.encoder
-                .message(&mut self.message, page.counted(values(row)));
+            encoder.message(&mut self.message, page.counted(values(row)));
             if id == head.0 && head != Cursor::MIN {
                 head_row = Some(fingerprint(&self.message));
                 continue;
@@ -117,21 +187,24 @@ impl RowReader {
                 matches.rows.entry(filter).or_default().push(index)
             });
             if page.is_full() {
+                full = true;
                 break;
             }
         }
         self.release_scratch();
-        let full = page.is_full();
+        let block = page.finish(head, Some(matches));
+        let newest = block.entries.len().checked_sub(1).map(|last| NewestRead {
+            id: block.entries[last].id,
+            fingerprint: fingerprint(block.message(last)),
+        });
         Ok(HeadPage {
-            block: page.finish(head, Some(matches)),
+            rows: block.entries.len(),
+            block,
             full,
             head_row,
+            has_gap: false,
+            newest,
         })
-    }
-
-    /// Fingerprint of a row as [`HeadPage::head_row`] gives it: of its message.
-    pub fn fingerprint_of(message: &[u8]) -> u64 {
-        fingerprint(message)
     }
 
     /// Reads rows of `filter` in `(after, upto]`, as many as a page holds and can be found in a few milliseconds: the
@@ -154,9 +227,19 @@ impl RowReader {
             order: Order::OldestFirst,
         };
         let mut range = Range { after, upto };
+        let (message, walker) = (&mut self.message, &mut self.walker);
+        let encoder = match &self.kind {
+            Kind::Rows { encoder, .. } => encoder,
+            Kind::Changes(changes) => {
+                let told = ToldOne::by(filter, &self.schema);
+                let walk = (walk, &mut range);
+                let page = changes.between(message, walker, walk, limits, &told);
+                self.release_scratch();
+                return page.map(Some);
+            }
+        };
         let mut page = Page::new(after, limits);
-        let (encoder, message) = (&self.encoder, &mut self.message);
-        self.walker.step(walk, &mut range, &mut |id, row| {
+        walker.step(walk, &mut range, &mut |id, row| {
             message.clear();
             encoder.message(message, page.counted(values(row)));
             page.push(id, message);
@@ -166,10 +249,82 @@ impl RowReader {
         Ok(Some(page.finish(range.after, None)))
     }
 
+    /// The same, but rows, or changes, whole (see [`whole_row`](crate::sqlite::whole_row)). `None` also where some of the changes
+    /// are asked for: whole, they are given all.
+    pub fn whole_between(
+        &mut self,
+        feed: &FeedConfig,
+        connection: &Connection,
+        range: (Cursor, Cursor),
+        limits: PageLimits,
+        filter: &Filter,
+    ) -> rusqlite::Result<Option<Block>> {
+        let Some(condition) = Condition::of(filter, &self.schema) else {
+            return Ok(None);
+        };
+        if self.schema.changes.is_some() && !filter.is_empty() {
+            return Ok(None);
+        }
+        let whole = whole_reader(&mut self.whole, feed, &self.schema, &self.walker);
+        let page = whole.page(&mut self.message, connection, range, limits, &condition);
+        self.release_scratch();
+        page.map(Some)
+    }
+
+    /// The same of the captured table as it is, as [`table_page`](Self::table_page) does.
+    pub fn whole_table_page(
+        &mut self,
+        feed: &FeedConfig,
+        connection: &Connection,
+        from: &TablePosition,
+        limits: PageLimits,
+    ) -> rusqlite::Result<Option<TablePage>> {
+        let whole = whole_reader(&mut self.whole, feed, &self.schema, &self.walker);
+        let page = whole.table_page(&mut self.message, connection, from, limits);
+        self.release_scratch();
+        page
+    }
+
+    /// Reads rows of a captured table as it is, in the order of its key, from a position on: as many of `filter` as a page
+    /// holds and can be found in a few milliseconds, so there may be none. `None` where a column of the filter is gone, or
+    /// the feed is not one of changes.
+    pub fn table_page(
+        &mut self,
+        connection: &Connection,
+        from: &TablePosition,
+        limits: PageLimits,
+        filter: &Filter,
+    ) -> rusqlite::Result<Option<TablePage>> {
+        let mut columns = filter.columns();
+        let is_gone = columns.any(|column| self.schema.place_of(column).is_none());
+        let Kind::Changes(changes) = &mut self.kind else {
+            return Ok(None);
+        };
+        if is_gone {
+            return Ok(None);
+        }
+        let filter = (filter, self.walker.deadline());
+        let message = &mut self.message;
+        let page = changes.table_page(message, connection, from, limits, filter);
+        self.release_scratch();
+        page.map(Some)
+    }
+
     fn release_scratch(&mut self) {
         self.message.clear();
         self.message.shrink_to(KEPT_SCRATCH);
     }
+}
+
+/// The reader of rows whole, made where nobody has asked for it yet.
+fn whole_reader<'w>(
+    known: &'w mut Option<Box<WholeReader>>,
+    feed: &FeedConfig,
+    schema: &Schema,
+    walker: &Walker,
+) -> &'w mut WholeReader {
+    let make = || WholeReader::new(feed, schema, walker.deadline().clone());
+    known.get_or_insert_with(|| Box::new(make()))
 }
 
 /// A filter as SQL under one schema.
@@ -185,7 +340,15 @@ struct Condition {
 impl Condition {
     /// `None` where a column is gone.
     fn of(filter: &Filter, schema: &Schema) -> Option<Condition> {
-        let (sql, params) = filter.sql(|column| schema.place_of(column).is_some())?;
+        if let Some(changes) = &schema.changes {
+            let (sql, params) = changes.concerns(filter, |column| schema.place_of(column))?;
+            let terms = Vec::new();
+            return Some(Condition { sql, params, terms });
+        }
+        let (sql, params) = filter.sql(|column| {
+            let name = quote_identifier(column.name());
+            schema.place_of(column).map(|_| name)
+        })?;
         let terms = index::terms(filter);
         Some(Condition { sql, params, terms })
     }
@@ -194,13 +357,6 @@ impl Condition {
 fn values<'r>(row: &'r Row<'_>) -> impl Fn(usize) -> ValueRef<'r> + Copy {
     // A place out of range can't be: the SELECT lists the schema's columns. NULL is what a vanished one would be.
     move |place| row.get_ref(place).unwrap_or(ValueRef::Null)
-}
-
-/// FNV-1a: a fingerprint to notice change by, nothing that must withstand an adversary; the same in every build.
-pub fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]
@@ -333,6 +489,31 @@ mod tests {
             (60, 60),
             "a page ends after a megabyte read"
         );
+    }
+
+    #[test]
+    fn a_large_row_at_the_head_is_no_reason_to_read_on() {
+        let (db, mut reader) = table(4, 1, "id INTEGER PRIMARY KEY");
+        db.execute(
+            "UPDATE t SET kind = hex(zeroblob(1000000)) WHERE id IN (2, 4)",
+            [],
+        )
+        .unwrap();
+        let mut above = |head: i64| {
+            let page = reader.above_head(
+                &db,
+                Cursor(head),
+                PAGE,
+                &FilterIndex::default(),
+                FilterId(1),
+            );
+            let page = page.unwrap();
+            let found = page.block.entries.iter().map(|entry| entry.id);
+            (found.collect::<Vec<_>>(), page.full)
+        };
+        assert_eq!(above(2), (vec![3], true), "a row behind it is worth a look");
+        assert_eq!(above(3), (vec![4], true));
+        assert_eq!(above(4), (vec![], false));
     }
 
     #[test]

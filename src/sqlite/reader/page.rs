@@ -48,6 +48,15 @@ impl Page {
         self.block.push(id, message)
     }
 
+    /// Counts what was read otherwise towards what may be read for a page.
+    pub(super) fn count(&self, bytes: usize) {
+        self.read.set(self.read.get() + bytes);
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.block.rows()
+    }
+
     /// Counts what is read of a row's `values` towards what may be read for a page.
     pub(super) fn counted<'r>(
         &self,

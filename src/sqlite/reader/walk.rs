@@ -157,8 +157,33 @@ impl Walker {
         }
     }
 
+    /// Walks along a log of changes by its own key, `seq`; `source` is what is read of it and beside it.
+    pub(super) fn of_log(
+        log: &Table,
+        source: String,
+        seq: String,
+        (columns, key_place): (String, usize),
+    ) -> Walker {
+        Walker {
+            columns,
+            key_place,
+            along_key: source,
+            table: quote_identifier(&log.name),
+            by_rowid: true,
+            key: seq,
+            positioned: String::new(),
+            deadline: Deadline::default(),
+            stretch: STRETCH,
+            indexes: Indexes::none(),
+        }
+    }
+
     pub(super) fn limited_by(&mut self, deadline: Deadline) {
         self.deadline = deadline;
+    }
+
+    pub(super) fn deadline(&self) -> &Deadline {
+        &self.deadline
     }
 
     /// Gives `take` the next rows of the range that meet the condition, until it wants no more or the step is over, and

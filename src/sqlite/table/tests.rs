@@ -179,3 +179,19 @@ fn the_rowid_may_be_named_where_there_is_one() {
         "{reason}"
     );
 }
+
+#[test]
+fn a_time_of_change_is_no_key_and_it_says_why() {
+    let sql = "CREATE TABLE t(k TEXT PRIMARY KEY, updated_at INTEGER NOT NULL, lastModified TEXT)";
+    for key in ["updated_at", "lastModified"] {
+        match introspect(sql, Some(key)) {
+            Err(TableError::Unfit(why)) => {
+                assert!(
+                    why.contains("loses rows silently") && why.contains("capture ="),
+                    "{why}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

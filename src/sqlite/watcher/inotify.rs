@@ -13,7 +13,8 @@ use rustix::fs::inotify::{
 };
 use rustix::io::Errno;
 
-use super::{FileEvents, Happened, WatchedNames, meaning};
+use super::backend::FileEvents;
+use super::names::{Happened, WatchedNames, meaning};
 use crate::model::wakeup::Wakes;
 use crate::sqlite::file::companion;
 
@@ -46,7 +47,7 @@ pub(super) struct KernelQueue {
     directories: Vec<PathBuf>,
     directory_watches: Vec<i32>,
     /// Watched one by one for writes: the database, `-wal` and `-journal`, where they are there.
-    files: Vec<WatchedFile>,
+    files: Vec<FileWatch>,
     names: Vec<WatchedNames>,
     buffer: Box<[MaybeUninit<u8>]>,
     /// Takes in a row that brought nothing but events of other files.
@@ -56,12 +57,12 @@ pub(super) struct KernelQueue {
     ended: bool,
 }
 
-struct WatchedFile {
+struct FileWatch {
     path: PathBuf,
     watch: Option<i32>,
 }
 
-impl WatchedFile {
+impl FileWatch {
     fn name(&self) -> &OsStr {
         self.path.file_name().unwrap_or_default()
     }
@@ -71,7 +72,7 @@ impl KernelQueue {
     pub(super) fn start(directories: &[&Path], places: &[PathBuf]) -> io::Result<KernelQueue> {
         let queue = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(explained)?;
         let files = places.iter().flat_map(|place| {
-            ["", "-wal", "-journal"].map(|suffix| WatchedFile {
+            ["", "-wal", "-journal"].map(|suffix| FileWatch {
                 path: companion(place, suffix),
                 watch: None,
             })

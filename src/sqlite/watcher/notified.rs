@@ -8,7 +8,8 @@ use std::sync::Arc;
 use notify::event::ModifyKind;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use super::{FileEvents, Happened, WatchedNames, meaning};
+use super::backend::FileEvents;
+use super::names::{Happened, WatchedNames, meaning};
 use crate::model::wakeup::{Waiter, Wakes};
 
 /// All there may be to see.

@@ -14,14 +14,18 @@ use libfuzzer_sys::fuzz_target;
 type Target = fn(&[u8]);
 
 /// The names are those of the directories under `corpus`.
-const TARGETS: [(&str, Target); 8] = [
+const TARGETS: [(&str, Target); 12] = [
     ("frames", walcast::fuzzing::frames),
+    ("deflated", walcast::fuzzing::deflated),
+    ("extensions", walcast::fuzzing::extensions),
     ("query", walcast::fuzzing::query),
     ("address", address::address),
     ("request", request::request),
     ("credentials", walcast::fuzzing::credentials),
     ("access_files", walcast::fuzzing::access_files),
     ("claims", walcast::fuzzing::claims),
+    ("certificates", walcast::fuzzing::certificates),
+    ("hello", walcast::fuzzing::hello),
     ("configuration", configuration::configuration),
 ];
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
-use walcast::access::Gate;
+use walcast::access::{Gate, Owners};
 use walcast::config::Config;
 use walcast::daemon::Listeners;
 use walcast::telemetry::logging;
@@ -95,7 +95,7 @@ fn daemon() -> &'static Daemon {
         std::fs::write(&file, text).expect("a file can be written");
         let args = super::configuration::serve(&["--config".into(), file.into()]);
         let config = Config::load(&args).expect("a good configuration");
-        let log = logging::start("off", config.log_format).expect("logging starts once");
+        let log = logging::start("off", config.log.format).expect("logging starts once");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -110,8 +110,8 @@ fn daemon() -> &'static Daemon {
                 stop: stopped,
                 reload,
             };
-            let gate = Gate::new(&config.auth, &config.feeds).expect("there are no files to be read");
-            let ended = walcast::daemon::run(config, gate, Listeners { feeds: listeners, metrics: Vec::new() }, control, &log).await;
+            let gate = Gate::new(&config.auth, &config.feeds, Owners::RootAndSelf).expect("there are no files to be read");
+            let ended = walcast::daemon::run(config, gate, (Vec::new(), None, None), Listeners { feeds: listeners, metrics: Vec::new(), redirect: Vec::new(), tls: None }, control, &log).await;
             panic!("the daemon has ended: {ended:?}");
         });
         Daemon {

@@ -67,8 +67,12 @@ impl Client {
         let query = wish + &filter;
         let address = daemon.address();
         let path = crate::common::STOCK_FEED;
-        let connection =
-            Subscriber::connect_with_small_buffer(address, path, query.trim_start_matches('&'));
+        let connection = Subscriber::connect_with_small_buffer(
+            address,
+            path,
+            query.trim_start_matches('&'),
+            &[],
+        );
         self.connection = Some(connection);
         self.greeted = false;
         if self.wish == Wish::Plain {

@@ -1,0 +1,15 @@
+//! Edges: rows whole, as they leave an origin, and daemons that serve them on.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod access;
+mod cursors;
+mod drain;
+mod faults;
+mod line;
+mod older;
+mod outages;
+mod pair;
+mod serving;
+mod whole_rows;

@@ -1,0 +1,19 @@
+//! Feeds published to NATS JetStream, as a real server has them.
+#![cfg(feature = "nats")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod checked;
+mod cluster;
+mod delivery;
+mod edges;
+mod faults;
+mod histories;
+mod outages;
+mod refusals;
+mod server;
+mod setup;
+mod stored;
+mod streams;
+mod upstream;

@@ -1,0 +1,98 @@
+//! Edges that have their feeds from streams, and from a daemon what these have no more.
+
+use crate::common::{Daemon, Settings};
+use crate::server::Server;
+use crate::setup::{STREAM, publishing, wait_for_state};
+use crate::stored::Client;
+
+/// An edge of the streams of this server, that asks this daemon for what they have no more.
+fn edge_of(server: &Server, upstream: &Daemon) -> Settings {
+    Settings::on_new_file()
+        .toml(format!("[edge]\nnats = {:?}\n", server.url()))
+        .edge_of(format!("ws://{}", upstream.address()))
+}
+
+/// An origin that publishes, with rows up to the id that is given with it.
+fn origin(server: &Server) -> (Daemon, i64) {
+    let origin = publishing(Daemon::on_new_file(), server, "").start();
+    wait_for_state(&origin, "live");
+    let last = origin.fill(100);
+    (origin, last)
+}
+
+/// An edge that stopped at `before`, of a stream that has only the newest row by now, whose id is given with it.
+fn behind(server: &Server, origin: &Daemon, before: i64) -> (Settings, i64) {
+    let edge = edge_of(server, origin).start();
+    edge.wait_for_head(before);
+    let settings = edge.stop();
+    let last = origin.fill(500);
+    let client = Client::of(server);
+    client.wait_for_row(STREAM, last);
+    client.purge_all_but_one(STREAM);
+    (settings, last)
+}
+
+/// The ids a client is given that was up to `before`, and whether it goes on there.
+fn resumed(edge: &Daemon, before: i64, epoch: &str) -> (Vec<i64>, bool) {
+    let (mut subscriber, hello) = edge.resume(&format!("since={before}&epoch={epoch}"));
+    (subscriber.replay().0, hello["recovered"] == true)
+}
+
+#[test]
+fn rows_that_the_stream_has_no_more_come_from_the_origin() {
+    let server = Server::start();
+    let (origin, before) = origin(&server);
+    let (edge, last) = behind(&server, &origin, before);
+    let edge = edge.start();
+    edge.wait_for_head(last);
+    let epoch = origin.epoch();
+    let all: Vec<i64> = (before + 1..=last).collect();
+    assert_eq!(resumed(&edge, before, &epoch), (all, true));
+    edge.wait_for_log("came from edge.upstream");
+    assert!(!edge.log().contains("had from the first on"));
+    // From here on it is the stream again that has them.
+    let mut subscriber = edge.subscribe_live();
+    let one = origin.database().insert("one");
+    assert_eq!(crate::common::id(&subscriber.next_row()), one);
+}
+
+#[test]
+fn what_neither_the_stream_nor_the_origin_has_is_told() {
+    let server = Server::start();
+    let (origin, before) = origin(&server);
+    let (edge, last) = behind(&server, &origin, before);
+    let gone = format!("DELETE FROM remediation_events WHERE id <= {}", before + 10);
+    origin.database().execute(&gone);
+    let edge = edge.start();
+    edge.wait_for_log("nor does edge.upstream give them");
+    edge.wait_for_head(last);
+    let (ids, recovered) = resumed(&edge, before, &origin.epoch());
+    assert!(!recovered);
+    let from = *ids.first().expect("the stream has some");
+    assert!(from > before + 1);
+    assert_eq!(ids, (from..=last).collect::<Vec<i64>>());
+}
+
+#[test]
+fn rows_that_were_never_published_come_from_another_edge() {
+    let mut server = Server::start();
+    let (origin, before) = origin(&server);
+    Client::of(&server).wait_for_row(STREAM, before);
+    let other = Settings::on_new_file()
+        .edge_of(format!("ws://{}", origin.address()))
+        .start();
+    let edge = edge_of(&server, &other).start();
+    edge.wait_for_head(before);
+    let mut subscriber = edge.subscribe_live();
+    server.kill();
+    wait_for_state(&origin, "failing");
+    let last = origin.fill(50);
+    other.wait_for_head(last);
+    let gone = format!("DELETE FROM remediation_events WHERE id <= {}", before + 10);
+    origin.database().execute(&gone);
+    server.run();
+    subscriber.rows_to(last);
+    let ids = crate::common::ids(subscriber.ledger());
+    assert_eq!(ids, (before + 1..=last).collect::<Vec<i64>>());
+    edge.wait_for_log("came from edge.upstream");
+}
