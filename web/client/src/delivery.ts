@@ -6,7 +6,8 @@ import type { Row } from "./protocol.js";
 import { RowBuffer } from "./row-buffer.js";
 
 export interface Arrival {
-  readonly id: Id;
+  /** Null for a row of a snapshot. */
+  readonly id: Id | null;
   readonly row: Row;
   readonly truncated: readonly string[];
   readonly via: EventMeta["via"];
@@ -28,6 +29,8 @@ export class Delivery<R extends object> {
   /** Whether rows are taken by the iterator; without `onEvent` from the first row on. */
   iterated: boolean;
   readonly buffer = new RowBuffer<Buffered<R>>();
+  /** Whether rows were delivered that another snapshot makes void. */
+  given = false;
   #replay = true;
   #ended = false;
   readonly #options: SubscribeOptions<R>;
@@ -54,16 +57,17 @@ export class Delivery<R extends object> {
   accept({ id, row, truncated, via, size }: Arrival): void {
     const before = this.position;
     if (this.#ended) return;
-    if (before !== null && compareIds(id, before.id) <= 0) return;
+    if (id !== null && before !== null && compareIds(id, before.id) <= 0) return;
     const epoch = before?.epoch ?? null;
-    this.position = { epoch, id };
+    this.given = true;
+    if (id !== null) this.position = { epoch, id };
     const { onEvent } = this.#options;
     // The application vouches for its row type R by naming it.
     const typed = row as R;
     if (this.iterated) this.buffer.push({ row: typed, before }, size);
-    if (onEvent) this.call("onEvent", () => onEvent(typed, { id, epoch, via, replay: this.#replay, truncated }));
+    if (onEvent) this.call("onEvent", () => onEvent(typed, { id: id ?? 0, epoch, via, replay: this.#replay, truncated }));
     if (truncated.length > 0) {
-      this.#report(new FeedError("row_truncated", `Row ${id} was too large for one message: ${truncated.join(", ")} arrived cut.`));
+      this.#report(new FeedError("row_truncated", `Row ${id ?? JSON.stringify(row.key)} was too large for one message: ${truncated.join(", ")} arrived cut.`));
     }
   }
 

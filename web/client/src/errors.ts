@@ -18,6 +18,7 @@
  * - `feed_gone` (4504): there is no such feed (any more), or not for this token. Final.
  * - `malformed_frame`: a frame or an answer that is not of the protocol.
  * - `row_truncated`: a row too large for one message arrived with values cut.
+ * - `not_a_change_feed`: `subscribeTable` was given a feed of rows. Final.
  * - `callback_failed`: one of the application's own callbacks threw.
  */
 export type FeedErrorCode =
@@ -40,6 +41,7 @@ export type FeedErrorCode =
   | "feed_gone"
   | "malformed_frame"
   | "row_truncated"
+  | "not_a_change_feed"
   | "callback_failed";
 
 /** Something that went wrong. `message` is a sentence fit to be shown; unless `fatal`, the subscription goes on by itself. */

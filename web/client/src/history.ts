@@ -174,15 +174,20 @@ const TOKEN_REFUSALS = ["token_invalid", "token_missing", "claim_missing"];
 
 function refusal(url: URL, response: Response, said: ServerError): FeedError {
   const retryAfter = Number(response.headers.get("Retry-After") ?? NaN);
-  const about = Number.isFinite(retryAfter) ? { retryAfterMs: retryAfter * 1000 } : {};
-  const message = `${url.host} refuses: ${said.message ?? `${response.status} ${response.statusText}`.trim()}`;
-  if (response.status === 401 && said.code !== null && TOKEN_REFUSALS.includes(said.code)) {
-    return new FeedError("token_refused", message, { fatal: true });
-  }
-  return new FeedError(REFUSALS[response.status] ?? "server_error", message, about);
+  const words = { ...said, message: said.message ?? `${response.status} ${response.statusText}`.trim() };
+  return refusalOf(url.host, response.status, words, Number.isFinite(retryAfter) ? retryAfter * 1000 : null);
 }
 
-interface ServerError {
+/** What the server's answer means: a status of HTTP, its words, and when to come back, in milliseconds. */
+export function refusalOf(host: string, status: number, said: ServerError, retryAfterMs: number | null): FeedError {
+  const message = `${host} refuses: ${said.message}`;
+  if (status === 401 && said.code !== null && TOKEN_REFUSALS.includes(said.code)) {
+    return new FeedError("token_refused", message, { fatal: true });
+  }
+  return new FeedError(REFUSALS[status] ?? "server_error", message, retryAfterMs === null ? {} : { retryAfterMs });
+}
+
+export interface ServerError {
   readonly code: string | null;
   readonly message: string | null;
 }

@@ -8,6 +8,7 @@ export type {
   FilterValue,
   Position,
   Reset,
+  Sharing,
   SubscribeOptions,
   Timing,
   Transport,
@@ -15,4 +16,5 @@ export type {
 } from "./options.js";
 export type { Row } from "./protocol.js";
 export { subscribe, type Subscription } from "./subscription.js";
+export { subscribeTable, type TableChange, type TableKey, type TableOptions, type TableSubscription } from "./table.js";
 export type { RemediationEvent } from "./remediation-event.js";

@@ -2,6 +2,7 @@
 import { isId, type Id } from "./ids.js";
 import { Credentials, type TokenSource } from "./credentials.js";
 import type { FeedError } from "./errors.js";
+import { canShareWithTabs } from "./tab-lease.js";
 import type { Row } from "./protocol.js";
 
 /** One value of a filter, compared with the whole stored value. */
@@ -42,6 +43,7 @@ export interface FeedStatus {
 
 /** What the subscriber is told about a row beside the row itself. */
 export interface EventMeta {
+  /** 0 for a row of a snapshot, which is at no position. */
   readonly id: Id;
   /** The history the row belongs to. */
   readonly epoch: string | null;
@@ -57,7 +59,8 @@ export interface EventMeta {
 export interface Reset {
   /**
    * The server's reason, e.g. `database_replaced`; or why a cursor could not be honoured: `epoch_changed` (another history),
-   * `above_head` (an id that was never given) or `pruned` (rows above it are gone).
+   * `above_head` (an id that was never given), `pruned` (rows above it are gone) or `snapshot_interrupted` (a feed of changes tells the
+   * table from its beginning again).
    */
   readonly reason: string;
   readonly epoch: string | null;
@@ -119,16 +122,25 @@ export interface SubscribeOptions<R extends object = Row> {
   /** Headers of history requests, e.g. `X-User-Roles`. A browser can't send any with a WebSocket. */
   headers?: Record<string, string>;
   /**
-   * `"page"`: subscriptions of one page that ask for the same, with the same credentials, are served by one connection. Default
-   * in a page; false, each with its own, elsewhere.
+   * `"page"`: subscriptions of one page that ask for the same, with the same credentials, are served by one connection. `"tabs"`:
+   * those of all tabs of one origin, where the browser has Web Locks (not in pages over plain http, but for loopback), else as
+   * `"page"`. Default in a page: `"page"`; elsewhere false, each with its own.
    */
-  share?: "page" | false;
+  share?: Sharing;
+  /**
+   * Whether one WebSocket serves this page's subscriptions to all feeds of a daemon, with the same credentials. Those to addresses that
+   * end in `/ws/<feed>` can be; where the server is older, or the socket is full, a subscription has its own. Default false.
+   */
+  multiplex?: boolean;
   /** Ends the subscription when aborted. */
   signal?: AbortSignal;
   /** The WebSocket to use where there is no global one (Node.js before 22: the `ws` package). */
   WebSocket?: new (url: string, protocols?: string[]) => WebSocketLike;
   timing?: Partial<Timing>;
 }
+
+/** Among whom one connection is shared. */
+export type Sharing = "page" | "tabs" | false;
 
 /** Where a subscription that has no position yet begins. */
 export type Start = "now" | { readonly last: number };
@@ -141,6 +153,8 @@ export interface Target {
   readonly feed: string | null;
   readonly historyUrl: URL | null;
   readonly sseUrl: URL | null;
+  /** Where one WebSocket serves several feeds; null where that is not asked for. */
+  readonly multiplexUrl: URL | null;
   /** Whether the address is a server's alone, without a feed's path. */
   readonly namesNoFeed: boolean;
   /** The list of feeds, which knows each one's `earliest`; null where its place can't be derived. */
@@ -150,7 +164,8 @@ export interface Target {
   readonly position: Position | null;
   readonly credentials: Credentials;
   readonly headers: Record<string, string>;
-  readonly share: "page" | false;
+  /** `"tabs"` only where that can be done. */
+  readonly share: Sharing;
   readonly WebSocket: new (url: string, protocols?: string[]) => WebSocketLike;
   readonly timing: Timing;
 }
@@ -182,16 +197,23 @@ export function resolveTarget(url: string | URL, options: SubscribeOptions<never
     feed: FEED_PATH.exec(socketUrl.pathname)?.[2] ?? null,
     historyUrl: urlBeside("historyUrl", options.historyUrl, socketUrl, (feed) => `/api/feeds/${feed}/events`),
     sseUrl: urlBeside("sseUrl", options.sseUrl, socketUrl, (feed) => `/sse/${feed}`),
+    multiplexUrl: options.multiplex ? multiplexUrl(socketUrl) : null,
     namesNoFeed: socketUrl.pathname === "/",
     feedsUrl: socketUrl.pathname === "/" ? new URL("/api/feeds", withHttp(socketUrl)) : beside(socketUrl, "/api/feeds"),
     filters: [...query].filter(([name]) => !RESERVED.includes(name)).concat(filterPairs(options.filters ?? {})),
     ...beginning(since, last, epoch),
     credentials: new Credentials(options.token ?? query.get("token")),
     headers: options.headers ?? {},
-    share: options.share ?? (globalThis.document === undefined ? false : "page"),
+    share: sharing(options.share),
     WebSocket,
     timing: { ...DEFAULT_TIMING, ...options.timing },
   };
+}
+
+function sharing(asked: Sharing | undefined): Sharing {
+  if (asked === undefined) return globalThis.document === undefined ? false : "page";
+  if (asked !== "page" && asked !== "tabs" && asked !== false) throw new TypeError(`share: ${String(asked)} is neither "page" nor "tabs" nor false`);
+  return asked === "tabs" && !canShareWithTabs() ? "page" : asked;
 }
 
 function splitUrl(url: string | URL): { socketUrl: URL; query: URLSearchParams } {
@@ -229,6 +251,14 @@ function beside(socketUrl: URL, path: string): URL | null {
   if (prefix === undefined) return null;
   const url = withHttp(socketUrl);
   url.pathname = prefix + path;
+  return url;
+}
+
+function multiplexUrl(socketUrl: URL): URL | null {
+  const prefix = FEED_PATH.exec(socketUrl.pathname)?.[1];
+  if (prefix === undefined) return null;
+  const url = new URL(socketUrl);
+  url.pathname = `${prefix}/ws`;
   return url;
 }
 

@@ -19,25 +19,22 @@ export function sharedConnection(target: Target): SharedConnection {
   return connection;
 }
 
-function keyOf({ socketUrl, sseUrl, filters, headers, timing, credentials, WebSocket }: Target): string {
-  const token = credentials.identity;
+function keyOf(target: Target): string {
+  const token = target.credentials.identity;
+  return JSON.stringify([askedBy(target), target.share, numberOf(target.WebSocket), typeof token === "function" ? numberOf(token) : [token]]);
+}
+
+/** What subscriptions have to have in common, beside their credentials, to be served by one connection. */
+export function askedBy({ socketUrl, sseUrl, multiplexUrl, filters, headers, timing }: Target): string {
   const sorted = (pairs: ReadonlyArray<readonly [string, unknown]>) => pairs.map((pair) => JSON.stringify(pair)).sort();
-  return JSON.stringify([
-    socketUrl.href,
-    sseUrl?.href,
-    sorted(filters),
-    sorted(Object.entries(headers)),
-    sorted(Object.entries(timing)),
-    numberOf(WebSocket),
-    typeof token === "function" ? numberOf(token) : [token],
-  ]);
+  return JSON.stringify([socketUrl.href, sseUrl?.href, multiplexUrl?.href, sorted(filters), sorted(Object.entries(headers)), sorted(Object.entries(timing))]);
 }
 
 const numbers = new WeakMap<object, number>();
 let count = 0;
 
 /** A number for a class or a function, the same each time. */
-function numberOf(thing: object): number {
+export function numberOf(thing: object): number {
   const known = numbers.get(thing);
   if (known !== undefined) return known;
   count += 1;

@@ -5,13 +5,15 @@ import { isId, type Id } from "./ids.js";
 export type Row = Record<string, unknown>;
 
 export type Frame =
-  | { kind: "hello"; feed: string; key: string; epoch: string; head: Id; earliest: Id | null; since: Id; recovered: boolean }
+  /** `changes`: the rows are what happened to those of a table. `snapshot`: the table as it is comes first. */
+  | { kind: "hello"; feed: string; key: string; epoch: string; head: Id; earliest: Id | null; since: Id; recovered: boolean; changes?: true; snapshot?: true }
   | { kind: "live"; id: Id }
-  | { kind: "reset"; epoch: string; reason: string; head: Id; earliest: Id | null }
+  | { kind: "reset"; epoch: string; reason: string; head: Id; earliest: Id | null; snapshot?: true }
   /** `code` is the close code, where the transport has none of its own. */
   | { kind: "goodbye"; reconnectAfterMs: number; code: number | null }
   | { kind: "waiting"; reason: string; message: string }
-  | { kind: "row"; id: Id; row: Row; truncated: readonly string[] }
+  /** A row of a snapshot has no id: it is at no position. */
+  | { kind: "row"; id: Id | null; row: Row; truncated: readonly string[] }
   /** Heartbeats, pongs and kinds that a later server may add: they only prove that the link is alive. */
   | { kind: "sign-of-life" };
 
@@ -34,6 +36,8 @@ export function parseFrame(data: unknown, key: string | null): Frame {
         earliest: frame.earliest === null ? null : id(frame, "earliest"),
         since: id(frame, "since"),
         recovered: frame.recovered === true,
+        ...(frame.kind === "changes" && { changes: true }),
+        ...(frame.snapshot === true && { snapshot: true }),
       };
     case "live":
       return { kind: "live", id: id(frame, "id") };
@@ -44,6 +48,7 @@ export function parseFrame(data: unknown, key: string | null): Frame {
         reason: text(frame, "reason"),
         head: id(frame, "head"),
         earliest: frame.earliest === null ? null : id(frame, "earliest"),
+        ...(frame.snapshot === true && { snapshot: true }),
       };
     case "goodbye":
       return { kind: "goodbye", reconnectAfterMs: milliseconds(frame.reconnect_after_ms), code: typeof frame.code === "number" ? frame.code : null };
@@ -56,12 +61,18 @@ export function parseFrame(data: unknown, key: string | null): Frame {
   return rowFrame(frame, key);
 }
 
+/** A control frame as the server would have written it. */
+export function frameText({ kind, ...fields }: Extract<Frame, { kind: "hello" | "live" | "reset" | "waiting" }>): string {
+  return JSON.stringify({ type: kind, ...fields });
+}
+
 // The key that holds the row is the server's choice, so the row is recognised as the one object in the frame.
 function rowFrame(frame: Row, key: string | null): Frame {
   const row = Object.values(frame).find(isObject);
   if (!row) return { kind: "sign-of-life" };
   if (key === null) throw new MalformedFrame("a row before the hello");
-  return { kind: "row", id: id(row, key), row, truncated: columnNames(frame.truncated) };
+  const inSnapshot = row.op === "r" && !(key in row);
+  return { kind: "row", id: inSnapshot ? null : id(row, key), row, truncated: columnNames(frame.truncated) };
 }
 
 export function columnNames(value: unknown): readonly string[] {

@@ -2,7 +2,7 @@
 import type { Attempt, ConnectionEnd, ConnectionHooks, ReceivedFrame } from "./connection.js";
 import { belowAll, compareIds, type Id } from "./ids.js";
 import type { Position, Transport } from "./options.js";
-import { type MalformedFrame, parseFrame } from "./protocol.js";
+import { frameText, type MalformedFrame, parseFrame } from "./protocol.js";
 import { RecentRows } from "./recent-rows.js";
 
 /** A subscription, as the connection knows it. */
@@ -11,11 +11,14 @@ export interface Member extends ConnectionHooks {
   readonly position: () => Position | null;
   /** What it asks for, from there on. */
   readonly query: () => URLSearchParams;
-  /** Opens a connection with its address and credentials. */
+  /** Opens the connection that is shared, with its address and credentials. */
   readonly open: Attempt;
+  /** Opens one for itself alone. */
+  readonly openApart: Attempt;
 }
 
 type Hello = Extract<ReceivedFrame, { kind: "hello" }>;
+type Waiting = Extract<ReceivedFrame, { kind: "waiting" }>;
 
 /**
  * - `waits`: until the connection is far enough to tell whether it can be served.
@@ -23,6 +26,23 @@ type Hello = Extract<ReceivedFrame, { kind: "hello" }>;
  * - `apart`: stands further back than the recent rows, and catches up over a connection of its own until it doesn't.
  */
 type Place = "waits" | "joined" | "apart";
+
+/** Where somebody begins: after a position, with the newest rows, or with what is new. */
+interface Asked {
+  readonly position: Position | null;
+  readonly last: number | null;
+}
+
+/**
+ * How another tab's connection is served by this one:
+ * - `joins`: with these frames it stands where this one does. `last` is how many of its newest rows another history would begin with here, null for all.
+ * - `waits`: until this connection is far enough to tell; `frame` says so where there is nothing to read.
+ * - `apart`: not, for the recent rows don't reach so far back.
+ */
+export type Welcome =
+  | { readonly kind: "joins"; readonly frames: readonly string[]; readonly last: number | null; readonly transport: Transport }
+  | { readonly kind: "waits"; readonly frame: string | null; readonly transport: Transport }
+  | { readonly kind: "apart" };
 
 interface Seat {
   readonly member: Member;
@@ -44,9 +64,11 @@ interface Trunk {
   live: boolean;
   transport: Transport;
   /** What it said when there was nothing to read, until there is. */
-  waiting: ReceivedFrame | null;
+  waiting: Waiting | null;
   /** Whose own hello the first one is; it needs no place among the recent rows. */
   founder: Seat | null;
+  /** The one that is served where others can't be: recent rows don't stand in for the snapshots of a feed of changes. */
+  sole: Seat | null;
 }
 
 const STOPPED: ConnectionEnd = { code: 1000, reason: "", greeted: true, cause: "stopped", token: null };
@@ -77,7 +99,7 @@ export class SharedConnection {
         this.#seats.delete(seat);
         signal.removeEventListener("abort", stop);
         seat.own?.ending.abort();
-        if (this.#seats.size === 0) this.#trunk?.ending.abort();
+        if (this.#seats.size === 0 || this.#trunk?.sole === seat) this.#trunk?.ending.abort();
       };
       const seat: Seat = {
         member,
@@ -101,6 +123,29 @@ export class SharedConnection {
     });
   }
 
+  /** Where the connection stands: the rows up to there have come. Null before a hello. */
+  get position(): Position | null {
+    return this.#recent && { epoch: this.#recent.epoch, id: this.#recent.top };
+  }
+
+  /** How the connection of another tab with this query is served; one that was live in the same history may be ahead of this one. */
+  welcome(query: URLSearchParams, wasLive: boolean): Welcome {
+    const trunk = this.#trunk;
+    const transport = trunk?.transport ?? "websocket";
+    if (trunk?.hello?.changes) return { kind: "apart" };
+    if (!trunk?.hello || trunk.waiting) return { kind: "waits", frame: trunk?.waiting ? frameText(trunk.waiting) : null, transport };
+    const asked = askedIn(query);
+    const recent = this.#rows;
+    const goesOn = wasLive && asked.position?.epoch === recent.epoch && compareIds(asked.position.id, recent.floor) >= 0;
+    if (goesOn && !trunk.live) return { kind: "waits", frame: null, transport };
+    const from = goesOn && asked.position ? asked.position.id : this.#reaches(asked, trunk);
+    if (from === "later") return { kind: "waits", frame: null, transport };
+    if (from === null) return { kind: "apart" };
+    const frames = [frameText(this.#helloFrom(from, trunk)), ...recent.above(from).map(({ text }) => text)];
+    if (trunk.live) frames.push(frameText({ kind: "live", id: recent.top }));
+    return { kind: "joins", frames, last: trunk.last, transport };
+  }
+
   /** Opens the connection for the first that asks, from where the last one ended if that serves it. */
   async #open(founder: Seat): Promise<void> {
     const query = founder.member.query();
@@ -120,6 +165,7 @@ export class SharedConnection {
       transport: "websocket",
       waiting: null,
       founder: resumed === null ? founder : null,
+      sole: null,
     };
     this.#trunk = trunk;
     const hooks = { onFrame: this.#receive.bind(this, trunk), onMalformed: (error: MalformedFrame) => this.#skips(error) };
@@ -148,6 +194,11 @@ export class SharedConnection {
   #receive(trunk: Trunk, frame: ReceivedFrame, text: string, transport: Transport): boolean {
     trunk.transport = transport;
     if (this.#trunk !== trunk) return false;
+    if (frame.kind === "hello" && frame.changes) this.#serveOne(trunk, frame);
+    if (trunk.sole) {
+      this.#hand(trunk.sole, frame, text);
+      return !trunk.ending.signal.aborted;
+    }
     switch (frame.kind) {
       case "hello":
         this.#greet(trunk, frame, text);
@@ -159,11 +210,12 @@ export class SharedConnection {
         break;
       case "reset":
         trunk.live = false;
+        trunk.waiting = null;
         this.#startOver(trunk, new RecentRows(frame.epoch, belowAll(frame.earliest), frame.earliest, trunk.last !== null));
         this.#handAll(frame, text);
         break;
       case "row":
-        if (this.#rows.push({ id: frame.id, text })) this.#handAll(frame, text);
+        if (frame.id !== null && this.#rows.push({ id: frame.id, text })) this.#handAll(frame, text);
         break;
       case "live":
         // One before the hello says nothing that could be relied on.
@@ -196,6 +248,15 @@ export class SharedConnection {
     trunk.founder = null;
   }
 
+  /** Keeps the connection for the one that opened it; the others go and get their own. */
+  #serveOne(trunk: Trunk, hello: Hello): void {
+    trunk.hello = hello;
+    trunk.sole ??= trunk.founder;
+    this.#recent = null;
+    for (const seat of [...this.#seats]) if (seat !== trunk.sole && seat.place !== "apart") this.#goApart(seat);
+    if (!trunk.sole) trunk.ending.abort();
+  }
+
   #catchUpDone(trunk: Trunk, id: Id): void {
     const recent = this.#rows;
     trunk.live = true;
@@ -217,23 +278,26 @@ export class SharedConnection {
     const trunk = this.#connected;
     if (trunk.waiting) return this.#hand(seat, trunk.waiting, "");
     if (!trunk.hello) return;
-    const from = this.#reaches(seat, trunk);
+    if (trunk.hello.changes) return this.#goApart(seat);
+    const from = this.#reaches({ position: seat.member.position(), last: seat.last }, trunk);
     if (from === "later") return;
     if (from === null) return this.#goApart(seat);
     const recent = this.#rows;
     seat.place = "joined";
-    const { feed, key } = trunk.hello;
-    const { epoch, earliest } = recent;
-    const head = this.#head(trunk);
-    this.#hand(seat, { kind: "hello", feed, key, epoch, head, earliest, since: from, recovered: true }, "");
+    this.#hand(seat, this.#helloFrom(from, trunk), "");
     this.#handRecent(seat, from);
     if (trunk.live) this.#hand(seat, { kind: "live", id: recent.top }, "");
   }
 
-  /** From where the recent rows serve it: null for not at all, `later` where that shows when the connection is live. */
-  #reaches(seat: Seat, trunk: Trunk): Id | "later" | null {
+  #helloFrom(since: Id, trunk: Trunk): Hello {
+    const { feed, key } = greeting(trunk);
+    const { epoch, earliest } = this.#rows;
+    return { kind: "hello", feed, key, epoch, head: this.#head(trunk), earliest, since, recovered: true };
+  }
+
+  /** From where the recent rows serve who asks for this: null for not at all, `later` where that shows when the connection is live. */
+  #reaches({ position, last }: Asked, trunk: Trunk): Id | "later" | null {
     const recent = this.#rows;
-    const position = seat.member.position();
     if (position !== null) {
       if (position.epoch === null && compareIds(position.id, 0) === 0) return recent.isWhole ? recent.wholeFrom : null;
       // What is of another history, or above all there is, is the server's to judge.
@@ -241,9 +305,9 @@ export class SharedConnection {
       const within = compareIds(position.id, recent.floor) >= 0 && compareIds(position.id, this.#head(trunk)) <= 0;
       return within ? position.id : null;
     }
-    if (seat.last === null) return this.#head(trunk);
-    if (trunk.live) return recent.before(seat.last);
-    return trunk.last !== null && trunk.last >= seat.last ? "later" : null;
+    if (last === null) return this.#head(trunk);
+    if (trunk.live) return recent.before(last);
+    return trunk.last !== null && trunk.last >= last ? "later" : null;
   }
 
   #head(trunk: Trunk): Id {
@@ -266,7 +330,7 @@ export class SharedConnection {
       },
       onMalformed: (error) => seat.member.onMalformed(error),
     };
-    seat.member.open(seat.member.query(), hooks, own.ending.signal).then(
+    seat.member.openApart(seat.member.query(), hooks, own.ending.signal).then(
       (end) => seat.own === own && seat.leave(end),
       (error) => seat.own === own && seat.fail(error),
     );
@@ -312,6 +376,12 @@ export class SharedConnection {
     const joined = [...this.#seats].filter(({ place }) => place === "joined");
     return joined.length > 0 && joined.map(({ member }) => member.onMalformed(error)).every(Boolean);
   }
+}
+
+function askedIn(query: URLSearchParams): Asked {
+  const [since, last] = [query.get("since"), query.get("last")];
+  if (last !== null) return { position: null, last: Number(last) };
+  return { position: since === null || since === "now" ? null : { epoch: query.get("epoch"), id: since }, last: null };
 }
 
 /** Rows are given only after the hello: one before it is a malformed frame. */

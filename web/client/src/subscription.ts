@@ -10,6 +10,7 @@ import { resolveTarget, type FeedState, type FeedStatus, type Position, type Sub
 import { MalformedFrame, type Row } from "./protocol.js";
 import { sharedConnection } from "./page-connections.js";
 import type { Member, SharedConnection } from "./shared-connection.js";
+import { TabSession } from "./tab-session.js";
 import { connect } from "./transports.js";
 
 /** A running subscription. Iterating it takes the rows one at a time; leaving the loop closes it. */
@@ -29,6 +30,11 @@ export function subscribe<R extends object = Row>(url: string | URL, options: Su
   return new FeedSubscription(resolveTarget(url, options), options);
 }
 
+/** The same for what has a use for changes only. */
+export function subscribeToChanges<R extends object>(url: string | URL, options: SubscribeOptions<R>): Subscription<R> {
+  return new FeedSubscription(resolveTarget(url, options), options, true);
+}
+
 /** How an attempt to connect, or the connection it led to, came to its end. */
 interface Ending {
   readonly error: FeedError | null;
@@ -45,6 +51,7 @@ class FeedSubscription<R extends object> implements Subscription<R> {
   #status: FeedStatus = { state: "connecting", transport: null, message: "Connecting." };
   readonly #target: Target;
   readonly #options: SubscribeOptions<R>;
+  readonly #changesOnly: boolean;
   readonly #delivery: Delivery<R>;
   readonly #backoff: Backoff;
   readonly #life = new AbortController();
@@ -54,6 +61,8 @@ class FeedSubscription<R extends object> implements Subscription<R> {
   #shared: SharedConnection | null = null;
   #transport: Transport | null = null;
   #feed: string | null;
+  /** Whether a snapshot is on its way: there is no position in it from which the history could be read. */
+  #inSnapshot = false;
   /** When the history is due to be read, by the monotonic clock. */
   #pollAt = 0;
   /** Where a malformed frame was met last: the position is tried twice. */
@@ -61,17 +70,23 @@ class FeedSubscription<R extends object> implements Subscription<R> {
   #reported: string | null = null;
   #cutWaitShort: () => void = () => {};
 
-  constructor(target: Target, options: SubscribeOptions<R>) {
+  constructor(target: Target, options: SubscribeOptions<R>, changesOnly = false) {
+    this.#changesOnly = changesOnly;
     this.#target = target;
     this.#options = options;
     this.#feed = target.feed;
     this.#delivery = new Delivery(target.position, options, (error) => this.#report(error));
     this.#backoff = new Backoff(target.timing);
-    this.#open = (query, hooks, signal) => connect(target, query, hooks, signal);
+    this.#open = async (query, hooks, signal) => {
+      const token = await target.credentials.obtain();
+      signal.throwIfAborted();
+      return connect(target, token, query, hooks, signal);
+    };
     this.#member = {
       position: () => this.#delivery.position,
       query: () => this.#query(),
-      open: this.#open,
+      open: target.share === "tabs" ? (query, hooks, signal) => this.#openWithTabs(query, hooks, signal) : this.#open,
+      openApart: this.#open,
       onFrame: (frame, text, transport) => this.#receive(frame, text.length, transport),
       onMalformed: (error) => this.#skips(error),
     };
@@ -131,7 +146,7 @@ class FeedSubscription<R extends object> implements Subscription<R> {
       if (this.#target.namesNoFeed) throw await noFeedNamed(this.#target, this.#life.signal);
       const { credentials } = this.#target;
       const { signal } = this.#life;
-      this.#shared = this.#target.share === "page" ? sharedConnection(this.#target) : null;
+      this.#shared = this.#target.share ? sharedConnection(this.#target) : null;
       const end = await (this.#shared ? this.#shared.join(this.#member, signal) : this.#open(this.#query(), this.#member, signal));
       const expired = end.code === EXPIRED;
       // After a hello it may only stand for something else now, and be good for that.
@@ -141,6 +156,17 @@ class FeedSubscription<R extends object> implements Subscription<R> {
       const error = cause instanceof FeedError ? cause : forbidden(cause);
       return { error, greeted: false, announcedMs: undefined, letGo: false, expired: false };
     }
+  }
+
+  /** Connects for all of this page: over the one connection of all tabs that ask for the same with the same token. */
+  async #openWithTabs(...[query, hooks, signal]: Parameters<Attempt>): Promise<ConnectionEnd> {
+    const shared = this.#shared;
+    if (!shared) throw new Error("a connection for several without those");
+    const target = this.#target;
+    const token = await target.credentials.obtain();
+    signal.throwIfAborted();
+    const session = await TabSession.begin({ target, token, shared, hooks, signal });
+    return session.run(query);
   }
 
   /** Always of the resumable form: from the position where there is one, else from the start that was asked for. */
@@ -159,6 +185,8 @@ class FeedSubscription<R extends object> implements Subscription<R> {
   #receive(frame: ReceivedFrame, size: number, transport: Transport): boolean {
     this.#transport = transport;
     const delivery = this.#delivery;
+    if (frame.kind === "hello" || frame.kind === "reset") this.#inSnapshot = frame.snapshot === true;
+    else if (frame.kind === "live" || (frame.kind === "row" && frame.id !== null)) this.#inSnapshot = false;
     switch (frame.kind) {
       case "hello":
         this.#greet(frame);
@@ -186,12 +214,17 @@ class FeedSubscription<R extends object> implements Subscription<R> {
     const delivery = this.#delivery;
     const { position } = delivery;
     const { epoch, head, earliest } = hello;
+    if (this.#changesOnly && !hello.changes) {
+      return this.#finish(new FeedError("not_a_change_feed", `${hello.feed} is no feed of changes: \`capture\` in the server's configuration makes it one; subscribe() follows its rows.`, { fatal: true }));
+    }
     this.#feed = hello.feed;
     delivery.key = hello.key;
     const other = position !== null && position.epoch !== null && position.epoch !== epoch;
     if (!hello.recovered || other) {
       const aboveHead = position !== null && compareIds(position.id, head) > 0;
       delivery.reset({ reason: other ? "epoch_changed" : aboveHead ? "above_head" : "pruned", epoch, head, earliest }, compareIds(hello.since, 0) === 0 ? belowAll(earliest) : hello.since);
+    } else if (hello.snapshot && delivery.given) {
+      delivery.reset({ reason: "snapshot_interrupted", epoch, head, earliest }, hello.since);
     } else if (position !== null && position.epoch === null && compareIds(position.id, 0) === 0) {
       // The whole table was asked for, and only now is it known where that begins.
       delivery.position = { epoch, id: belowAll(earliest) };
@@ -220,7 +253,8 @@ class FeedSubscription<R extends object> implements Subscription<R> {
   /** Everything between the end of one connection and the next attempt. */
   async #recover(ending: Ending, lifetimeMs: number): Promise<void> {
     const { error, greeted, announcedMs } = ending;
-    const { historyUrl, timing } = this.#target;
+    const { timing } = this.#target;
+    const historyUrl = this.#inSnapshot ? null : this.#target.historyUrl;
     const now = performance.now();
     // What the server asked for is waited out; what is only our own caution is cut short by a sign that it is over.
     let askedAt = now + Math.max(announcedMs ?? 0, error?.code === "at_capacity" ? this.#backoff.atCapacity() : 0);

@@ -1,13 +1,13 @@
 // By which transport an attempt goes: a WebSocket, and where none can be opened, server-sent events until one can.
 import { converse, type ConnectionEnd, type ConnectionHooks } from "./connection.js";
 import { streamEvents } from "./event-stream.js";
+import { STOPPED } from "./frame-reader.js";
+import { multiplexed } from "./multiplex.js";
 import type { Target } from "./options.js";
 
-/** Connects from `query` on, and resolves when that has ended. Rejects with a FeedError where no token could be had. */
-export async function connect(target: Target, query: URLSearchParams, hooks: ConnectionHooks, signal: AbortSignal): Promise<ConnectionEnd> {
-  const token = await target.credentials.obtain();
-  signal.throwIfAborted();
-  const end = await converse(target, query, token, hooks, signal);
+/** Connects from `query` on with this token, and resolves when that has ended. */
+export async function connect(target: Target, token: string | null, query: URLSearchParams, hooks: ConnectionHooks, signal: AbortSignal): Promise<ConnectionEnd> {
+  const end = await overWebSocket(target, token, query, hooks, signal);
   if (!isBlocked(end) || !target.sseUrl || signal.aborted) return end;
   const better = new AbortController();
   const over = new AbortController();
@@ -25,6 +25,13 @@ export async function connect(target: Target, query: URLSearchParams, hooks: Con
   } finally {
     over.abort();
   }
+}
+
+/** Over the page's socket for all feeds, where that is asked for and can be had; else over one of its own. */
+async function overWebSocket(target: Target, token: string | null, query: URLSearchParams, hooks: ConnectionHooks, signal: AbortSignal): Promise<ConnectionEnd> {
+  const end = target.multiplexUrl ? await multiplexed(target, target.multiplexUrl, token, query, hooks, signal) : null;
+  if (end) return end;
+  return signal.aborted ? { ...STOPPED, reason: "", greeted: false, token } : converse(target, query, token, hooks, signal);
 }
 
 /** Whether no WebSocket was opened at all, so that it may be WebSockets that don't come through. */

@@ -3,7 +3,7 @@
 import { StrictMode, useEffect, type ReactNode } from "react";
 import { createRoot, type Root } from "react-dom/client";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { RecentRemediations, useFeed, useRemediationWebSocket, type Feed, type UseFeedOptions } from "../src/react/index.js";
+import { RecentRemediations, useFeed, useRemediationWebSocket, useTable, type Feed, type Table, type UseFeedOptions } from "../src/react/index.js";
 import type { Row } from "../src/index.js";
 import { QUICK, until } from "./harness/ledger.js";
 import { rows, ScriptedFeed } from "./harness/scripted-feed.js";
@@ -195,5 +195,39 @@ describe("RecentRemediations", () => {
     await until(() => items().length === 3, () => "an unseen event");
     expect(notified).toEqual(["Disk (—): rotate: success"]);
     hidden.mockRestore();
+  });
+});
+
+describe("useTable", () => {
+  let shown: Table | undefined;
+
+  function Probe(): ReactNode {
+    shown = useTable(feed.url, { timing: QUICK });
+    return null;
+  }
+
+  test("shows the table when it is whole, and each change of it", async () => {
+    const send: Array<(change: object) => void> = [];
+    feed.script = (socket) => {
+      feed.sockets.add(socket);
+      const frames = [
+        { type: "hello", feed: "orders", kind: "changes", key: "seq", epoch: "e", head: 9, earliest: 3, since: 0, recovered: true, snapshot: true },
+        { type: "orders_change", change: { op: "r", key: { id: 1 }, after: { id: 1, n: "a" } } },
+      ];
+      send.push((frame) => socket.send(JSON.stringify(frame)));
+      for (const frame of frames) send.at(-1)!(frame);
+      return true;
+    };
+    root.render(<StrictMode><Probe /></StrictMode>);
+    await until(() => shown?.status.state === "replaying", () => "the snapshot");
+    expect(shown!.rows).toBeNull();
+    send.at(-1)!({ type: "live", id: 9 });
+    await until(() => shown!.rows?.length === 1, () => "the row");
+    const before = shown!.rows;
+    send.at(-1)!({ type: "orders_change", change: { seq: 10, op: "u", key: { id: 1 }, after: { id: 1, n: "b" } } });
+    await until(() => shown!.byKey?.get(1)?.n === "b", () => "the change");
+    expect(before, "what was rendered stays as it was").toEqual([{ id: 1, n: "a" }]);
+    send.at(-1)!({ type: "orders_change", change: { seq: 11, op: "d", key: { id: 1 } } });
+    await until(() => shown!.rows?.length === 0, () => "the deletion");
   });
 });

@@ -55,6 +55,11 @@ describe("one connection", () => {
     expect(feed.connections.length).toBe(2);
   });
 
+  test("of the page, where tabs can't share", async () => {
+    for (const ledger of [follow({ share: "tabs" }), follow({ share: "tabs" })]) await ledger.state("live");
+    expect(feed.connections.length).toBe(globalThis.navigator?.locks ? 2 : 1);
+  });
+
   test("from the first hello on: new rows only", async () => {
     feed.rows = rows(1, 5);
     const [all, none] = [follow({ since: "earliest" }), follow()];
@@ -302,6 +307,26 @@ test("nothing to read yet is told to all, and the rows come to all", async () =>
   for (const each of [first, second]) await each.state("live");
   feed.insert(...rows(1, 2));
   for (const each of [first, second]) await each.count(2);
+  expect(feed.connections.length).toBe(1);
+});
+
+test("another history after there was nothing to read begins for those too that came meanwhile", async () => {
+  feed.rows = rows(1, 3);
+  const first = follow();
+  await first.state("live");
+  feed.broadcast({ type: "waiting", reason: "no_table", message: "no table any more" });
+  await first.state("waiting");
+  const second = follow();
+  await second.state("waiting");
+  feed.epoch = "second";
+  feed.rows = [];
+  feed.broadcast({ type: "reset", epoch: "second", reason: "table_recreated", head: 0, earliest: null });
+  feed.broadcast({ type: "live", id: 0 });
+  for (const each of [first, second]) await each.state("live");
+  feed.insert(...rows(1, 2));
+  for (const each of [first, second]) await each.count(2);
+  const third = follow({ since: 1, epoch: "second" });
+  await third.count(1);
   expect(feed.connections.length).toBe(1);
 });
 

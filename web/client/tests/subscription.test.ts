@@ -663,6 +663,7 @@ describe("options that can't work are refused at once", () => {
     ["both starts", { since: 1, last: 1 }, /^since and last/],
     ["last of none", { last: 0 }, /^last: 0 is not a whole number from 1 to 10,000/],
     ["last of too many", { last: 10_001 }, /^last: 10001/],
+    ["sharing of no kind", { share: "windows" as never }, /^share: windows is neither "page" nor "tabs" nor false/],
     ["a since of no kind", { since: "yesterday" }, /^since: yesterday is neither/],
     ["a since that is not exact", { since: 2 ** 53 }, /ids beyond 2\^53/],
     ["a reserved column", { filters: { limit: 1 } }, /^filters: limit is a reserved word/],

@@ -4,8 +4,8 @@ import type { FeedState, SubscribeOptions } from "../options.js";
 
 /** Equal for options that lead to the same subscription. Callbacks and a `token` function are not part of it: their latest is used. */
 export function connectionKey(url: string, options: SubscribeOptions<never>): string {
-  const { since, epoch, last, filters, token, historyUrl, sseUrl, headers, timing, share } = options;
-  const parts = [url, since, epoch, last, filters, typeof token === "string" ? token : null, historyUrl, sseUrl, headers, timing, share];
+  const { since, epoch, last, filters, token, historyUrl, sseUrl, headers, timing, share, multiplex } = options;
+  const parts = [url, since, epoch, last, filters, typeof token === "string" ? token : null, historyUrl, sseUrl, headers, timing, share, multiplex];
   return JSON.stringify(parts, (_, value: unknown) => (typeof value === "bigint" ? String(value) : value));
 }
 

@@ -18,7 +18,11 @@ export async function openBrowser(): Promise<Browser> {
 }
 
 export async function openPage(browser: Browser, url: string, options: Parameters<Browser["newPage"]>[0] = {}): Promise<WatchedPage> {
-  const page = await browser.newPage(options);
+  return watched(await browser.newPage(options), url);
+}
+
+/** Goes to the address, and writes down what the page complains of. */
+export async function watched(page: Page, url: string): Promise<WatchedPage> {
   const complaints: string[] = [];
   page.on("pageerror", (error) => complaints.push(error.message));
   page.on("console", (message) => {

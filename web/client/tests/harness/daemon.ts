@@ -15,6 +15,9 @@ export function daemonBinary(): string | null {
   return named ?? [join(ROOT, "target/release/walcast"), join(ROOT, "target/debug/walcast")].find(existsSync) ?? null;
 }
 
+/** A token of walcast's own, or a JWT, with its secret: no log tells one. */
+const CREDENTIAL = /wct_[a-z0-9]{8}_[\w-]{16}|eyJ[\w-]*\.[\w-]+\.[\w-]{16}/;
+
 export class Daemon {
   readonly directory = mkdtempSync(join(tmpdir(), "walcast-client-"));
   readonly database = join(this.directory, "events.db");
@@ -68,6 +71,7 @@ export class Daemon {
     const ended = new Promise((resolve) => child.once("exit", resolve));
     child.kill(signal);
     await ended;
+    if (CREDENTIAL.test(this.#log)) throw new Error(`a credential is in the log:\n${this.#log}`);
   }
 
   async remove(): Promise<void> {

@@ -55,7 +55,7 @@ test("types check without a DOM, and the module loads", () => {
   install("@types/node");
   typecheck(["plain.ts"], "ES2022", false);
   const loaded = execFileSync("node", ["-e", "import('walcast-client').then((m) => console.log(Object.keys(m).join()))"], { cwd: project, encoding: "utf8" });
-  expect(loaded.trim()).toBe("FeedError,compareIds,subscribe");
+  expect(loaded.trim()).toBe("FeedError,compareIds,subscribe,subscribeTable");
 });
 
 test("types of the React part check, and its module loads", () => {
@@ -72,7 +72,7 @@ test("types of the React part check, and its module loads", () => {
   );
   typecheck(["console.tsx"], "ES2022,DOM", true);
   const loaded = execFileSync("node", ["-e", "import('walcast-client/react').then((m) => console.log(Object.keys(m).join()))"], { cwd: project, encoding: "utf8" });
-  expect(loaded.trim()).toBe("RecentRemediations,useFeed,useRemediationWebSocket");
+  expect(loaded.trim()).toBe("RecentRemediations,useFeed,useRemediationWebSocket,useTable");
 });
 
 test("a console keeps its own type of event", () => {
