@@ -29,6 +29,10 @@ def binary() -> str:
     pytest.fail("no daemon: cargo build, or name one in WALCAST_BIN")
 
 
+# A token of walcast's own, or a JWT, with its secret: no log tells one.
+CREDENTIAL = re.compile(r"wct_[a-z0-9]{8}_[\w-]{16}|eyJ[\w-]*\.[\w-]+\.[\w-]{16}")
+
+
 class Daemon:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -58,8 +62,9 @@ class Daemon:
     def stop(self, how: int = signal.SIGTERM) -> None:
         if self.process is not None:
             self.process.send_signal(how)
-            self.process.communicate()
+            _, log = self.process.communicate()
             self.process = None
+            assert not CREDENTIAL.search(log), f"a credential is in the log:\n{log}"
 
     def insert(self, *names: str, tenant: str = "acme", first: int | None = None) -> None:
         """Commits a row for each name, on a connection of its own; the first with this id, if one is given."""

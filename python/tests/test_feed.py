@@ -15,7 +15,7 @@ URL = "ws://127.0.0.1:8010/ws/remediation"
 
 def started(**options: object) -> Feed:
     arguments = {"since": None, "epoch": None, "last": None, "filters": None, "callbacks": Callbacks()} | options
-    return feed(URL, **arguments)  # type: ignore[arg-type]
+    return feed(URL, kind=Feed, **arguments)  # type: ignore[arg-type]
 
 
 def hello(**changes: object) -> str:

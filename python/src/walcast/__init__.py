@@ -3,12 +3,26 @@
     for row in walcast.subscribe("ws://127.0.0.1:8010/ws/remediation", last=10):
         print(row["id"])
 
-`walcast.aio.subscribe` is the same for asyncio.
+`walcast.subscribe_table` keeps a copy of a table whose updates and deletes are captured. `walcast.aio` has both for
+asyncio.
 """
 
 from . import aio
 from ._feed import Position, Reset, Row, Status
-from ._sync import Subscription, subscribe
+from ._sync import Subscription, Table, subscribe, subscribe_table
+from ._table import TableChange
 from .errors import FeedError
 
-__all__ = ["FeedError", "Position", "Reset", "Row", "Status", "Subscription", "aio", "subscribe"]
+__all__ = [
+    "FeedError",
+    "Position",
+    "Reset",
+    "Row",
+    "Status",
+    "Subscription",
+    "Table",
+    "TableChange",
+    "aio",
+    "subscribe",
+    "subscribe_table",
+]

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ._token import Credential, checked
@@ -51,7 +51,8 @@ class Status:
 class Reset:
     """The rows that follow are of another history, or some before them are gone: drop what the earlier ones led to."""
 
-    #: `pruned`, `above_head`, `epoch_changed`, or the server's word, such as `database_replaced`.
+    #: `pruned`, `above_head`, `epoch_changed`, `snapshot_interrupted` (a feed of changes tells the table from its
+    #: beginning again), or the server's word, such as `database_replaced`.
     reason: str
     epoch: str
     head: int
@@ -92,6 +93,8 @@ class Feed:
     #: Seconds after which a goodbye asked to come back.
     announced: float | None = None
     _key: str = "id"
+    #: Whether a row was given out that another snapshot of the table makes void.
+    _given: bool = False
     _failures: int = 0
     _reported: str | None = None
 
@@ -148,12 +151,17 @@ class Feed:
         row = next((value for value in frame.values() if isinstance(value, dict)), None)
         if row is None:
             return None  # A kind of frame that a later server may add.
-        row[self._key] = row_id = int(row[self._key])
-        if self.position is not None and row_id <= self.position.id:
-            return None
-        self._advance(row_id)
+        if self._key not in row and row.get("op") == "r":
+            name = f"the row {row['key']}"  # Of a snapshot: it has no position.
+        else:
+            row[self._key] = row_id = int(row[self._key])
+            if self.position is not None and row_id <= self.position.id:
+                return None
+            self._advance(row_id)
+            name = f"row {row_id}"
+        self._given = True
         if cut := frame.get("truncated"):
-            self.report(FeedError("row_truncated", f"row {row_id} was too large: {', '.join(cut)} arrived cut"))
+            self.report(FeedError("row_truncated", f"{name} was too large: {', '.join(cut)} arrived cut"))
         return row
 
     def _hello(self, hello: Mapping[str, Any]) -> None:
@@ -165,6 +173,8 @@ class Feed:
             above = before is not None and before.id > int(hello["head"])
             reason = "epoch_changed" if other else "above_head" if above else "pruned"
             self._start_over(_reset(reason, hello), since)
+        elif self._given and hello.get("snapshot") is True:
+            self._start_over(_reset("snapshot_interrupted", hello), since)
         else:
             self.position = Position(epoch, before.id if before is not None else since)
             self.tell(Status("replaying", "connected; reading what was missed"))
@@ -228,6 +238,9 @@ class Feed:
                 self.callbacks.on_status(status)
 
 
+AnyFeed = TypeVar("AnyFeed", bound=Feed)
+
+
 def feed(
     url: str,
     *,
@@ -237,7 +250,8 @@ def feed(
     filters: Mapping[str, FilterValue | Iterable[FilterValue]] | None,
     callbacks: Callbacks,
     token: object = None,
-) -> Feed:
+    kind: type[AnyFeed],
+) -> AnyFeed:
     """Checks everything a caller can get wrong; the ValueError names the argument, its value and the remedy."""
     address, query = _split(url)
     given = dict(query)
@@ -249,7 +263,7 @@ def feed(
     if not callable(token):
         checked(token)
     credential = Credential(renewable=callable(token))
-    return Feed(address, pairs + _pairs(filters or {}), _start(since, epoch, last), callbacks, credential)
+    return kind(address, pairs + _pairs(filters or {}), _start(since, epoch, last), callbacks, credential)
 
 
 def _split(url: str) -> tuple[str, list[tuple[str, str]]]:

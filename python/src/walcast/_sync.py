@@ -6,14 +6,18 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 from websockets.sync.client import ClientConnection, connect
 
 from ._connect import OPTIONS, Failure, explain, headers
 from ._feed import Callbacks, Feed, FilterValue, Position, Reset, Row, Status, feed
+from ._table import Key, TableChange, TableFeed, table_feed
 from ._token import checked
 from .errors import FeedError, closed
 
+Item = TypeVar("Item")
+This = TypeVar("This", bound="Subscription[Any]")
 Token = str | Callable[[], str]
 
 
@@ -28,7 +32,7 @@ def subscribe(
     on_status: Callable[[Status], None] | None = None,
     on_reset: Callable[[Reset], None] | None = None,
     on_error: Callable[[FeedError], None] | None = None,
-) -> Subscription:
+) -> Subscription[Row]:
     """Follows a feed: `ws://host:port/ws/<feed>`, or the same with `http:`.
 
     `since` is an id to begin after, `"earliest"` or `"now"` (the default); `epoch` the history that id belongs to;
@@ -40,10 +44,25 @@ def subscribe(
     wrong filter) and what it ends for good is raised as a :class:`FeedError`; all else is waited out.
     """
     callbacks = Callbacks(on_status, on_reset, on_error)
-    return Subscription(
-        feed(url, since=since, epoch=epoch, last=last, filters=filters, callbacks=callbacks, token=token),
-        token,
-    )
+    state = feed(url, since=since, epoch=epoch, last=last, filters=filters, callbacks=callbacks, token=token, kind=Feed)
+    return Subscription(state, state.receive, token)
+
+
+def subscribe_table(
+    url: str,
+    *,
+    filters: Mapping[str, FilterValue | Iterable[FilterValue]] | None = None,
+    token: Token | None = None,
+    on_status: Callable[[Status], None] | None = None,
+    on_error: Callable[[FeedError], None] | None = None,
+) -> Table:
+    """Holds a copy of a captured table, or of its rows that match `filters`, and keeps it current.
+
+    `url` is that of a feed of changes. Iterating gives each change when it has happened to `rows`; first of all
+    `whole`, when the copy is there.
+    """
+    state = table_feed(url, filters, Callbacks(on_status, None, on_error), token)
+    return Table(state, token)
 
 
 class _Open:
@@ -57,11 +76,12 @@ class _Open:
             connection.close()
 
 
-class Subscription:
+class Subscription(Generic[Item]):
     """An iterator of rows that comes back by itself. `close()`, also from another thread, ends the loop over it."""
 
-    def __init__(self, state: Feed, token: Token | None) -> None:
+    def __init__(self, state: Feed, take: Callable[[str | bytes], Item | None], token: Token | None) -> None:
         self._feed = state
+        self._take = take
         self._token = token
         self._closed = threading.Event()
         self._open = _Open()
@@ -78,10 +98,10 @@ class Subscription:
     def status(self) -> Status:
         return self._feed.status
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[Item]:
         return self._rows
 
-    def __enter__(self) -> Subscription:
+    def __enter__(self: This) -> This:
         return self
 
     def __exit__(
@@ -95,7 +115,7 @@ class Subscription:
         self._open.close()
         self._feed.tell(Status("closed", "closed"))
 
-    def _follow(self) -> Generator[Row, None, None]:
+    def _follow(self) -> Generator[Item, None, None]:
         while not self._closed.is_set():
             try:
                 with self._connect() as connection:
@@ -103,8 +123,8 @@ class Subscription:
                     for text in connection:
                         if self._closed.is_set():
                             return
-                        if (row := self._feed.receive(text)) is not None:
-                            yield row
+                        if (item := self._take(text)) is not None:
+                            yield item
                     # The library ends the loop without a word for codes 1000 and 1001.
                     error = closed(connection.protocol.close_rcvd)
             except Failure as failure:
@@ -127,3 +147,16 @@ class Subscription:
             return self._token
         with self._feed.credential.asked(known=self._feed.known):
             return checked(self._token())
+
+
+class Table(Subscription[TableChange]):
+    """A copy of a table. Iterating brings it up to date; whoever looks at it meanwhile sees no half of it."""
+
+    def __init__(self, state: TableFeed, token: Token | None) -> None:
+        super().__init__(state, state.take, token)
+        self._state = state
+
+    @property
+    def rows(self) -> Mapping[Key, Row]:
+        """The rows by their keys: the value of the key's column, or a tuple where it has several."""
+        return self._state.rows

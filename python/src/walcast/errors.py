@@ -42,7 +42,8 @@ class FeedError(Exception):
 
     `code` is for programs to branch on: `unreachable`, `connection_lost`, `at_capacity`, `closed_by_server`,
     `bad_request`, `unauthorized`, `forbidden`, `unknown_feed`, `host_not_allowed`, `server_error`,
-    `token_unavailable`, `token_expired`, `credentials_refused`, `feed_gone`, `malformed_frame`, `row_truncated`.
+    `token_unavailable`, `token_expired`, `credentials_refused`, `feed_gone`, `malformed_frame`, `row_truncated`,
+    `not_a_change_feed`.
     """
 
     def __init__(self, code: str, message: str, *, fatal: bool = False, retry_after: float | None = None) -> None:
