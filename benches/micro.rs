@@ -103,6 +103,7 @@ fn block(after: i64, rows: i64) -> Block {
         }),
         read_at: Instant::now(),
         handover: Default::default(),
+        deflated: Default::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Measures walcast beside a bare program that does nothing else. `benches/run` builds both and starts this.
 
+mod broker;
 mod database;
 mod floor;
 mod ledger;

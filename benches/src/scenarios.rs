@@ -1,11 +1,14 @@
 //! What is measured, a file for each question.
 
 mod bulk;
+mod capture;
+mod edge;
 mod fanout;
 mod filters;
 mod growth;
 mod idle;
 mod latency;
+mod publish;
 mod replay;
 mod slow;
 mod stalled;
@@ -66,6 +69,18 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "writers",
         run: writers::run,
+    },
+    Scenario {
+        name: "capture",
+        run: capture::run,
+    },
+    Scenario {
+        name: "publish",
+        run: publish::run,
+    },
+    Scenario {
+        name: "edge",
+        run: edge::run,
     },
     Scenario {
         name: "startup",

@@ -44,6 +44,8 @@ pub struct Launch<'a> {
     pub directory: &'a Path,
     /// walcast's configuration, where the stock feed is not meant.
     pub config: Option<&'a Path>,
+    /// Of an edge, its origin; the database is its spool.
+    pub upstream: Option<SocketAddr>,
 }
 
 impl Launch<'_> {
@@ -57,10 +59,14 @@ impl Launch<'_> {
         let mut command = match self.subject {
             Subject::Walcast => {
                 let mut command = Command::new(self.walcast);
-                command
-                    .arg("serve")
-                    .arg("--state-dir")
-                    .arg(self.directory.join("state"));
+                match self.upstream {
+                    Some(origin) => command
+                        .arg("edge")
+                        .arg("--upstream")
+                        .arg(format!("ws://{origin}")),
+                    None => command.arg("serve"),
+                };
+                command.arg("--state-dir").arg(self.directory.join("state"));
                 if let Some(config) = self.config {
                     command.arg("--config").arg(config);
                 }
@@ -73,7 +79,11 @@ impl Launch<'_> {
             }
         };
         command
-            .arg("--db")
+            .arg(if self.upstream.is_some() {
+                "--spool"
+            } else {
+                "--db"
+            })
             .arg(self.database)
             .arg("--listen")
             .arg(address.to_string());

@@ -138,8 +138,26 @@ impl Bench {
             database,
             directory: &directory,
             config,
+            upstream: None,
         };
         launch.start().with_context(|| subject.name())
+    }
+
+    /// Starts an edge of a daemon and waits until it serves all there is.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start_edge(&mut self, origin: &Server) -> Result<Server> {
+        let directory = self.new_directory()?;
+        let launch = Launch {
+            subject: Subject::Walcast,
+            walcast: &self.walcast,
+            database: &directory.join("spool.db"),
+            directory: &directory,
+            config: None,
+            upstream: Some(origin.address),
+        };
+        launch.start().context("an edge")
     }
 
     /// Reports a value of a scenario; see [`Report::add`].

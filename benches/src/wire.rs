@@ -120,21 +120,29 @@ pub fn pong(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Finds the id of an event's row. Remembers where it was last time: in one feed it hardly ever moves.
+/// Finds the id of an event's row, or the number of a change. Remembers where it was last time: in one feed it hardly ever moves.
 #[derive(Default, Clone, Copy)]
 pub struct IdFinder(usize);
 
-const BEFORE_ID: &[u8] = br#""event":{"id":"#;
+/// What stands before it: of a row, and of a change.
+const BEFORE_ID: [&[u8]; 2] = [br#""event":{"id":"#, br#""change":{"seq":"#];
 
 impl IdFinder {
     /// The row's id in the payload of an event; `None` in any other message.
     pub fn find(&mut self, payload: &[u8]) -> Option<i64> {
-        if payload.get(self.0..self.0 + BEFORE_ID.len()) != Some(BEFORE_ID) {
-            self.0 = payload
-                .windows(BEFORE_ID.len())
-                .position(|part| part == BEFORE_ID)?;
-        }
-        let digits = payload[self.0 + BEFORE_ID.len()..]
+        let stands_at = |start: usize| {
+            let rest = payload.get(start..).unwrap_or_default();
+            let mut before = BEFORE_ID.iter();
+            before.find(|before| rest.starts_with(before))
+        };
+        let before = match stands_at(self.0) {
+            Some(before) => before,
+            None => {
+                self.0 = (0..payload.len()).find(|&start| stands_at(start).is_some())?;
+                stands_at(self.0)?
+            }
+        };
+        let digits = payload[self.0 + before.len()..]
             .iter()
             .take_while(|byte| byte.is_ascii_digit());
         Some(digits.fold(0, |id, digit| id * 10 + i64::from(digit - b'0')))
@@ -173,6 +181,10 @@ mod tests {
         assert_eq!(
             finder.find(br#"{"type":"abc_event","event":{"id":901}}"#),
             Some(901)
+        );
+        assert_eq!(
+            finder.find(br#"{"type":"abc_change","change":{"seq":902,"op":"c","key":{"id":7}}}"#),
+            Some(902)
         );
         assert_eq!(finder.find(br#"{"type":"live","id":5}"#), None);
     }

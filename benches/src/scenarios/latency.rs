@@ -48,7 +48,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-fn measure(
+pub(super) fn measure(
     bench: &Bench,
     server: &Server,
     database: &Path,

@@ -37,6 +37,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
             database: &database,
             directory: &directory,
             config: None,
+            upstream: None,
         };
         let started = monotonic_ns();
         let mut server = launch.spawn()?;
