@@ -88,6 +88,16 @@ impl Daemon {
         self.child.id()
     }
 
+    /// How many sockets it has open, listeners included.
+    pub fn sockets(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.id()));
+        let open = open.expect("a running process has descriptors");
+        // One that is closed while they are listed has no target any more.
+        open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .filter(|target| target.to_string_lossy().starts_with("socket:"))
+            .count()
+    }
+
     /// Where its files are.
     pub fn directory(&self) -> &Path {
         self.settings.directory()

@@ -22,11 +22,16 @@ pub(super) struct Registered {
     pub version: i64,
 }
 
-/// Tells whether every change of `table` is in its log: compares what stands in the schema with what belongs there.
+/// Tells whether every change of `table` is in its log: compares what stands in the schema with what belongs there, at one moment.
 ///
 /// # Errors
 /// As SQLite has them. Whatever is wrong with the capture itself is a state.
 pub fn look(connection: &Connection, table: &str) -> rusqlite::Result<CaptureState> {
+    // A migration that commits between two of the questions would be seen in part, and the wrong trigger named.
+    let _moment = connection
+        .is_autocommit()
+        .then(|| connection.unchecked_transaction())
+        .transpose()?;
     let Some(registered) = registered(connection, table)? else {
         return Ok(CaptureState::Absent);
     };
