@@ -17,7 +17,7 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 export const BINARY = process.env.WALCAST_BIN ?? here('../../target/debug/walcast');
 const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
 /** How long any condition may take before a test fails: a bound for a busy machine, not a promise. */
-export const PATIENCE_MS = 20_000;
+export const PATIENCE_MS = 60_000;
 
 /** Has the changes of a table logged; `options` are those of `walcast capture install`. */
 export async function capture(db, table, options = []) {

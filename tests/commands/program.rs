@@ -14,7 +14,7 @@ pub use crate::common::settings::program as walcast;
 use crate::common::wait::pause;
 
 /// Far more than anything here takes; a test that reaches it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

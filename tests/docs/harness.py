@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BINARY = Path(os.environ.get("WALCAST_BIN", TARGET / "debug/walcast"))
 # How long anything may take before a test fails: a bound for a busy machine, not a promise.
-PATIENCE = 30
+PATIENCE = 90
 # A token of walcast's own, or a JWT, with its secret: no log tells one.
 CREDENTIAL = re.compile(r"wct_[a-z0-9]{8}_[\w-]{16}|eyJ[\w-]*\.[\w-]+\.[\w-]{16}")
 

@@ -7,7 +7,7 @@ import WebSocket from 'ws';
 
 const base = process.env.WALCAST_URL;
 const feed = `${base.replace('http', 'ws')}/ws/remediation`;
-const patience = { timeout: 20_000 };
+const patience = { timeout: 60_000 };
 
 async function open(query = '', protocols = [], options = {}) {
     const socket = new WebSocket(feed + query, protocols, options);

@@ -3,8 +3,8 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     // No result may depend on how fast a busy machine is: waits are on conditions, and only a hang reaches this.
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     projects: [
       { extends: true, test: { name: "unit", include: ["tests/*.test.{ts,tsx}"] } },
       { extends: true, test: { name: "browser", include: ["tests/browser/*.test.ts"], fileParallelism: false } },

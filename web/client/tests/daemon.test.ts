@@ -198,6 +198,6 @@ describe.skipIf(daemonBinary() === null)("with the daemon", () => {
     const subscribers = async () => (await (await fetch(`${daemon.http}/metrics`)).text()).match(/^walcast_ws_connections_active (\d+)/m)?.[1];
     expect(await subscribers()).toBe("1");
     ledger.subscription.close();
-    await expect.poll(subscribers, { timeout: 10_000 }).toBe("0");
+    await expect.poll(subscribers, { timeout: 90_000 }).toBe("0");
   });
 });

@@ -68,7 +68,7 @@ interface Told {
 
 async function told(expected: Partial<Told>): Promise<void> {
   const read = () => page.evaluate(() => (globalThis as unknown as { told: Told }).told);
-  await expect.poll(read, { timeout: 30_000, interval: 20 }).toMatchObject(expected);
+  await expect.poll(read, { timeout: 90_000, interval: 20 }).toMatchObject(expected);
 }
 
 test("live, lost, polling with a header of its own, live again", async () => {

@@ -46,7 +46,7 @@ describe.skipIf(daemonBinary() === null)("in Chromium", () => {
   /** Resolves when the ids in the list are exactly these. */
   async function listed(page: Page, selector: string, ids: number[]): Promise<void> {
     const list = () => page.locator(selector).evaluateAll((items) => items.map((item) => Number((item as HTMLElement).dataset.id)));
-    await expect.poll(list, { timeout: 30_000, interval: 20 }).toEqual(ids);
+    await expect.poll(list, { timeout: 90_000, interval: 20 }).toEqual(ids);
   }
 
   const descending = (from: number, to: number) => Array.from({ length: from - to + 1 }, (_, index) => from - index);

@@ -116,12 +116,12 @@ class Tab {
   }
 
   async state(state: string): Promise<void> {
-    await expect.poll(async () => (await this.told()).states.at(-1), { timeout: 30_000, interval: 20 }).toBe(state);
+    await expect.poll(async () => (await this.told()).states.at(-1), { timeout: 90_000, interval: 20 }).toBe(state);
   }
 
   /** Waits for the last of the rows, and expects just these. */
   async rows(ids: Array<number | string>): Promise<void> {
-    await expect.poll(async () => (await this.told()).ids.at(-1), { timeout: 30_000, interval: 20 }).toBe(ids.at(-1));
+    await expect.poll(async () => (await this.told()).ids.at(-1), { timeout: 90_000, interval: 20 }).toBe(ids.at(-1));
     expect((await this.told()).ids).toEqual(ids);
   }
 
@@ -161,7 +161,7 @@ describe("on the daemon", () => {
     return Number(/^walcast_ws_connections_active (\d+)$/m.exec(text)![1]);
   }
 
-  const oneConnection = () => expect.poll(connections, { timeout: 30_000, interval: 20 }).toBe(1);
+  const oneConnection = () => expect.poll(connections, { timeout: 90_000, interval: 20 }).toBe(1);
 
   test("three tabs have one connection, and each all rows", async () => {
     const tabs = [await Tab.live(daemon.url), await Tab.live(daemon.url), await Tab.live(daemon.url)];
@@ -365,7 +365,7 @@ describe("on a feed by a script", () => {
     const malformed = async (times: number): Promise<void> => {
       feed.broadcast("{oops");
       const errors = Array(times).fill("malformed_frame");
-      for (const tab of tabs) await expect.poll(async () => (await tab.told()).errors, { timeout: 30_000 }).toEqual(errors);
+      for (const tab of tabs) await expect.poll(async () => (await tab.told()).errors, { timeout: 90_000 }).toEqual(errors);
     };
     const before = feed.connections.length;
     await malformed(1);
@@ -449,7 +449,7 @@ describe("on a feed by a script", () => {
     for (const { tab } of tabs) await tab.state("live");
     feed.insert(...rows(next, next));
     for (const { tab, begins } of tabs) {
-      await expect.poll(async () => (await tab.told()).ids.at(-1), { timeout: 30_000 }).toBe(next);
+      await expect.poll(async () => (await tab.told()).ids.at(-1), { timeout: 90_000 }).toBe(next);
       const { ids, resets } = await tab.told();
       expect(ids).toEqual(numbers(begins === null ? Number(ids[0]) : begins + 1, next));
       expect(resets).toEqual([]);

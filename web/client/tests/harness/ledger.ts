@@ -66,5 +66,5 @@ export async function until(condition: () => boolean, what: () => string): Promi
   const check = (): void => {
     if (!condition()) throw new Error(`waited for ${what()}`);
   };
-  await vi.waitFor(check, { timeout: 30_000, interval: 5 });
+  await vi.waitFor(check, { timeout: 90_000, interval: 5 });
 }
