@@ -62,7 +62,10 @@ fn drain(stream: &mut TcpStream) -> usize {
 /// Each of them stopped at another moment; none may keep the rows of its moment alive.
 #[test]
 fn stalled_streams_do_not_keep_old_rows_in_memory() {
-    let walcast = Daemon::start_new();
+    // None is cut off meanwhile, however long the rows take on a busy machine.
+    let walcast = Daemon::on_new_file()
+        .option("--write-timeout", "10m")
+        .start();
     walcast.wait_until_ready();
     let mut stalled = vec![];
     let mut head = 0;
@@ -197,7 +200,9 @@ fn an_answer_that_nobody_takes_is_given_up() {
 
 #[test]
 fn clients_that_do_not_wait_for_their_history_do_not_keep_it_from_others() {
-    let walcast = Daemon::start_new();
+    let walcast = Daemon::on_new_file()
+        .toml("[history]\ntime = \"1m\"\nwait = \"1m\"\n")
+        .start();
     walcast.wait_until_ready();
     insert_large(&walcast, 500, 16_000);
     let before = walcast.sockets();

@@ -83,12 +83,8 @@ impl HttpError {
         &self.message
     }
 
-    /// A filter matches too few rows to find them in time. `index` makes the index that would know them.
-    pub fn search_too_long(index: String) -> HttpError {
-        let message = format!(
-            "no index answers this filter, and looking for its rows took too long (`history.time`); \
-             either {index}, or ask for fewer ids with before= and after="
-        );
+    /// No rows were found in time; `message` says why, and what helps.
+    pub fn search_too_long(message: String) -> HttpError {
         let error = HttpError::new(StatusCode::SERVICE_UNAVAILABLE, "search_too_long", message);
         HttpError {
             retry_after: Some(60),

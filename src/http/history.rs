@@ -23,12 +23,14 @@ use crate::http::params;
 use crate::http::peer::Peer;
 use crate::http::state::App;
 use crate::hub::Feed;
+use crate::model::filter::Filter;
 use crate::model::position::{Cursor, Epoch};
 use crate::model::read_owner::ReadOwner;
 use crate::sqlite::error::Unavailable;
 use crate::sqlite::reader::{
     HistoryPage, HistoryQuery, HistoryRead, Progress, TOTAL_CAP, index_for,
 };
+use crate::sqlite::table::Schema;
 
 /// In a table of so few ids a filter is looked for as quickly as a page is read without one.
 const FEW_IDS: i64 = 4096;
@@ -141,7 +143,7 @@ enum HistoryOutcome {
     Page(HistoryPage),
     FilterGone,
     NoRoom,
-    /// Not in time.
+    /// No rows were found in time, for this reason.
     Nothing {
         advice: String,
     },
@@ -228,17 +230,7 @@ impl RunningHistory {
                 return Ok(Some(HistoryOutcome::Page(HistoryPage::default())));
             };
             if late {
-                let table = &rows.schema.table.name;
-                let is_of_rows = rows.schema.changes.is_none();
-                let advice = match read.filter().scope().is_everything() {
-                    true if !is_of_rows => {
-                        "so many changes are kept that they take long to look through; ask for those after an id".to_owned()
-                    }
-                    true => index_for(table, read.filter()),
-                    // By which columns callers are kept to their own rows is not theirs to know.
-                    false => "the operator makes one that begins with the columns of the scope"
-                        .to_owned(),
-                };
+                let advice = advice(&rows.schema, read.filter());
                 return Ok(Some(HistoryOutcome::Nothing { advice }));
             }
             if schema.replace(rows.schema.version) != Some(rows.schema.version) {
@@ -256,6 +248,28 @@ impl RunningHistory {
         })?;
         Ok(found.and_then(|found| Some((found, held.take()?))))
     }
+}
+
+/// What kept the rows from being found in time, and what helps.
+fn advice(schema: &Schema, filter: &Filter) -> String {
+    const FEWER: &str = "ask for fewer ids with before= and after=";
+    const LATE: &str = "took too long (`history.time`)";
+    if filter.is_empty() {
+        return format!(
+            "reading {LATE}: the machine or its disk is busy; ask again later, or for fewer rows"
+        );
+    }
+    if schema.changes.is_some() {
+        return format!("so many changes are kept that looking through them {LATE}; {FEWER}");
+    }
+    let index = match filter.scope().is_everything() {
+        true => index_for(&schema.table.name, filter),
+        // By which columns callers are kept to their own rows is not theirs to know.
+        false => "the operator makes one that begins with the columns of the scope".to_owned(),
+    };
+    format!(
+        "no index answers this filter, and looking for its rows {LATE}; either {index}, or {FEWER}"
+    )
 }
 
 /// The highest id of a page. What was committed after the head was looked at may be in it already.

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::common::database::insert;
 use crate::common::subscriber::{Received, row_of};
+use crate::common::wait::pause;
 use crate::common::{Daemon, StopAtEnd, Subscriber, assert_ledger, id};
 
 /// A client as a browser should be: it keeps rows, its position and the epoch, and resumes with them.
@@ -58,7 +59,11 @@ fn a_daemon_killed_while_rows_are_written_loses_none() {
         let persistent = scope.spawn(|| {
             let writer = database.connect();
             while !stop.load(Ordering::Relaxed) {
-                insert(&writer, "acme", "persistent");
+                for _ in 0..20 {
+                    insert(&writer, "acme", "persistent");
+                }
+                // Not faster than a client on a busy machine can read.
+                pause();
             }
         });
         let fresh = scope.spawn(|| {

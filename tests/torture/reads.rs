@@ -100,6 +100,25 @@ fn an_index_answers_at_once_where_there_is_one() {
 }
 
 #[test]
+fn a_history_without_a_filter_that_takes_too_long_names_no_index() {
+    // So large that they are read in several turns.
+    let walcast = Daemon::on_new_file()
+        .toml("[history]\ntime = \"1ms\"\n")
+        .start();
+    walcast.wait_until_ready();
+    walcast.database().execute(
+        "INSERT INTO remediation_events(ts, details)
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+         SELECT 'now', hex(randomblob(100000)) FROM n",
+    );
+    let refused = walcast.get(&format!("{STOCK_EVENTS}?limit=500"));
+    assert_eq!(refused.error_code(), "search_too_long");
+    let message = refused.error_message();
+    assert!(message.contains("is busy"), "{message}");
+    assert!(!message.contains("INDEX"), "{message}");
+}
+
+#[test]
 fn a_history_that_takes_too_long_names_the_index_that_would_help() {
     let walcast = filled(Daemon::on_new_file(), sized(400_000, 3_000_000))
         .toml("[history]\ntime = \"10ms\"\n")
