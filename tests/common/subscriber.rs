@@ -27,6 +27,8 @@ pub enum Received {
 pub struct Subscriber {
     socket: WebSocket<Inflated>,
     rows: Vec<Value>,
+    /// A frame other than a row came first, as plain subscriptions never have it.
+    is_resumable: bool,
 }
 
 impl Subscriber {
@@ -105,6 +107,7 @@ impl Subscriber {
             Ok((socket, _)) => Subscriber {
                 socket,
                 rows: vec![],
+                is_resumable: false,
             },
             Err(e) => panic!("{url} was refused: {e}"),
         }
@@ -177,11 +180,21 @@ impl Subscriber {
         }
     }
 
-    /// The next text frame as JSON.
+    /// The next text frame as JSON, heartbeats apart: on a busy machine a silence may be as long as that.
     #[track_caller]
     pub fn next_frame(&mut self) -> Value {
-        let text = self.next_text();
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("not JSON ({e}): {text}"))
+        loop {
+            let text = self.next_text();
+            let frame: Value =
+                serde_json::from_str(&text).unwrap_or_else(|e| panic!("not JSON ({e}): {text}"));
+            if frame["type"] != "heartbeat" {
+                self.is_resumable |= ["hello", "waiting"]
+                    .map(Value::from)
+                    .contains(&frame["type"]);
+                return frame;
+            }
+            assert!(self.is_resumable, "a plain subscription got {frame}");
+        }
     }
 
     /// The next frame, which must be a row. It enters the ledger.
@@ -266,12 +279,12 @@ impl Subscriber {
     /// Waits for the close and checks its code; frames before it are a failure.
     #[track_caller]
     pub fn expect_close(&mut self, code: u16) {
-        assert_eq!(
-            self.receive(),
-            Received::Closed(Some(code)),
-            "{}",
-            self.so_far()
-        );
+        let is_heartbeat = |received: &Received| matches!(received, Received::Text(text) if text.starts_with(r#"{"type":"heartbeat""#));
+        let mut received = self.receive();
+        while self.is_resumable && is_heartbeat(&received) {
+            received = self.receive();
+        }
+        assert_eq!(received, Received::Closed(Some(code)), "{}", self.so_far());
     }
 
     /// Proves that nothing was sent up to now: the answer to a ping must be the next frame.
