@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What TLS costs: rows to thousands of WebSocket clients, idle connections, handshakes, and thousands that come back at once.
+"""What TLS costs: rows to thousands of WebSocket clients, idle connections and handshakes.
 
-benches/tls.py WALCAST [--only delivery|idle|handshakes|storm] [--how plain,TLS,nginx] [--clients 1000,10000] [--rows 50] [--rounds 3] [--quick]
+benches/tls.py WALCAST [--only delivery|idle|handshakes] [--how plain,TLS,nginx] [--clients 1000,10000] [--rows 50] [--rounds 3] [--quick]
 
 WALCAST is a release build. Whatever is compared runs in turn; medians of the rounds are printed, with the least and the most. With nginx its
 processes count as well. Clients keep ledgers. Needs openssl, nginx (Debian: nginx-light) where it is asked for, and 20,100 descriptors;
@@ -24,7 +24,6 @@ import time
 
 from rows import COLUMNS, INSERT, row, rows_in
 from tls_servers import DEFLATE, NGINX, PLAIN, TLS, client, source, started
-from tls_storm import storm
 
 GAP = 0.02
 WARM_UP = 5
@@ -188,20 +187,12 @@ def handshakes(walcast, how, _, asked):
     return figures
 
 
-def come_back(walcast, how, clients, asked):
-    """Thousands that come back over a restart, and over an outage of the network."""
-    with started(walcast, how) as server:
-        return {f"{how}, {name}": value for name, value in storm(server, clients, asked.spread).items()}
-
-
 def hows(part, clients, asked):
     """In which ways a part is measured, and how many clients each has."""
     ways = {
         "delivery": (delivery, [PLAIN, TLS, DEFLATE, NGINX], clients),
         "idle": (idle, [PLAIN, TLS, NGINX], clients[-1:]),
         "handshakes": (handshakes, [PLAIN, TLS, NGINX], clients[:1]),
-        # Over a restart clients of nginx would be told 502.
-        "storm": (come_back, [TLS], clients[-1:]),
     }
     measure, possible, counts = ways[part]
     wanted = asked.how.split(",") if asked.how else possible
@@ -211,13 +202,12 @@ def hows(part, clients, asked):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("walcast")
-    parser.add_argument("--only", choices=["delivery", "idle", "handshakes", "storm"])
+    parser.add_argument("--only", choices=["delivery", "idle", "handshakes"])
     parser.add_argument("--how", help=f"of {PLAIN}, {TLS}, {DEFLATE}, {NGINX}, with commas between")
     parser.add_argument("--clients", help="1000,10000; the last of them where one number is wanted")
     parser.add_argument("--length", type=int, default=200, help="characters of details in a row")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--handshakes", type=int)
-    parser.add_argument("--spread", type=float, default=0.5, help="seconds within which all come back")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it runs")
     asked = parser.parse_args()
@@ -228,7 +218,7 @@ def main():
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     walcast = os.path.abspath(asked.walcast)
-    for part in [asked.only] if asked.only else ["delivery", "idle", "handshakes", "storm"]:
+    for part in [asked.only] if asked.only else ["delivery", "idle", "handshakes"]:
         measure, ways, counts = hows(part, [int(count) for count in asked.clients.split(",")], asked)
         for count in counts:
             rounds = []

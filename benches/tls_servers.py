@@ -55,12 +55,6 @@ class Server(Daemon):
         if how != PLAIN:
             self.client = client()
 
-    def again(self):
-        """Ends it in order, and gives what starts it at the same place."""
-        self.process.terminate()
-        assert self.process.wait(30) == 0, (self.here / "log").read_text()
-        return lambda: self.start(self.lines, self.port)
-
     def subscribe(self, number, path="/ws/remediation"):
         """A socket that has its upgrade."""
         offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if self.how == DEFLATE else ""

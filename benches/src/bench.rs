@@ -1,6 +1,8 @@
 //! Measures walcast beside a bare program that does nothing else. `benches/run` builds both and starts this.
 
 mod broker;
+mod bystander;
+mod crowd;
 mod database;
 mod floor;
 mod ledger;
@@ -12,6 +14,7 @@ mod server;
 mod stats;
 mod suite;
 mod sys;
+mod tls;
 mod wire;
 mod writer;
 

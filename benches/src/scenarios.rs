@@ -13,6 +13,7 @@ mod replay;
 mod slow;
 mod stalled;
 mod startup;
+mod storm;
 mod writers;
 
 use anyhow::Result;
@@ -85,6 +86,10 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "startup",
         run: startup::run,
+    },
+    Scenario {
+        name: "storm",
+        run: storm::run,
     },
 ];
 

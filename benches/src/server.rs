@@ -31,6 +31,8 @@ impl Subject {
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    /// Where it is asked how it is, without TLS.
+    health: SocketAddr,
     log: PathBuf,
 }
 
@@ -46,6 +48,31 @@ pub struct Launch<'a> {
     pub config: Option<&'a Path>,
     /// Of an edge, its origin; the database is its spool.
     pub upstream: Option<SocketAddr>,
+    /// Where it listens, where it speaks TLS.
+    pub over_tls: Option<Places>,
+}
+
+/// The addresses of a server that speaks TLS; it has the same ones whenever it is started.
+#[derive(Debug, Clone, Copy)]
+pub struct Places {
+    /// Where clients come.
+    pub clients: SocketAddr,
+    /// `metrics.listen` in its configuration.
+    pub health: SocketAddr,
+}
+
+impl Places {
+    /// Addresses nobody listens on now.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn free() -> Result<Self> {
+        let held = TcpListener::bind(("127.0.0.1", 0))?;
+        Ok(Self {
+            clients: held.local_addr()?,
+            health: free_address()?,
+        })
+    }
 }
 
 impl Launch<'_> {
@@ -54,7 +81,10 @@ impl Launch<'_> {
     /// # Errors
     /// When the binary can't be run.
     pub fn spawn(&self) -> Result<Server> {
-        let address = free_address()?;
+        let address = match self.over_tls {
+            Some(places) => places.clients,
+            None => free_address()?,
+        };
         let log = self.directory.join("server.log");
         let mut command = match self.subject {
             Subject::Walcast => {
@@ -98,6 +128,7 @@ impl Launch<'_> {
         Ok(Server {
             child,
             address,
+            health: self.over_tls.map_or(address, |places| places.health),
             log,
         })
     }
@@ -126,7 +157,7 @@ impl Server {
     pub fn wait_for(&mut self, path: &str, pause: Duration) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            match wire::get(self.address, path) {
+            match wire::get(self.health, path) {
                 Ok((200, _)) => return Ok(()),
                 _ if self.child.try_wait()?.is_some() => {
                     bail!("it ended at once:\n{}", self.last_words())
@@ -146,6 +177,16 @@ impl Server {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+
+    /// Ends it at once, as a crash does.
+    ///
+    /// # Errors
+    /// When it can't be ended.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     pub fn pid(&self) -> u32 {
@@ -212,6 +253,20 @@ impl Drop for Server {
 /// An address nobody listens on now. Both subjects get theirs this way.
 fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}
+
+/// Connections so far that came to a listen queue which had no room for them. Their clients try again after a second, then
+/// three, and so on.
+///
+/// # Errors
+/// When /proc is not as Linux has it.
+pub fn listen_overflows() -> Result<u64> {
+    let text = fs::read_to_string("/proc/net/netstat")?;
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = lines.next().zip(lines.next()).context("no TcpExt")?;
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    let found = pairs.find(|(name, _)| *name == "ListenOverflows");
+    Ok(found.context("no ListenOverflows")?.1.parse()?)
 }
 
 /// Kernel memory of all TCP sockets of the machine in KiB.

@@ -139,6 +139,7 @@ impl Bench {
             directory: &directory,
             config,
             upstream: None,
+            over_tls: None,
         };
         launch.start().with_context(|| subject.name())
     }
@@ -156,6 +157,7 @@ impl Bench {
             directory: &directory,
             config: None,
             upstream: Some(origin.address),
+            over_tls: None,
         };
         launch.start().context("an edge")
     }

@@ -38,6 +38,7 @@ pub fn run(bench: &mut Bench) -> Result<()> {
             directory: &directory,
             config: None,
             upstream: None,
+            over_tls: None,
         };
         let started = monotonic_ns();
         let mut server = launch.spawn()?;
