@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import resource
 import socket
 import subprocess
 import tempfile
@@ -70,6 +71,18 @@ class Daemon:
         """What it holds in memory, KiB, without what its processes share."""
         texts = [Path(f"/proc/{process}/smaps_rollup").read_text() for process in self.processes()]
         return sum(int(re.search(r"^Pss: +(\d+) kB", text, re.M)[1]) for text in texts)
+
+
+def raise_descriptor_limit():
+    """As many descriptors as this process, and those it starts, may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
+
+
+def source(number):
+    """The address of loopback from which this client comes: one has not enough ports for all."""
+    return (f"127.0.0.{2 + number % 200}", 0)
 
 
 def upgrade(path, port, headers=""):

@@ -11,18 +11,15 @@ meanwhile the figures say little.
 import argparse
 import contextlib
 import hashlib
-import random
-import resource
 import select
-import sqlite3
 import statistics
 import threading
 import time
+from collections import Counter
 
-from daemon import Daemon
-from rows import COLUMNS, INSERT, row, rows_in
+from daemon import Daemon, raise_descriptor_limit, source
+from delivery import deliver
 
-GAP = 0.02
 # Comes to each when it is due, and by itself while rows are far apart. A run is over before an answer is.
 PING = b"\x89\0"
 
@@ -37,7 +34,7 @@ class Server(Daemon):
     def subscribe(self, deflate, number):
         """A socket that has its upgrade."""
         offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if deflate else ""
-        stream, head = self.upgraded("/ws/remediation", offer, (f"127.0.0.{2 + number % 200}", 0))
+        stream, head = self.upgraded("/ws/remediation", offer, source(number))
         assert (b"permessage-deflate" in head) == deflate, head
         return stream
 
@@ -70,6 +67,17 @@ class Reader:
                 self.bytes[number] += len(data)
                 self.total += len(data)
 
+    def had(self):
+        """Bytes that have come to all."""
+        return self.total
+
+    def have_more(self, before):
+        """Whether everyone has as much as the one whose ledger is kept, and more than there was before."""
+        return self.total > before and len(set(self.bytes.values())) == 1
+
+    def __str__(self):
+        return f"bytes and clients that had them: {Counter(self.bytes.values()).most_common(5)}"
+
     def stop(self):
         self.stopped = True
         self.thread.join()
@@ -77,35 +85,10 @@ class Reader:
 
 def measure(walcast, deflate, clients, length, rows):
     """Bytes for each delivery, the server's processor time for each, and the time to the last client, of rows one by one."""
-    random_ = random.Random(length)
     with Server(walcast) as server, contextlib.ExitStack() as stack:
-        streams = [stack.enter_context(server.subscribe(deflate, number)) for number in range(clients)]
-        reader = Reader(streams)
-        try:
-            waits, written = [], []
-            with contextlib.closing(sqlite3.connect(server.database, timeout=30, isolation_level=None)) as db:
-                db.execute("PRAGMA synchronous = NORMAL")
-                for number in range(rows + 5):
-                    if number == 5:
-                        cpu, total, begun_at = server.cpu(), reader.total, len(written)
-                    values, before, begun = row(random_, length), reader.total, time.monotonic()
-                    written.append(values)
-                    db.execute(INSERT, values)
-                    end = begun + 30
-                    # Everyone has the row when all have as much as the one whose bytes are looked at.
-                    while len(set(reader.bytes.values())) > 1 or reader.total == before:
-                        assert time.monotonic() < end, "a row did not come to all"
-                        time.sleep(0.001)
-                    if number >= 5:
-                        waits.append(reader.newest - begun)
-                    time.sleep(GAP)
-            cpu, total = server.cpu() - cpu, reader.total - total
-        finally:
-            reader.stop()
-        got = [tuple(row[name] for name in COLUMNS) for row in rows_in(bytes(reader.kept))]
-        assert got == written, "the ledger is not the table"
+        reader = Reader([stack.enter_context(server.subscribe(deflate, number)) for number in range(clients)])
+        cpu, total, waits = deliver(server, reader, rows, length)
         assert len({one.digest() for one in reader.hashes.values()}) == 1, "clients were sent different bytes"
-        assert begun_at == 5
     deliveries = rows * clients
     return total / deliveries, cpu / deliveries * 1e6, statistics.median(waits) * 1e3
 
@@ -118,8 +101,7 @@ def main():
     parser.add_argument("--rows", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_descriptor_limit()
     print("| clients | details | | bytes a delivery | CPU a delivery, µs | insert to the last, ms |\n|---|---|---|---|---|---|")
     for clients in map(int, asked.clients.split(",")):
         for length in map(int, asked.lengths.split(",")):

@@ -14,14 +14,13 @@ import hashlib
 import multiprocessing
 import os
 import re
-import resource
 import select
 import sqlite3
 import statistics
 import subprocess
 import time
 
-from daemon import Daemon
+from daemon import Daemon, raise_descriptor_limit
 
 LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 # Of the one who gets rows.
@@ -214,8 +213,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=["grants", "revoked", "speed"])
     arguments = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_descriptor_limit()
     walcast = os.path.abspath(arguments.walcast)
     for name, measure in (("grants", among_grants), ("revoked", revoked), ("speed", speed)):
         if arguments.only in (None, name):

@@ -9,12 +9,12 @@ import subprocess
 import time
 from pathlib import Path
 
-from daemon import Daemon
+from daemon import Daemon, raise_descriptor_limit, source
 from rows import COLUMNS
 
 # How clients come to the daemon's WebSockets.
 PLAIN, TLS, DEFLATE, NGINX = "plain", "TLS", "TLS and deflate", "nginx"
-FEEDS = 'compression = "on"\n[feeds.remediation]\ntruncate = { details = 100000 }\n[feeds.orders]\n'
+FEEDS = 'compression = "on"\n[feeds.remediation]\ntruncate = { details = 100000 }\n'
 
 
 def key_pair(here):
@@ -37,7 +37,7 @@ def client():
 
 
 class Server(Daemon):
-    """A daemon on a new file, with the stock feed and one of orders."""
+    """A daemon on a new file, with the stock feed."""
 
     def __init__(self, walcast, how):
         super().__init__(walcast)
@@ -46,19 +46,18 @@ class Server(Daemon):
         with contextlib.closing(sqlite3.connect(self.database)) as db:
             db.execute("PRAGMA journal_mode = wal")
             db.execute(f"CREATE TABLE remediation_events(id INTEGER PRIMARY KEY AUTOINCREMENT, {', '.join(COLUMNS)})")
-            db.execute("CREATE TABLE orders(id INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT)")
         self.pair = key_pair(self.here)
-        self.lines = FEEDS
+        lines = FEEDS
         if how in (TLS, DEFLATE):
-            self.lines += '[tls]\ncert = "{}"\nkey = "{}"\n'.format(*self.pair)
-        self.start(self.lines)
+            lines += '[tls]\ncert = "{}"\nkey = "{}"\n'.format(*self.pair)
+        self.start(lines)
         if how != PLAIN:
             self.client = client()
 
-    def subscribe(self, number, path="/ws/remediation"):
+    def subscribe(self, number):
         """A socket that has its upgrade."""
         offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if self.how == DEFLATE else ""
-        stream, head = self.upgraded(path, offer, source(number))
+        stream, head = self.upgraded("/ws/remediation", offer, source(number))
         assert (b"permessage-deflate" in head) == (self.how == DEFLATE), head
         return stream
 
@@ -85,17 +84,18 @@ class BehindNginx(Server):
     def configuration(self):
         folders = "".join(f"{kind}_temp_path {self.here}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         cert, key = self.pair
-        # Clients come from two hundred addresses, and so does nginx to the daemon: one has not enough ports for all.
+        # Clients come from two hundred addresses, and so does nginx to the daemon: one has not enough ports for all. Each takes two
+        # descriptors of a worker, which may have as many as this process; `reuseport` spreads clients evenly over the two.
         return f"""daemon off; pid {self.here}/nginx.pid; error_log {self.here}/nginx.log;
-worker_processes 2; worker_rlimit_nofile 40000;
-events {{ worker_connections 30000; }}
+worker_processes 2;
+events {{ worker_connections {raise_descriptor_limit()}; }}
 http {{
 access_log off;
 {folders}
 upstream walcast {{ server 127.0.0.1:{self.daemon_port}; keepalive 16; }}
 map $http_upgrade $connection_upgrade {{ default upgrade; "" ""; }}
 server {{
-    listen 127.0.0.1:{self.port} ssl backlog=4096;
+    listen 127.0.0.1:{self.port} ssl backlog=4096 reuseport;
     ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;
     ssl_session_cache shared:walcast:10m;
     location / {{
@@ -125,8 +125,3 @@ server {{
 
 def started(walcast, how):
     return BehindNginx(walcast) if how == NGINX else Server(walcast, how)
-
-
-def source(number):
-    """The address of loopback from which this client comes: one has not enough ports for all."""
-    return (f"127.0.0.{2 + number % 200}", 0)
