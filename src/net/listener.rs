@@ -7,13 +7,17 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use super::tls_server::TlsServer;
 
 /// Bytes the kernel may hold for a client that does not read. Without a bound it is up to 2.8 MB each; this is
 /// several hundred rows, enough to keep a client on another continent busy between two writes.
 const SEND_BUFFER: usize = 128 * 1024;
+
+/// Connections that may wait to be accepted, as far as the system allows: `net.core.somaxconn` on Linux. Whom it has no room
+/// for hears nothing, and asks again after a second or more.
+const WAITING: u32 = 65_535;
 
 /// A bound listener. Whoever runs the daemon binds it, or has it passed in.
 pub enum Listener {
@@ -98,7 +102,14 @@ impl Listener {
 
     /// Binds an address.
     pub async fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
-        TcpListener::bind(address).await.map(Listener::Tcp)
+        // As `TcpListener::bind` does it, but for the queue, which has room for 128 there.
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(WAITING).map(Listener::Tcp)
     }
 
     /// Binds a Unix socket. A socket left behind by a daemon that was killed is replaced; one somebody listens on is
@@ -204,4 +215,33 @@ pub fn is_of_one_connection(error: &io::Error) -> bool {
         kind,
         ConnectionAborted | ConnectionReset | InvalidInput | NotConnected
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// How many connections wait at a listener that is asked for this many; less than any system's bound on it today.
+    const CROWD: usize = 1_000;
+
+    #[tokio::test]
+    async fn a_crowd_waits_to_be_accepted() {
+        let bound = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+        let bound = bound.ok().and_then(|text| text.trim().parse().ok());
+        // Elsewhere, and where the system allows less, as many as are sure to have room.
+        let crowd = bound.unwrap_or(100).min(CROWD);
+        let listener = Listener::bind_tcp((Ipv4Addr::LOCALHOST, 0).into()).await;
+        let Ok(Listener::Tcp(listener)) = listener else {
+            panic!("a port is free");
+        };
+        let address = listener.local_addr().unwrap();
+        // Nobody accepts them: whom the queue has no room for is never connected.
+        let waiting: Vec<TcpStream> = (0..crowd)
+            .map_while(|_| TcpStream::connect_timeout(&address, Duration::from_secs(20)).ok())
+            .collect();
+        assert_eq!(waiting.len(), crowd);
+    }
 }
