@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::os::send_queue::{peer_has_closed, unsent};
 
-/// A request head must be here, whole, this soon after the connection was made.
+/// A request head must be here, whole, this soon after the connection was made, the time not counted in which the daemon had
+/// others to serve first.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// A kept-alive connection without a request is closed after this.
 const IDLE_PATIENCE: Duration = Duration::from_secs(60);
@@ -58,6 +59,8 @@ struct TimeoutState {
     multiplexed: bool,
     /// What is being answered is a stream without an end, of which only the next piece is held.
     streaming: bool,
+    /// It is the daemon that has others to serve first.
+    in_line: bool,
     /// Counts while nothing is being answered.
     idle_until: Instant,
     stall: Option<Stall>,
@@ -94,6 +97,7 @@ impl Timeouts {
             answering: 0,
             multiplexed: false,
             streaming: false,
+            in_line: false,
             idle_until: Instant::now() + HEAD_PATIENCE,
             stall: None,
             drain: None,
@@ -121,6 +125,22 @@ impl Timeouts {
         Answering(Arc::clone(self))
     }
 
+    /// Waits until it is this connection's turn. That time is not the client's: it does not count.
+    pub(super) async fn wait_in_line<T>(&self, turn: impl Future<Output = T>) -> T {
+        let since = Instant::now();
+        self.state.lock().in_line = true;
+        let turn = turn.await;
+        let mut state = self.state.lock();
+        state.in_line = false;
+        state.idle_until += since.elapsed();
+        turn
+    }
+
+    /// Returns whether the client has closed the connection. To be asked while the socket is there.
+    pub(super) fn has_client_gone(&self) -> bool {
+        peer_has_closed(self.socket)
+    }
+
     /// Bytes that the kernel holds for the client. To be asked while the socket is there.
     pub(super) fn held(&self) -> usize {
         unsent(self.socket)
@@ -129,7 +149,7 @@ impl Timeouts {
     /// Resolves when the client has closed the connection. hyper does not see that while something it sent before, such as
     /// a further request, was not read yet. To be asked while hyper holds the socket.
     pub(super) async fn client_is_gone(&self) {
-        while !peer_has_closed(self.socket) {
+        while !self.has_client_gone() {
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -160,7 +180,7 @@ impl Timeouts {
 
     fn deadline(&self) -> Option<Instant> {
         let state = self.state.lock();
-        let idle = (state.answering == 0).then_some(state.idle_until);
+        let idle = (state.answering == 0 && !state.in_line).then_some(state.idle_until);
         let taken = state.stall.map(|stall| stall.until);
         let taken = taken
             .into_iter()
@@ -219,6 +239,18 @@ impl Timeouts {
             until: since + *self.write_timeout.lock(),
             taken: state.written.saturating_sub(held as u64),
         }
+    }
+
+    /// Whether it waits for its turn.
+    #[cfg(test)]
+    pub(super) fn is_in_line(&self) -> bool {
+        self.state.lock().in_line
+    }
+
+    /// Has the time for a request run out.
+    #[cfg(test)]
+    pub(super) fn run_out(&self) {
+        self.state.lock().idle_until = Instant::now();
     }
 
     fn wrote(&self, bytes: usize) {
@@ -292,6 +324,10 @@ impl<S> WatchedSocket<S> {
 
     pub(super) fn socket(&self) -> &S {
         &self.socket
+    }
+
+    pub(super) fn timeouts(&self) -> &Arc<Timeouts> {
+        &self.timeouts
     }
 
     pub(super) fn into_inner(self) -> S {
