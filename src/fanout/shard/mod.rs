@@ -32,8 +32,8 @@ mod timer;
 const TICK: Duration = Duration::from_millis(250);
 /// How often pages kept for others are tidied up while nobody is connected.
 const TIDYING: Duration = Duration::from_secs(2);
-/// Bytes taken from clients before a look for live rows: well under a millisecond of work.
-const HEARD_AT_ONCE: usize = 64 * 1024;
+/// How long clients that come, go and talk are looked after before a look for live rows.
+const LOOK: Duration = Duration::from_micros(500);
 
 pub(super) struct Shard {
     registry: Registry,
@@ -51,8 +51,8 @@ pub(super) struct Shard {
     paused: Vec<ConnId>,
     /// Connections whose grant has ended.
     ending: Vec<ConnId>,
-    /// Bytes clients sent since the feeds were last looked at.
-    heard: usize,
+    /// When the feeds were last looked at.
+    looked: Instant,
     /// Connections whose socket is full.
     stalled: HashSet<usize>,
     closing: HashSet<usize>,
@@ -144,7 +144,7 @@ impl Shard {
             unread: Vec::new(),
             paused: Vec::new(),
             ending: Vec::new(),
-            heard: 0,
+            looked: now,
             stalled: HashSet::new(),
             closing: HashSet::new(),
             retry: Vec::new(),
@@ -166,13 +166,13 @@ impl Shard {
         for id in std::mem::take(&mut self.unread) {
             if self.is(id) {
                 self.socket_event(id.slot, true);
-                self.look_after_hearing();
+                self.look_meanwhile();
             }
         }
         for event in events {
             if event.token() != WAKE {
                 self.socket_event(event.token().0, event.is_readable() || event.is_error());
-                self.look_after_hearing();
+                self.look_meanwhile();
             }
         }
         for id in std::mem::take(&mut self.ready) {
@@ -222,19 +222,20 @@ impl Shard {
                 ShardMessage::Drain { total } => self.drain(total),
                 ShardMessage::Stop => return false,
             }
+            self.look_meanwhile();
         }
         true
     }
 
-    /// Live rows do not wait for clients that talk much.
-    fn look_after_hearing(&mut self) {
-        if self.heard >= HEARD_AT_ONCE {
-            self.heard = 0;
+    /// Live rows do not wait for a crowd that comes or goes at once, nor for clients that talk much.
+    fn look_meanwhile(&mut self) {
+        if self.looked.elapsed() >= LOOK {
             self.take_moved();
         }
     }
 
     fn take_moved(&mut self) {
+        self.looked = Instant::now();
         for feed in 0..self.feeds.len() {
             if self.mailbox.take_moved(feed) {
                 self.feed_moved(feed);

@@ -62,7 +62,6 @@ impl Shard {
                     break false;
                 }
                 Ok(Heard { bytes, on_the_wire }) => {
-                    self.heard += on_the_wire;
                     // Whatever of it was no message costs, too.
                     conn.rate.take_bytes(on_the_wire - bytes, Instant::now());
                     if bytes > 0 {

@@ -39,7 +39,7 @@ impl Shard {
             if self.is(id) {
                 self.conns[id.slot].paused = false;
                 self.socket_event(id.slot, true);
-                self.look_after_hearing();
+                self.look_meanwhile();
             }
         }
         self.end_stalled(now);
