@@ -189,6 +189,22 @@ impl Server {
         Ok(())
     }
 
+    /// What it counts of connections that went wrong, as its metrics say it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn connection_errors(&self) -> Result<Vec<String>> {
+        let (_, text) = wire::get(self.health, "/metrics")?;
+        let text = String::from_utf8_lossy(&text);
+        let series = text
+            .lines()
+            .filter(|line| line.starts_with("walcast_connection_errors_total{"));
+        Ok(series
+            .filter(|line| !line.ends_with(" 0"))
+            .map(str::to_owned)
+            .collect())
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -39,6 +39,8 @@ pub struct Client {
     backoff: Backoff,
     /// In which episode it became live.
     live_in: Option<u64>,
+    /// What it does on its way, for whoever asks where it was cut off.
+    stage: &'static str,
 }
 
 /// How a visit ended.
@@ -81,6 +83,7 @@ impl Client {
             position: 0,
             backoff: Backoff::new(number),
             live_in: None,
+            stage: "",
         }
     }
 
@@ -139,10 +142,10 @@ impl Client {
         let mut connection = match tokio::time::timeout(PATIENCE, coming).await {
             Ok(Ok((connection, News::Live))) => connection,
             Ok(Ok((_, News::Goodbye(pause)))) => return End::SentAway(pause),
-            Ok(Ok((_, News::End(how)))) => return End::Cut(how),
+            Ok(Ok((_, News::End(how)))) => return End::Cut(format!("{}: {how}", self.stage)),
             Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => return End::Unheard,
-            Ok(Err(error)) => return End::Cut(error.to_string()),
-            Err(_) => return End::Cut(format!("not live within {PATIENCE:?}")),
+            Ok(Err(error)) => return End::Cut(format!("{}: {error}", self.stage)),
+            Err(_) => return End::Cut(format!("{}: not live within {PATIENCE:?}", self.stage)),
         };
         drop(turn);
         self.live_in = Some(self.shared.episode.load(Relaxed));
@@ -157,14 +160,17 @@ impl Client {
     }
 
     /// Shakes hands, and asks for the rows after those it has.
-    async fn connect(&self) -> io::Result<Connection> {
+    async fn connect(&mut self) -> io::Result<Connection> {
+        self.stage = "connecting";
         let socket = TcpSocket::new_v4()?;
         let source = Ipv4Addr::new(127, 0, 0, 2 + (self.number % SOURCES) as u8);
         socket.bind(SocketAddr::from((source, 0)))?;
         let stream = socket.connect(self.shared.server).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(tls::NAME).map_err(io::Error::other)?;
+        self.stage = "shaking hands";
         let mut stream = self.tls.connect(name, stream).await?;
+        self.stage = "asking";
         let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
         {
             let mut tally = self.shared.tally();
@@ -209,6 +215,7 @@ impl Client {
                 return Ok(Some(News::End(String::from_utf8_lossy(line).into_owned())));
             }
             connection.upgraded = true;
+            self.stage = "upgraded";
         }
         let (mut used, mut news, mut pong) = (0, None, None);
         while news.is_none()

@@ -173,6 +173,9 @@ fn come_back(
     };
     let (there_at, cpu_ns) = (monotonic_ns(), server.cpu_ns()?);
     let tally = crowd.all_live(last)?;
+    for line in server.connection_errors()? {
+        eprintln!("  {SCENARIO}: {}: the daemon counts {line}", episode.name());
+    }
     let back = Back {
         away_at,
         there_at,
