@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
 import walcast
-from walcast._feed import Callbacks, Feed, feed
+from walcast._arguments import feed
+from walcast._feed import Feed
 from walcast.errors import FeedError
 
 URL = "ws://127.0.0.1:8010/ws/remediation"
 
 
 def started(**options: object) -> Feed:
-    arguments = {"since": None, "epoch": None, "last": None, "filters": None, "callbacks": Callbacks()} | options
-    return feed(URL, kind=Feed, **arguments)  # type: ignore[arg-type]
+    return feed(Feed, URL, None, options)  # type: ignore[arg-type]
 
 
 def hello(**changes: object) -> str:
@@ -33,6 +34,7 @@ def hello(**changes: object) -> str:
         (URL, {"last": 0}, "last: 0"),
         (URL, {"last": 10_001}, "last: 10001"),
         (URL, {"filters": {"limit": 3}}, "reserved"),
+        (URL, {"filters": {"tenant": []}}, "'tenant' has no value"),
         (URL, {"token": ""}, "token: it is empty"),
         (URL, {"token": "wct_a\n"}, r"token: .*strip\(\)"),
     ],
@@ -40,6 +42,44 @@ def hello(**changes: object) -> str:
 def test_wrong_arguments_are_named(url: str, options: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         walcast.subscribe(url, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("subscribe", [walcast.subscribe, walcast.subscribe_table, walcast.aio.subscribe])
+def test_an_argument_that_there_is_not_is_named(subscribe: Callable[..., object]) -> None:
+    with pytest.raises(TypeError, match=r"sinse: there is no such argument; there are .*filters"):
+        subscribe(URL, sinse=3)
+
+
+def test_arguments_go_before_what_the_address_says() -> None:
+    state = feed(Feed, f"{URL}?since=3&tenant=a", None, {"since": 4, "filters": {"status": "b"}})
+    assert state.address() == f"{URL}?tenant=a&status=b&since=4"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("ftp://x", "url: 'ftp://x'"),
+        ("ws://127.0.0.1:8010/ws/orders", r"url: .* name that in subscribe\(\)"),
+        ("ws://127.0.0.1:8010?tenant=a", r"url: .* name that in subscribe\(\)"),
+    ],
+)
+def test_a_connection_is_to_a_daemon(url: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        walcast.connect(url)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("", {}, "feed: ''"),
+        ("/ws/orders", {}, "feed: '/ws/orders' is no feed's name"),
+        ("orders", {"last": 0}, "last: 0"),
+        ("orders", {"filters": {"tenant": ["x" * 40] * 100}}, "filters: .* than a shared socket takes"),
+    ],
+)
+def test_what_is_wrong_with_a_feed_of_a_connection_is_named(name: str, options: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        walcast.connect("ws://127.0.0.1:8010").subscribe(name, **options)  # type: ignore[arg-type]
 
 
 def test_a_row_that_came_before_is_not_given_twice() -> None:
@@ -60,7 +100,7 @@ def test_negative_ids_are_rows_like_others_after_a_reset() -> None:
 
 def test_waiting_is_told_and_a_frame_of_a_later_server_passes() -> None:
     told: list[walcast.Status] = []
-    state = started(callbacks=Callbacks(on_status=told.append))
+    state = started(on_status=told.append)
     state.receive(json.dumps({"type": "waiting", "reason": "no_table", "message": "there is no table yet"}))
     assert told == [walcast.Status("waiting", "there is no table yet")]
     assert state.receive(json.dumps({"type": "weather", "mood": "fine"})) is None

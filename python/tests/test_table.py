@@ -17,8 +17,8 @@ import pytest
 import walcast
 from conftest import Daemon, binary
 from walcast import aio
-from walcast._feed import Callbacks
-from walcast._table import TableFeed, table_feed
+from walcast._arguments import feed
+from walcast._table import TableFeed, whole
 
 TABLE = "CREATE TABLE orders(region TEXT, number INTEGER, tenant TEXT, total REAL, PRIMARY KEY(region, number))"
 Step = Callable[[], None]
@@ -175,28 +175,28 @@ def changed(op: str, key: object, seq: int | None = None, **more: object) -> str
 
 
 def told_of(frames: list[str]) -> tuple[TableFeed, list[walcast.TableChange]]:
-    feed = table_feed("ws://127.0.0.1:8010/ws/orders", None, Callbacks(), None)
-    return feed, [change for frame in frames if (change := feed.take(frame)) is not None]
+    table = feed(TableFeed, "ws://127.0.0.1:8010/ws/orders", None, whole({}))
+    return table, [change for frame in frames if (change := table.take(frame)) is not None]
 
 
 def test_a_snapshot_that_was_cut_off_leaves_what_was_whole() -> None:
     row = {"id": 1, "n": "old"}
     first = [hello(), changed("r", 1, after=row), json.dumps({"type": "live", "id": 9})]
-    feed, told = told_of([*first, hello(recovered=False, epoch="f"), changed("r", 2, after={"id": 2})])
+    table, told = told_of([*first, hello(recovered=False, epoch="f"), changed("r", 2, after={"id": 2})])
     assert told == [walcast.TableChange("whole")]
-    assert dict(feed.rows) == {1: row}, "the new one is not whole yet"
-    assert feed.address().endswith("?since=0&epoch=f"), "it has no position in a snapshot"
-    assert feed.take(hello(epoch="f")) is None
-    assert feed.take(changed("r", 3, after={"id": 3})) is None
-    assert feed.take(json.dumps({"type": "live", "id": 9})) == walcast.TableChange("whole")
-    assert dict(feed.rows) == {3: {"id": 3}}
+    assert dict(table.rows) == {1: row}, "the new one is not whole yet"
+    assert table.address().endswith("?since=0&epoch=f"), "it has no position in a snapshot"
+    assert table.take(hello(epoch="f")) is None
+    assert table.take(changed("r", 3, after={"id": 3})) is None
+    assert table.take(json.dumps({"type": "live", "id": 9})) == walcast.TableChange("whole")
+    assert dict(table.rows) == {3: {"id": 3}}
 
 
 def test_a_change_that_came_before_changes_nothing() -> None:
     live = json.dumps({"type": "live", "id": 9})
-    feed, told = told_of([hello(), live, changed("d", 5, seq=10), changed("c", 6, seq=11, after={"id": 6})])
+    table, told = told_of([hello(), live, changed("d", 5, seq=10), changed("c", 6, seq=11, after={"id": 6})])
     assert [change.op for change in told] == ["whole", "c"], "a row that it never had is no news"
-    assert feed.take(changed("c", 6, seq=11, after={"id": 6})) is None
+    assert table.take(changed("c", 6, seq=11, after={"id": 6})) is None
 
 
 def test_what_is_no_change_is_an_error_with_words() -> None:

@@ -104,6 +104,7 @@ ELSEWHERE = [
     ("docs/performance.md", "benches/run", "half an hour of measuring"),
     ("docs/packages.md", "benches/run", "minutes of measuring"),
     ("python/README.md", "async with aio.subscribe", "python/tests/test_daemon.py"),
+    ("python/README.md", "aio.connect(", "python/tests/test_connection.py"),
     ("python/README.md", "feed.position", "python/tests/test_daemon.py"),
     ("python/README.md", "walcast.subscribe_table(", "python/tests/test_table.py"),
     ("python/README.md", "walcast.subscribe(", "python/tests/test_daemon.py"),

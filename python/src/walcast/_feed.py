@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import Any, Literal, TypeAlias
+from urllib.parse import urlencode
 
-from ._token import Credential, checked
 from .errors import FeedError, is_of_caller
 
 #: A row as the feed sends it: NULL is None, BLOB a base64 string, an integer beyond ±(2^53-1) a string, but for the
 #: key, which is always an int.
 Row: TypeAlias = dict[str, Any]
-FilterValue: TypeAlias = str | int | float
 State: TypeAlias = Literal["connecting", "waiting", "replaying", "live", "reconnecting", "closed"]
-
-RESERVED = ("since", "last", "epoch", "limit", "before", "after", "token")
-LAST_MAX = 10_000
 
 # Seconds. Half of each wait is random, so that clients that lost the same server do not come back together.
 BACKOFF_FIRST = 0.5
@@ -80,11 +75,13 @@ class Start:
 class Feed:
     """One subscription's state: what to ask for next, and what came."""
 
-    url: str
+    #: The feed's address; on a socket that several feeds share, its name.
+    target: str
     filters: Sequence[tuple[str, str]]
     start: Start
     callbacks: Callbacks
-    credential: Credential
+    #: Whether a token that has expired is followed by another.
+    renewable: bool = False
     position: Position | None = None
     status: Status = field(default_factory=lambda: Status("connecting", "connecting"))
     #: Whether the server has ever said hello, and when it did on the connection there is, by the monotonic clock.
@@ -103,16 +100,20 @@ class Feed:
 
     def address(self) -> str:
         """The address to connect to now. Always of the resumable form."""
-        query = list(self.filters)
-        if self.position is not None:
-            query.append(("since", str(self.position.id)))
-            if self.position.epoch is not None:
-                query.append(("epoch", self.position.epoch))
-        elif self.start.last is not None:
-            query.append(("last", str(self.start.last)))
-        else:
-            query.append(("since", "now"))
-        return f"{self.url}?{urlencode(query)}"
+        return f"{self.target}?{urlencode([*self.filters, *self._beginning().items()])}"
+
+    def request(self) -> dict[str, Any]:
+        """What a message that subscribes has to say now, but for its kind and name."""
+        filters: dict[str, list[str]] = {}
+        for column, value in self.filters:
+            filters.setdefault(column, []).append(value)
+        return {"feed": self.target, **self._beginning(), "filters": filters}
+
+    def _beginning(self) -> dict[str, str]:
+        if self.position is None:
+            return {"since": "now"} if self.start.last is None else {"last": str(self.start.last)}
+        since = {"since": str(self.position.id)}
+        return since if self.position.epoch is None else since | {"epoch": self.position.epoch}
 
     def receive(self, text: str | bytes) -> Row | None:
         """Takes in a frame; returns the row in it, if it is one that was not taken before."""
@@ -206,8 +207,6 @@ class Feed:
             raise error
         announced, self.announced = self.announced, None
         greeted_at, self.greeted_at = self.greeted_at, None
-        if error is not None and error.code == "token_expired":
-            self.credential.expired(greeted=greeted_at is not None)
         if greeted_at is not None and time.monotonic() - greeted_at >= PROVEN:
             self._failures = 0
         wait = _spread(min(BACKOFF_LONGEST, BACKOFF_FIRST * 2**self._failures))
@@ -215,7 +214,7 @@ class Feed:
         if announced is not None:
             wait = announced
         if error is not None:
-            if error.code != "token_expired" or not self.credential.renewable:
+            if error.code != "token_expired" or not self.renewable:
                 self.report(error)  # A token that is followed by another is no trouble.
             if error.code == "at_capacity":
                 wait = max(wait, error.retry_after or AT_CAPACITY + _spread(AT_CAPACITY))
@@ -236,69 +235,6 @@ class Feed:
             self.status = status
             if self.callbacks.on_status is not None:
                 self.callbacks.on_status(status)
-
-
-AnyFeed = TypeVar("AnyFeed", bound=Feed)
-
-
-def feed(
-    url: str,
-    *,
-    since: int | str | None,
-    epoch: str | None,
-    last: int | None,
-    filters: Mapping[str, FilterValue | Iterable[FilterValue]] | None,
-    callbacks: Callbacks,
-    token: object = None,
-    kind: type[AnyFeed],
-) -> AnyFeed:
-    """Checks everything a caller can get wrong; the ValueError names the argument, its value and the remedy."""
-    address, query = _split(url)
-    given = dict(query)
-    since = since if since is not None else given.get("since")
-    if last is None and "last" in given:
-        last = int(given["last"])
-    epoch = epoch if epoch is not None else given.get("epoch")
-    pairs = [(name, value) for name, value in query if name not in RESERVED]
-    if not callable(token):
-        checked(token)
-    credential = Credential(renewable=callable(token))
-    return kind(address, pairs + _pairs(filters or {}), _start(since, epoch, last), callbacks, credential)
-
-
-def _split(url: str) -> tuple[str, list[tuple[str, str]]]:
-    parts = urlsplit(url)
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("ws", "wss") or not parts.netloc:
-        raise ValueError(f"url: {url!r} is not an address of a feed, such as ws://127.0.0.1:8010/ws/remediation")
-    if parts.path in ("", "/"):
-        raise ValueError(f"url: {url!r} names no feed; {parts.scheme}://{parts.netloc}/api/feeds lists those there are")
-    return urlunsplit((scheme, parts.netloc, parts.path, "", "")), parse_qsl(parts.query, keep_blank_values=True)
-
-
-def _start(since: int | str | None, epoch: str | None, last: int | None) -> Start:
-    if last is not None:
-        if since is not None:
-            raise ValueError(f"since and last: {since!r} and {last!r} exclude each other")
-        if not 1 <= last <= LAST_MAX:
-            raise ValueError(f"last: {last!r} is not from 1 to {LAST_MAX}")
-        return Start(last=last)
-    if since is None or since == "now":
-        return Start()
-    try:
-        return Start(position=Position(epoch, 0 if since == "earliest" else int(since)))
-    except ValueError:
-        raise ValueError(f"since: {since!r} is neither an id nor 'earliest' nor 'now'") from None
-
-
-def _pairs(filters: Mapping[str, FilterValue | Iterable[FilterValue]]) -> list[tuple[str, str]]:
-    pairs: list[tuple[str, str]] = []
-    for column, wanted in filters.items():
-        if column in RESERVED:
-            raise ValueError(f"filters: {column!r} is a reserved word and can't be filtered on")
-        values = [wanted] if isinstance(wanted, str | int | float) else list(wanted)
-        pairs.extend((column, str(value)) for value in values)
-    return pairs
 
 
 def _reset(reason: str, frame: Mapping[str, Any]) -> Reset:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from ._feed import Callbacks, Feed, FilterValue, Reset, Row, Status, feed
+from ._arguments import Arguments, TableArguments, refuse_unknown
+from ._feed import Feed, Reset, Row, Status
 from .errors import FeedError
 
 #: A row's key: the value of its one column, or a tuple of the values of several.
@@ -108,20 +109,12 @@ class TableFeed(Feed):
         super().tell(status)
 
 
-def table_feed(
-    url: str,
-    filters: Mapping[str, FilterValue | Iterable[FilterValue]] | None,
-    callbacks: Callbacks,
-    token: object,
-) -> TableFeed:
-    """Checks everything a caller can get wrong, as :func:`feed` does."""
-    return feed(
-        url,
-        since="earliest",
-        epoch=None,
-        last=None,
-        filters=filters,
-        callbacks=callbacks,
-        token=token,
-        kind=TableFeed,
-    )
+def whole(arguments: TableArguments) -> Arguments:
+    """What is said of a copy, as it is said of a subscription: from the beginning of the table on."""
+    refuse_unknown(arguments, TableArguments.__optional_keys__)
+    return {
+        "since": "earliest",
+        "filters": arguments.get("filters"),
+        "on_status": arguments.get("on_status"),
+        "on_error": arguments.get("on_error"),
+    }

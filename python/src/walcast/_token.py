@@ -27,12 +27,13 @@ class Credential:
             raise FeedError("token_expired", f"the token has expired; `token` {more}", fatal=True)
         self.token, self.due, self._refused = token, False, False
 
-    def expired(self, *, greeted: bool) -> None:
-        """The server says that the token has expired, or stands for something else now: then the same one is good.
+    def judged(self, error: FeedError, *, greeted: bool) -> None:
+        """Hears why a connection ended or never came about; `greeted` says whether the server had let it in.
 
-        `greeted` says whether it had let this connection in.
+        Where a token expires that was let in, it may stand for something else now: then the same one is good.
         """
-        self.due, self._refused = True, not greeted
+        if error.code == "token_expired" and not error.fatal:
+            self.due, self._refused = True, not greeted
 
     @contextmanager
     def asked(self, *, known: bool) -> Iterator[None]:

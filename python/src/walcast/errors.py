@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Close
@@ -37,13 +39,16 @@ _FINAL = {
 _USELESS = ("token_missing", "token_invalid", "claim_missing")
 
 
+_OF_CALLER = ("bad_request", "unauthorized", "forbidden", "unknown_feed", "host_not_allowed", "too_many_subscriptions")
+
+
 class FeedError(Exception):
     """Something that went wrong. Unless `fatal`, the subscription goes on by itself.
 
     `code` is for programs to branch on: `unreachable`, `connection_lost`, `at_capacity`, `closed_by_server`,
     `bad_request`, `unauthorized`, `forbidden`, `unknown_feed`, `host_not_allowed`, `server_error`,
     `token_unavailable`, `token_expired`, `credentials_refused`, `feed_gone`, `malformed_frame`, `row_truncated`,
-    `not_a_change_feed`.
+    `not_a_change_feed`, `too_many_subscriptions`.
     """
 
     def __init__(self, code: str, message: str, *, fatal: bool = False, retry_after: float | None = None) -> None:
@@ -52,6 +57,10 @@ class FeedError(Exception):
         self.fatal = fatal
         #: Seconds for which the server asked to be left alone.
         self.retry_after = retry_after
+
+    def again(self) -> FeedError:
+        """Another one like it, for another subscription, which decides for itself whether it is fatal."""
+        return FeedError(self.code, str(self), fatal=self.fatal, retry_after=self.retry_after)
 
 
 def closed(close: Close | None) -> FeedError | None:
@@ -75,23 +84,33 @@ def closed(close: Close | None) -> FeedError | None:
 def refused(failure: InvalidStatus) -> FeedError:
     """The words for an answer that is no upgrade."""
     response = failure.response
-    code = _REFUSED.get(response.status_code, "server_error")
     message, said = f"the server answers {response.status_code}", None
     # Where it is not walcast's own answer, a proxy's perhaps, the number has to do.
     with contextlib.suppress(ValueError, LookupError, TypeError):
         error = json.loads(response.body or b"")["error"]
         message, said = str(error["message"]), error["code"]
-    if said == "token_expired":
-        return FeedError("token_expired", message)
-    if said in _USELESS:
-        return FeedError("credentials_refused", message, fatal=True)
     try:
         retry_after = float(response.headers.get("Retry-After", ""))
     except ValueError:
         retry_after = None
-    return FeedError(code, message, retry_after=retry_after)
+    return _answered(response.status_code, said, message, retry_after)
+
+
+def not_subscribed(frame: Mapping[str, Any]) -> FeedError:
+    """The words for an answer, on a socket that several feeds share, that there is no such subscription."""
+    error, retry_after_ms = frame["error"], frame.get("retry_after_ms")
+    retry_after = None if retry_after_ms is None else retry_after_ms / 1000
+    return _answered(int(frame["status"]), error["code"], str(error["message"]), retry_after)
+
+
+def _answered(status: int, said: object, message: str, retry_after: float | None) -> FeedError:
+    if said in ("token_expired", "too_many_subscriptions"):
+        return FeedError(str(said), message)
+    if said in _USELESS:
+        return FeedError("credentials_refused", message, fatal=True)
+    return FeedError(_REFUSED.get(status, "server_error"), message, retry_after=retry_after)
 
 
 def is_of_caller(error: FeedError) -> bool:
     """Whether waiting will not mend it: an address, a filter or a credential is wrong."""
-    return error.code in ("bad_request", "unauthorized", "forbidden", "unknown_feed", "host_not_allowed")
+    return error.code in _OF_CALLER
