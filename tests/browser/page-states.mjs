@@ -99,6 +99,18 @@ export const STATES = {
     seen: (page) => page.getByText('The daemon answered with an error').waitFor(),
   },
   polling: { rows: 2, script: (page) => page.routeWebSocket(/\/ws\//, (socket) => socket.close({ code: 1013 })), seen: mode('Polling') },
+  'two filters': { rows: 8, hash: '#/remediation?tenant=acme&status=success', seen: mode('Live') },
+  'several values of a filter': { rows: 8, hash: '#/remediation?status=success&status=failed&alertname=DiskFull', seen: mode('Live') },
+  'fifty feeds': {
+    rows: 8,
+    config: 'feeds = "*"\n',
+    sql: Array.from({ length: 50 }, (_, i) => `CREATE TABLE ${i % 7 ? 't' : 'a_table_with_quite_a_long_name_'}${i} (id INTEGER PRIMARY KEY, what TEXT);`).join(''),
+    hash: '#/remediation?tenant=acme&status=success',
+    seen: async (page) => {
+      await mode('Live')(page);
+      await page.locator('a.feed[data-feed=t1]').waitFor({ state: 'attached' });
+    },
+  },
   'no row matches': { rows: 2, hash: '#/remediation?tenant=nobody', seen: (page) => page.getByText('No row matches').waitFor() },
   empty: { rows: 0, seen: (page) => page.getByText('No rows yet').waitFor() },
   waiting: { config: '[feeds.remediation]\ntable = "remediation_events"\ncreate = false\n', seen: mode('Waiting') },

@@ -121,19 +121,66 @@ test('a phone shows rows on its first screen', async (t) => {
   assert.ok(seen >= 4, `${seen} rows in sight`);
 });
 
-test('on a tablet the controls stay on one line, and the filters in force stay in sight', async (t) => {
+/** Of what the rows are worked on with: what reaches over an edge, its own or that of what it stands in. */
+const cut = (page) => page.evaluate(() => [...document.querySelectorAll('.toolbar, .toolbar button, .toolbar input, .filter, .filter > *, .health > div, .tile')]
+  .filter((one) => one.checkVisibility() && one.offsetParent)
+  .filter((one) => {
+    const [box, around] = [one.getBoundingClientRect(), one.parentElement.closest('.filter, .filters, .toolbar, .health, .tiles, .panel').getBoundingClientRect()];
+    return one.scrollWidth > one.offsetWidth || box.left < around.left - 1 || box.right > around.right + 1 || box.right > innerWidth;
+  })
+  .map((one) => `${one.tagName} ${one.id} ${one.className} ${one.textContent}`));
+const tops = (page, selector) => page.$$eval(selector, (all) => all.filter((one) => one.offsetParent).map((one) => Math.round(one.getBoundingClientRect().top)));
+
+/** Rows whose tenant, status and action make lists to choose from. */
+async function remediations(t, hash, viewport) {
   const dir = await workspace(t);
   const daemon = await Daemon.start(t, dir);
   const writer = Writer.start(t, daemon.db);
   for (let i = 0; i < 12; i += 1) {
     await writer.event({ tenant: ['acme', 'globex'][i % 2], status: ['success', 'failed'][i % 2], action: ['clean_disk', 'restart_service'][i % 2] });
   }
-  const page = await openPage(t, `${daemon.url}#/remediation?action=restart_service`, { viewport: { width: 768, height: 800 } });
+  const page = await openPage(t, daemon.url + hash, viewport);
   await live(page);
   await row(page, 12).waitFor();
-  const [bar, button, filters, chosen] = await page.evaluate(() => ['.toolbar', '#pause', '#filters', '.filter.on'].map((one) => document.querySelector(one).getBoundingClientRect().toJSON()));
-  assert.equal(bar.height, button.height);
-  assert.ok(chosen.left >= filters.left && chosen.right <= filters.right, JSON.stringify({ filters, chosen }));
+  return page;
+}
+
+const PHONE = { viewport: { width: 375, height: 740 }, hasTouch: true, isMobile: true };
+const TABLET = { viewport: { width: 768, height: 800 } };
+
+test('on a phone the first row is in the upper half, also under two filters, and nothing is cut', async (t) => {
+  for (const [hash, on] of [['', 0], ['#/remediation?tenant=globex&status=failed', 2]]) {
+    const page = await remediations(t, hash, PHONE);
+    await page.locator('#chart').waitFor();
+    assert.equal(await page.locator('.filter.on:visible').count(), on);
+    assert.deepEqual(await cut(page), []);
+    const [first] = await tops(page, '#row-12');
+    assert.ok(first <= 300, `the first row begins at ${first} px`);
+    if (on > 0) assert.equal(new Set(await tops(page, '#clear, .filter.on')).size, 1, 'Clear stands beside the filters');
+  }
+});
+
+test('on a tablet no filter is cut, and the controls are one line, the filters in force another', async (t) => {
+  const page = await remediations(t, '', TABLET);
+  assert.deepEqual(await cut(page), []);
+  assert.equal(new Set(await tops(page, '.toolbar button, .toolbar input, .filter')).size, 1);
+  await page.goto(`${new URL(page.url()).origin}/#/remediation?action=restart_service&tenant=globex&status=failed`);
+  await page.locator('#clear').waitFor();
+  assert.equal(await page.locator('.filter.on:visible').count(), 3);
+  assert.deepEqual(await cut(page), []);
+  assert.equal(new Set(await tops(page, '.filter.on, #clear')).size, 1);
+  assert.equal(new Set(await tops(page, '#search, #add-filter, #view-open, #pause, #export-json, #export-csv')).size, 1);
+});
+
+test('on a phone rows are exported from the box of the view', async (t) => {
+  const page = await remediations(t, '', PHONE);
+  assert.equal(await page.locator('#export-csv').isVisible(), false);
+  await page.click('#view-open');
+  const [file] = await Promise.all([page.waitForEvent('download'), page.click('#export-csv')]);
+  assert.match(file.suggestedFilename(), /\.csv$/);
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await page.keyboard.press('Escape');
+  await page.locator('.toolbar #export-csv').waitFor();
 });
 
 test('several values of a filter are shown as such, and Back goes back', async (t) => {

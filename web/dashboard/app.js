@@ -68,7 +68,10 @@ const chart = new Chart({
 });
 const arranging = new Arranging({
   search: $('search'), note: $('arranged'), text: $('arranged-text'), more: $('arranged-more'), undo: $('arranged-undo'),
-  viewMenu: { button: $('view-open'), popover: $('view-menu'), order: $('view-order'), columns: $('view-columns'), reset: $('view-reset') },
+  viewMenu: {
+    button: $('view-open'), popover: $('view-menu'), order: $('view-order'), columns: $('view-columns'), reset: $('view-reset'),
+    exports: [$('export-json'), $('export-csv')], actions: $('actions'), within: $('view-exports'),
+  },
 }, { table, current: () => view, changed: render });
 const feedList = new FeedList({
   aside: $('feeds'), nav: $('feeds-nav'), list: $('feed-list'), find: $('feed-find'), none: $('feed-none'),

@@ -27,7 +27,7 @@ export class FilterBar {
     if (shape === this.#shown || (this.container.contains(document.activeElement) && this.#shown !== '' && view.arrived > 0)) return;
     this.#shown = shape;
     const focused = document.activeElement?.dataset?.column;
-    this.container.replaceChildren(...columns.map((name) => this.#control(name)));
+    this.container.replaceChildren(...columns.map((name) => this.#control(name)), this.clear);
     if (focused !== undefined) [...this.container.querySelectorAll('select')].find((one) => one.dataset.column === focused)?.focus();
   }
 
