@@ -198,6 +198,45 @@ fn bad_usage_and_bad_configuration_are_exit_code_2() {
     }
 }
 
+/// The names of what the help of a command lists.
+fn listed(command: &str) -> Vec<String> {
+    let dir = directory();
+    let output = walcast(dir.path(), &[command, "--help"]);
+    assert_eq!(output.status.code(), Some(0), "{command}");
+    let text = stdout(&output);
+    let first_words = text.lines().filter_map(|line| {
+        let line = line.strip_prefix("  ")?.trim_start();
+        (line.starts_with("--") || line.starts_with(['[', '<'])).then_some(line)
+    });
+    first_words
+        .filter_map(|line| line.split([' ', '=']).next().map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn help_lists_what_a_command_takes_and_nothing_else() {
+    let edge = listed("edge");
+    for name in ["--upstream", "--spool", "--listen", "--config", "--open"] {
+        assert!(edge.iter().any(|listed| listed == name), "{name}: {edge:?}");
+    }
+    for name in ["[FILE]", "--db", "--journal-mode"] {
+        assert!(
+            !edge.iter().any(|listed| listed == name),
+            "{name}: {edge:?}"
+        );
+    }
+    for command in ["check", "config", "feeds", "types"] {
+        let names = listed(command);
+        assert!(names.iter().any(|listed| listed == "--db"), "{names:?}");
+        assert!(!names.iter().any(|listed| listed == "--open"), "{names:?}");
+    }
+    assert!(listed("serve").iter().any(|listed| listed == "--open"));
+    let dir = directory();
+    let upstream = ["edge", "--upstream", "ws://127.0.0.1:1", "app.db"];
+    let line = refusal(&walcast(dir.path(), &upstream), 2);
+    assert_names(&line, &["edge.spool"]);
+}
+
 #[test]
 fn listening_beyond_loopback_must_be_allowed() {
     let dir = directory();

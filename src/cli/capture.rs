@@ -35,7 +35,8 @@ impl CaptureFileArgs {
 pub enum CaptureCommand {
     /// Have each change of a table logged in the transaction that makes it, by triggers: updates and deletes can be sent then
     ///
-    /// Adds triggers and tables whose names begin with `_walcast_`, and changes nothing else.
+    /// Adds triggers and tables whose names begin with `_walcast_`, and changes nothing else. `walcast FILE` then sends the
+    /// changes; in a configuration the feed's `capture = "keys"` or `"full"` does.
     Install {
         /// The table; it needs a primary key, of any kind
         table: String,

@@ -7,7 +7,8 @@ use crate::config::ServeArgs;
 /// How another daemon's feeds are served.
 #[derive(Debug, Clone, Args)]
 pub struct EdgeArgs {
-    /// The daemon whose feeds are served, e.g. wss://feeds.example.com; another edge will do
+    /// The daemon whose feeds are served, e.g. wss://feeds.example.com; another edge will do [default: that of the
+    /// configuration]
     #[arg(long, value_name = "URL", env = "WALCAST_UPSTREAM", hide_env_values = true, value_hint = ValueHint::Url)]
     upstream: Option<String>,
 

@@ -113,6 +113,13 @@ impl Cli {
     /// The definition of the command line, from which man pages and shell completions are made.
     pub fn definition() -> clap::Command {
         let mut definition = without_file_names(Arguments::command());
+        // Refused: what an edge serves is its spool, which it makes as it needs it.
+        for name in ["file", "db", "journal-mode"] {
+            definition = without_mention(definition, "edge", name);
+        }
+        for command in ["check", "config", "feeds", "types"] {
+            definition = without_mention(definition, command, "open");
+        }
         for name in ["serve", "edge", "check", "config", "types"] {
             definition = definition.mut_subcommand(name, without_file_names);
         }
@@ -138,6 +145,13 @@ impl Cli {
             })
         })
     }
+}
+
+/// An argument that the command takes like `serve`, but has no use for.
+fn without_mention(definition: clap::Command, command: &str, arg: &str) -> clap::Command {
+    definition.mut_subcommand(command.to_owned(), |command| {
+        command.mut_arg(arg, |arg| arg.hide(true))
+    })
 }
 
 /// Where nothing is said of an argument's values, a shell would complete names of files.
@@ -166,6 +180,8 @@ enum Named {
     /// Serve the feeds (the default command)
     Serve(ServeArgs),
     /// Serve the feeds of another daemon on this machine too: the same paths, frames and positions
+    ///
+    /// The daemon is named by --upstream, or in the configuration by `edge.upstream`; by `edge.nats` its feeds come from NATS.
     Edge(EdgeArgs),
     /// Look at the database as `serve` would: print what was found, what is wrong and how to mend it
     ///

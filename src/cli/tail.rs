@@ -48,7 +48,7 @@ pub struct TailArgs {
     #[arg(long, value_name = "EPOCH", requires = "since")]
     pub epoch: Option<String>,
 
-    /// Only rows with this value; one column repeated means or, several columns mean and
+    /// Only rows with this value; one column repeated means "or", several columns mean "and"
     #[arg(long, value_name = "COLUMN=VALUE", value_parser = column_filter)]
     pub filter: Vec<(String, String)>,
 

@@ -14,11 +14,11 @@ pub struct TokenArgs {
 /// Which file of tokens.
 #[derive(Debug, Clone, Args)]
 pub struct TokenFileArgs {
-    /// TOML configuration file, whose `auth.tokens` names the file of tokens
+    /// TOML configuration file, whose `auth.tokens` names the file of tokens; without it --tokens is needed
     #[arg(long, value_name = "FILE", env = "WALCAST_CONFIG", hide_env_values = true, value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 
-    /// The file of tokens itself. What changes it keeps its owner, group and mode; one that root makes belongs to the
+    /// The file of tokens itself, in place of --config. What changes it keeps its owner, group and mode; one that root makes belongs to the
     /// owner and the group of its directory
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub tokens: Option<PathBuf>,
@@ -76,7 +76,7 @@ pub struct GrantArgs {
     #[arg(long = "feed", value_name = "FEED")]
     pub feeds: Vec<String>,
 
-    /// Only rows with this value in this column; several values of one column mean or, several columns and
+    /// Only rows with this value in this column; several values of one column mean "or", several columns "and"
     #[arg(long = "where", value_name = "COLUMN=VALUE", value_parser = column_and_value)]
     pub columns: Vec<(String, String)>,
 

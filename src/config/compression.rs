@@ -12,8 +12,8 @@ settings! {
     /// What is compressed for clients that take it so.
     #[derive(Debug, Clone, PartialEq)]
     pub struct CompressionRules {
-        /// Compression for clients that offer it: `off`, `auto` for what is larger than compress_above, `on` for all that
-        /// gets smaller.
+        /// Compression for clients that offer it: `off`, `auto` for what is larger than `compress_above` of the
+        /// configuration, `on` for all that gets smaller.
         "compression" mode: CompressionMode = CompressionMode::Auto,
             kinds::compression().flag("--compression").under(limits::LIMITS);
 

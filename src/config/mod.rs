@@ -68,7 +68,8 @@ settings! {
 
         /// Address to listen on: IP:PORT, PORT or :PORT (on loopback), or unix:/PATH; may be repeated.
         ///
-        /// In the variable several are separated by commas. An address beyond loopback needs --anonymous.
+        /// In the variable several are separated by commas. An address beyond loopback needs [auth] in the
+        /// configuration, or --anonymous.
         "listen" listen: Vec<Listen> = vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8010)))],
             kinds::listen().flag("--listen");
 
@@ -89,7 +90,7 @@ settings! {
                     "$STATE_DIRECTORY, else $XDG_STATE_HOME/walcast, else ~/.local/state/walcast",
                 ));
 
-        /// How to hear of writes: `notify` by file events from the package of that name, `poll` by looking every poll
+        /// How to hear of writes: `notify` by file events through the library of that name, `poll` by looking every poll
         /// interval, `auto` by what serves best on this system.
         "watch" watch: WatchMode = WatchMode::Auto,
             kinds::watch().flag("--watch");
