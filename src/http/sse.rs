@@ -171,16 +171,11 @@ struct Events {
 }
 
 impl Events {
-    async fn hand_over(&self, bytes: Bytes) -> Result<(), StreamEnd> {
-        let sent = self.sender.send(bytes).await;
-        sent.map_err(|_| StreamEnd::ClientGone)
-    }
-
     /// Says that the stream is whole.
     async fn end(&self) {
         if let Some(gzip) = &self.gzip {
             // Whoever is gone needs no end.
-            let _ = self.sender.send(gzip.end().into()).await;
+            let _ = hand_over(&self.sender, gzip.end().into()).await;
         }
     }
 }
@@ -195,12 +190,11 @@ impl Outlet for Events {
     async fn send(&mut self, pieces: Vec<Bytes>) -> Result<(), StreamEnd> {
         for text in pieces {
             match &mut self.gzip {
-                None => self.hand_over(text).await?,
+                None => hand_over(&self.sender, text).await?,
                 Some(gzip) => {
                     for piece in GzipStream::cut(&text) {
                         let piece = gzip.piece(&piece, &self.app.gzip);
-                        let sent = self.sender.send(piece.into()).await;
-                        sent.map_err(|_| StreamEnd::ClientGone)?;
+                        hand_over(&self.sender, piece.into()).await?;
                     }
                 }
             }
@@ -243,6 +237,12 @@ impl Outlet for Events {
     fn comment(&self) -> Option<Bytes> {
         Some(Bytes::from_static(COMMENT.as_bytes()))
     }
+}
+
+/// Gives bytes to whoever writes the stream.
+async fn hand_over(sender: &mpsc::Sender<Bytes>, bytes: Bytes) -> Result<(), StreamEnd> {
+    let sent = sender.send(bytes).await;
+    sent.map_err(|_| StreamEnd::ClientGone)
 }
 
 /// A position as a client remembers it.
