@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::pair::url;
+use super::pair::{GuardedPair, guarded_pair, token_file, url};
 use crate::common::secrets::add_token;
 use crate::common::{Daemon, Settings, Subscriber, wait_until};
 
@@ -20,41 +20,25 @@ fn rows_of(daemon: &Daemon, token: &str) -> Vec<serde_json::Value> {
 
 #[test]
 fn scopes_and_tokens_hold_at_an_edge_as_at_its_origin() {
-    let directory = crate::common::directory();
-    let tokens = directory.path().join("tokens.toml");
-    let edge_token = add_token(&tokens, &["edge", "--edge", "--feed", "orders"]);
-    let acme = add_token(
-        &tokens,
-        &["acme", "--feed", "orders", "--where", "customer=acme"],
-    );
-    let unlimited = add_token(&tokens, &["unlimited", "--feed", "orders"]);
-    let counter = add_token(&tokens, &["counter", "--metrics"]);
-    let auth = format!("[auth]\ntokens = {tokens:?}\n");
-    let origin = Settings::on(directory.path())
-        .with_tables(ORDERS)
-        .metrics_by(&counter)
-        .toml(format!(
-            "{auth}[feeds.orders]\nexclude = [\"customer\"]\nscope = {{ customer = \"claim:customer\" }}\n"
-        ))
-        .start();
+    let GuardedPair {
+        origin,
+        edge,
+        edge_token,
+        acme,
+        unlimited,
+        ..
+    } = &guarded_pair(ORDERS, "");
     origin.database().execute(
         "INSERT INTO orders(customer, item) VALUES ('acme', 'a'), ('globex', 'b'), ('acme', 'c')",
     );
-    let at_edge = crate::common::directory();
-    let token_file = at_edge.path().join("upstream.token");
-    std::fs::write(&token_file, format!("{edge_token}\n")).expect("a token can be written");
-    let edge = Settings::on(at_edge.path())
-        .edge_of(url(&origin))
-        .option("--token-file", &token_file)
-        .metrics_by(&counter)
-        .toml(&auth)
-        .start();
-    edge.wait_until_ready();
+    wait_until("the edge has the rows", || {
+        edge.database().number("SELECT count(*) FROM orders") == 3
+    });
     let rows = json!([{"id": 1, "item": "a"}, {"id": 3, "item": "c"}]);
-    assert_eq!(json!(rows_of(&edge, &acme)), rows);
-    assert_eq!(rows_of(&edge, &acme), rows_of(&origin, &acme));
+    assert_eq!(json!(rows_of(edge, acme)), rows);
+    assert_eq!(rows_of(edge, acme), rows_of(origin, acme));
     assert_eq!(edge.get("/api/feeds/orders/events").status, 401);
-    for daemon in [&origin, &edge] {
+    for daemon in [origin, edge] {
         let bearer = format!("Bearer {unlimited}");
         let headers = [("Authorization", bearer.as_str())];
         let refused = daemon.request("GET", "/api/feeds/orders/events", &headers, b"");
@@ -64,7 +48,7 @@ fn scopes_and_tokens_hold_at_an_edge_as_at_its_origin() {
         );
     }
     // What an edge is fed by is as good at another edge of it.
-    assert_eq!(rows_of(&edge, &edge_token).len(), 3);
+    assert_eq!(rows_of(edge, edge_token).len(), 3);
 }
 
 #[test]
@@ -83,14 +67,12 @@ fn a_token_that_is_not_an_edges_is_named_and_a_good_one_taken_when_it_comes() {
         .database()
         .execute("INSERT INTO orders(item) VALUES ('a')");
     let at_edge = crate::common::directory();
-    let token_file = at_edge.path().join("upstream.token");
-    std::fs::write(&token_file, reader).expect("a token can be written");
     let edge = Settings::on(at_edge.path())
         .edge_of(url(&origin))
-        .option("--token-file", &token_file)
+        .option("--token-file", token_file(&at_edge, &reader))
         .start();
     edge.wait_for_log("--edge");
-    std::fs::write(&token_file, good).expect("a token can be written");
+    token_file(&at_edge, &good);
     wait_until("the feed is served", || {
         edge.get("/api/feeds/orders/events").status == 200
     });

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::pair::{edge_of, epoch, replayed, url};
+use super::pair::{edge_of, epoch, guarded_pair, replayed};
 use crate::common::event_source::EventSource;
-use crate::common::secrets::add_token;
-use crate::common::{Daemon, Settings, Subscriber, assert_ledger, wait_until};
+use crate::common::{Daemon, Subscriber, assert_ledger, wait_until};
 
 const KEEP: &str = "[edge]\nkeep = { bytes = \"256KiB\" }\n";
 
@@ -66,32 +65,9 @@ fn rows_older_than_the_spool_come_from_upstream() {
 
 #[test]
 fn filters_and_scopes_hold_for_rows_from_upstream() {
-    let directory = crate::common::directory();
-    let tokens = directory.path().join("tokens.toml");
-    let edge_token = add_token(&tokens, &["edge", "--edge", "--feed", "orders"]);
-    let acme = add_token(
-        &tokens,
-        &["acme", "--feed", "orders", "--where", "customer=acme"],
-    );
-    let counter = add_token(&tokens, &["counter", "--metrics"]);
-    let auth = format!("[auth]\ntokens = {tokens:?}\n");
-    let origin = Settings::on(directory.path())
-        .with_tables("CREATE TABLE orders(id INTEGER PRIMARY KEY, customer TEXT, item TEXT, note TEXT)")
-        .metrics_by(&counter)
-        .toml(format!(
-            "{auth}[feeds.orders]\nexclude = [\"customer\"]\nscope = {{ customer = \"claim:customer\" }}\n"
-        ))
-        .start();
-    let at_edge = crate::common::directory();
-    let token_file = at_edge.path().join("upstream.token");
-    std::fs::write(&token_file, format!("{edge_token}\n")).expect("a token can be written");
-    let edge = Settings::on(at_edge.path())
-        .edge_of(url(&origin))
-        .option("--token-file", &token_file)
-        .metrics_by(&counter)
-        .toml(format!("{auth}{KEEP}"))
-        .start();
-    edge.wait_until_ready();
+    let table = "CREATE TABLE orders(id INTEGER PRIMARY KEY, customer TEXT, item TEXT, note TEXT)";
+    let pair = guarded_pair(table, KEEP);
+    let (origin, edge) = (&pair.origin, &pair.edge);
     origin.database().execute(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000)
          INSERT INTO orders SELECT i, iif(i % 3 = 0, 'acme', 'globex'), iif(i % 2 = 0, 'even', 'odd'), hex(zeroblob(50)) FROM n",
@@ -100,7 +76,7 @@ fn filters_and_scopes_hold_for_rows_from_upstream() {
     wait_until("old rows are gone", || {
         spool.number("SELECT ifnull(min(id), 0) FROM orders") > 6000
     });
-    let bearer = format!("Bearer {acme}");
+    let bearer = format!("Bearer {}", pair.acme);
     let headers = [("Authorization", bearer.as_str())];
     for (query, step) in [("since=2", 3), ("since=2&item=even", 6)] {
         let mut subscriber =
