@@ -8,6 +8,7 @@ mod cursors;
 mod drain;
 mod faults;
 mod line;
+mod multi;
 mod older;
 mod outages;
 mod pair;

@@ -11,7 +11,7 @@ use crate::common::{Daemon, Subscriber, assert_ledger, wait_until};
 const KEEP: &str = "[edge]\nkeep = { bytes = \"256KiB\" }\n";
 
 /// An origin with rows up to the id that is given with it, and an edge that keeps the newest of them.
-fn pruned_pair() -> (Daemon, Daemon, i64) {
+pub(super) fn pruned_pair() -> (Daemon, Daemon, i64) {
     let origin = Daemon::start_new();
     let edge = edge_of(&origin).toml(KEEP).start();
     edge.wait_until_ready();

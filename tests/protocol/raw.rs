@@ -38,11 +38,16 @@ pub fn send_raw(subscriber: &mut Subscriber, bytes: &[u8]) {
 
 /// A subscriber that says nothing of its own, not even Pongs: the socket after the handshake.
 pub fn silent(address: SocketAddr, path: &str) -> TcpStream {
+    silent_with(address, path, &[])
+}
+
+/// The same, with these headers too.
+pub fn silent_with(address: SocketAddr, path: &str, more: &[(&str, &str)]) -> TcpStream {
     let mut stream = http::connect(address);
     stream
         .set_read_timeout(Some(Duration::from_secs(90)))
         .expect("a socket takes a time limit");
-    let head = http::head("GET", path, address, &http::UPGRADE);
+    let head = http::head("GET", path, address, &[&http::UPGRADE, more].concat());
     stream.write_all(head.as_bytes()).expect("walcast reads");
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {

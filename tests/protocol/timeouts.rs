@@ -2,9 +2,10 @@
 
 use std::io::Write;
 
+use crate::common::multi::MULTI;
 use crate::common::subscriber::Received;
 use crate::common::{Daemon, STOCK_FEED, wait_until};
-use crate::raw::{CLOSE, PING, TEXT, frame, next_frame, silent};
+use crate::raw::{CLOSE, PING, TEXT, frame, next_frame, silent, silent_with};
 
 #[test]
 fn a_client_that_reads_nothing_is_closed_with_4008_and_delays_nobody() {
@@ -66,7 +67,28 @@ fn silence_brings_pings_heartbeats_and_4009() {
         assert_eq!(texts[1], r#"{"type":"live","id":1}"#);
         assert_eq!(texts[2..], [r#"{"type":"heartbeat","head":1}"#; 2]);
     });
+    let several = std::thread::spawn(move || {
+        let mut stream = silent_with(address, "/ws", &[MULTI]);
+        let mut pings = 0;
+        // Its subscriptions are served all that time, and that says nothing of the client.
+        let subscribe = br#"{"type":"subscribe","id":"a","feed":"remediation","since":"now"}"#;
+        stream
+            .write_all(&frame(TEXT, subscribe))
+            .expect("walcast is there");
+        let code = loop {
+            match next_frame(&mut stream) {
+                (TEXT, _) => {}
+                (PING, _) => pings += 1,
+                (CLOSE, code) => break code,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((pings, code), (2, 4009u16.to_be_bytes().to_vec()));
+    });
     plain.join().expect("the plain subscriber was served");
     filtered.join().expect("the filtered subscriber was served");
-    assert_eq!(walcast.connection_errors("no_pong"), 1.0);
+    several
+        .join()
+        .expect("the socket of subscriptions was served");
+    assert_eq!(walcast.connection_errors("no_pong"), 2.0);
 }

@@ -11,6 +11,7 @@ mod floods;
 mod http2;
 mod limits;
 mod mtls;
+mod multi;
 mod redirect;
 mod rows;
 mod start;
