@@ -16,6 +16,8 @@ pub(super) enum OriginFrame {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(super) enum OriginControl {
+    /// What rows are of, or changes: in a stream these have another word for it.
+    #[serde(alias = "changes")]
     Table {
         schema: String,
         #[serde(flatten)]

@@ -1,5 +1,6 @@
-//! Rows that a stream has no more, had from the daemon that is named as upstream, up to where the stream goes on. What it has
-//! no more either is not to be had: then what is here is void, and clients are told.
+//! What a stream does not have, had from the daemon that is named as upstream, up to where the stream goes on: rows that it has
+//! no more, and of a feed of changes the table as it is, with which that begins. Rows that the upstream has no more either are
+//! not to be had: then what is here is void, and clients are told.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,22 +17,61 @@ use crate::model::position::Cursor;
 use crate::net::feed_socket::{ConnectError, lost};
 use crate::net::remote_daemon::DaemonStream;
 use crate::sqlite::spool::{SpoolItem, SpoolPosition};
-use crate::sqlite::whole_row::{TableDescription, WholeRow};
+use crate::sqlite::whole_row::{TableDescription, WholeChange, WholeRow};
 use crate::wire::control::ResetReason;
 
 /// How long it is tried to ask the upstream, before what it may have is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Rows that a stream lacks.
+/// What a stream lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Gap {
-    /// What is here ends there.
-    pub reached: Reached,
-    /// The stream goes on after this.
-    pub until: Cursor,
+pub(super) enum Gap {
+    /// Rows, or changes.
+    Between {
+        /// What is here ends there.
+        reached: Reached,
+        /// The stream goes on after this.
+        until: Cursor,
+    },
+    /// The table as it is, before changes of this history; or changes that lead from what is here to there.
+    Beginning {
+        epoch: String,
+        /// Why the history began.
+        reason: ResetReason,
+    },
 }
 
-/// What came of asking for the rows of a gap.
+impl Gap {
+    /// The history that the stream goes on in.
+    fn epoch(&self) -> &str {
+        match self {
+            Gap::Between { reached, .. } => &reached.epoch,
+            Gap::Beginning { epoch, .. } => epoch,
+        }
+    }
+
+    /// Where the stream goes on at least.
+    fn until(&self) -> Cursor {
+        match self {
+            Gap::Between { until, .. } => *until,
+            Gap::Beginning { .. } => Cursor::MIN,
+        }
+    }
+
+    /// What the upstream is asked for, for people.
+    fn shown(&self) -> &'static str {
+        match self {
+            Gap::Between { .. } => {
+                "the stream has rows no more that are to come from edge.upstream"
+            }
+            Gap::Beginning { .. } => {
+                "a feed of changes begins with the table as it is, which is to come from edge.upstream"
+            }
+        }
+    }
+}
+
+/// What came of asking for what is in a gap.
 #[derive(Debug)]
 pub(super) enum Filled {
     /// They are here.
@@ -84,11 +124,13 @@ impl Gaps {
             Filled::Later(why) => {
                 let same = failing.filter(|(failing, _)| Some(failing) == gap.as_ref());
                 let since = same.map_or_else(Instant::now, |(_, since)| since);
-                if since.elapsed() < PATIENCE {
+                // Without the table as it is there is nothing to go on with.
+                let is_needed = |gap: &Gap| matches!(gap, Gap::Beginning { .. });
+                let shown = gap.as_ref().map_or("", Gap::shown);
+                let told = format!("{shown}: {why}");
+                if since.elapsed() < PATIENCE || gap.as_ref().is_some_and(is_needed) {
                     self.failing = gap.map(|gap| (gap, since));
-                    return Err(Some(format!(
-                        "the stream has rows no more that are to come from edge.upstream: {why}"
-                    )));
+                    return Err(Some(told));
                 }
                 why
             }
@@ -103,7 +145,7 @@ impl Gaps {
     }
 }
 
-/// Has the rows of a gap. Blocks.
+/// Has what is in a gap. Blocks.
 pub(super) fn fill(upstream: &Upstream, taking: &mut Taking, gap: &Gap) -> Filled {
     let feed = Arc::clone(&taking.feed);
     taking.status.begins(&feed);
@@ -113,12 +155,13 @@ pub(super) fn fill(upstream: &Upstream, taking: &mut Taking, gap: &Gap) -> Fille
     };
     let is_before_it = |position: &SpoolPosition| {
         let id = position.id.map_or(Cursor::MIN, Cursor);
-        position.epoch == gap.reached.epoch && id < gap.until
+        position.epoch == gap.epoch() && id < gap.until()
     };
-    let Some(position) = position.filter(is_before_it) else {
+    let is_beginning = matches!(gap, Gap::Beginning { .. });
+    if !is_beginning && !position.as_ref().is_some_and(is_before_it) {
         return Filled::LookAgain;
-    };
-    let socket = match upstream.subscribe(&feed, &position) {
+    }
+    let socket = match upstream.subscribe(&feed, position.as_ref()) {
         Ok(socket) => socket,
         Err(ConnectError::Unreachable(e)) => {
             return Filled::Later(format!("{} does not answer: {e}", upstream.shown()));
@@ -135,13 +178,20 @@ pub(super) fn fill(upstream: &Upstream, taking: &mut Taking, gap: &Gap) -> Fille
         taking,
         gap,
         keys: HashMap::new(),
+        described: None,
+        is_of_changes: false,
+        epoch: String::new(),
+        is_whole: false,
+        reached: Cursor::MIN,
     };
     let filled = filling.read(socket);
     if let Filled::Done = filled {
-        tracing::info!(
-            "feed {feed}: rows that the stream has no more came from edge.upstream, {}",
-            upstream.shown()
-        );
+        let what = match is_beginning {
+            true => "the table as it is, or the changes up to it,",
+            false => "rows that the stream has no more",
+        };
+        let shown = upstream.shown();
+        tracing::info!("feed {feed}: {what} came from edge.upstream, {shown}");
     }
     filled
 }
@@ -151,6 +201,16 @@ struct Filling<'f> {
     gap: &'f Gap,
     /// Where rows have their ids, by the fingerprints that they name.
     keys: HashMap<String, usize>,
+    /// What the table is said to be, and in how many bytes, until it is known which history follows.
+    described: Option<(String, Box<TableDescription>, usize)>,
+    /// What comes is of a captured table.
+    is_of_changes: bool,
+    /// The history that it is of; empty until that is said.
+    epoch: String,
+    /// What came is a state of the feed that can be gone on from.
+    is_whole: bool,
+    /// Up to where it came.
+    reached: Cursor,
 }
 
 impl Filling<'_> {
@@ -171,71 +231,125 @@ impl Filling<'_> {
             let taken = match OriginFrame::parse(&text) {
                 Ok(OriginFrame::Row(row)) => self.row(row, text.len()),
                 Ok(OriginFrame::Control(control)) => self.heed(control, text.len()),
-                Ok(OriginFrame::Change(_)) => {
-                    Err(Filled::NotThere("it has changes of them alone".to_owned()))
-                }
+                Ok(OriginFrame::Change(change)) => self.change(change, text.len()),
                 Err(e) => Err(Filled::NotThere(format!(
                     "what it sent is not understood: {e}"
                 ))),
             };
             match taken {
-                Ok(false) => {}
-                Ok(true) => return Filled::Done,
+                Ok(()) if self.is_whole && self.reached >= self.gap.until() => return self.done(),
+                Ok(()) => {}
                 Err(filled) => return filled,
             }
         }
     }
 
-    /// Takes a row. `true`: what was missing is here.
-    fn row(&mut self, row: WholeRow, bytes: usize) -> Result<bool, Filled> {
+    /// What was asked for is here, if the stream goes on in the same history.
+    fn done(&self) -> Filled {
+        match self.epoch == self.gap.epoch() {
+            true => Filled::Done,
+            // One of the two is behind the other.
+            false => Filled::Later("it is in another history than the stream".to_owned()),
+        }
+    }
+
+    fn row(&mut self, row: WholeRow, bytes: usize) -> Result<(), Filled> {
         let place = self.keys.get(&row.schema);
         let id = place.and_then(|place| row.values.get(*place)?.integer());
         self.taking.row(row, bytes).map_err(not_taken)?;
-        Ok(id.is_some_and(|id| Cursor(id) >= self.gap.until))
+        // Of a captured table as it is, rows are no positions.
+        if let Some(id) = id.filter(|_| !self.is_of_changes) {
+            self.reached = Cursor(id);
+        }
+        Ok(())
     }
 
-    /// Takes what is said beside rows. `true`: what was missing is here.
-    fn heed(&mut self, control: OriginControl, bytes: usize) -> Result<bool, Filled> {
+    fn change(&mut self, change: WholeChange, bytes: usize) -> Result<(), Filled> {
+        let seq = change.seq();
+        self.taking.change(change, bytes).map_err(not_taken)?;
+        if let Some(seq) = seq {
+            self.reached = Cursor(seq);
+        }
+        Ok(())
+    }
+
+    /// Takes what is said beside rows.
+    fn heed(&mut self, control: OriginControl, bytes: usize) -> Result<(), Filled> {
         let feed = Arc::clone(&self.taking.feed);
         match control {
             OriginControl::Table { schema, table } => {
-                if let Some(place) = key_place(&table) {
-                    self.keys.insert(schema.clone(), place);
+                self.is_of_changes = table.changes.is_some();
+                self.described = Some((schema, table, bytes));
+                if !self.epoch.is_empty() {
+                    self.describe()?;
                 }
-                self.taking
-                    .table(schema, *table, bytes)
-                    .map_err(not_taken)?;
             }
             OriginControl::Hello {
-                epoch, recovered, ..
+                epoch,
+                recovered,
+                snapshot,
             } => {
-                if epoch != self.gap.reached.epoch {
-                    return Err(Filled::NotThere("it has another history".to_owned()));
-                }
-                if !recovered {
-                    return Err(Filled::NotThere("it has them no more".to_owned()));
-                }
-                let goes_on = SpoolItem::Begin {
-                    epoch,
-                    goes_on: true,
-                    reason: ResetReason::default(),
+                self.greeted(&epoch, recovered)?;
+                self.describe()?;
+                let goes_on = recovered && !snapshot;
+                let reason = match self.gap {
+                    Gap::Beginning {
+                        epoch: begun,
+                        reason,
+                    } if *begun == epoch => *reason,
+                    _ => ResetReason::default(),
                 };
-                self.taking.intake.push(&feed, goes_on, 0)?;
+                (self.is_whole, self.epoch) = (goes_on, epoch.clone());
+                let begin = SpoolItem::Begin {
+                    epoch,
+                    goes_on,
+                    reason,
+                };
+                self.taking.intake.push(&feed, begin, 0)?;
             }
+            OriginControl::Reset { .. } if self.is_of_changes => return Err(Filled::LookAgain),
             OriginControl::Reset { .. } => {
                 return Err(Filled::NotThere("it has another history".to_owned()));
             }
             OriginControl::Live { id } | OriginControl::Heartbeat { head: id } => {
                 let up_to = SpoolItem::UpTo(id.0);
                 self.taking.intake.push(&feed, up_to, 0)?;
-                return Ok(Cursor(id.0) >= self.gap.until);
+                self.is_whole = true;
+                self.reached = Cursor(id.0);
             }
             OriginControl::Waiting { message } => {
                 return Err(Filled::Later(format!("it waits: {message}")));
             }
             OriginControl::Goodbye { .. } | OriginControl::Unknown => {}
         }
-        Ok(false)
+        Ok(())
+    }
+
+    /// Returns why nothing that follows is of use, if so. Whoever has changes of a table has it as it is, too.
+    fn greeted(&self, epoch: &str, recovered: bool) -> Result<(), Filled> {
+        let why = match self.gap {
+            _ if self.is_of_changes => return Ok(()),
+            Gap::Beginning { .. } => {
+                return Err(Filled::Later(
+                    "it has rows of it, and no changes".to_owned(),
+                ));
+            }
+            Gap::Between { reached, .. } if epoch != reached.epoch => "it has another history",
+            Gap::Between { .. } if !recovered => "it has them no more",
+            Gap::Between { .. } => return Ok(()),
+        };
+        Err(Filled::NotThere(why.to_owned()))
+    }
+
+    /// Takes what the table is said to be.
+    fn describe(&mut self) -> Result<(), Filled> {
+        let Some((schema, table, bytes)) = self.described.take() else {
+            return Ok(());
+        };
+        if let Some(place) = key_place(&table) {
+            self.keys.insert(schema.clone(), place);
+        }
+        self.taking.table(schema, *table, bytes).map_err(not_taken)
     }
 }
 

@@ -24,12 +24,19 @@ use crate::model::position::Cursor;
 use crate::net::backoff::Backoff;
 use crate::publish::{Connection, Link, LinkKind, Names, Part, Standing, root};
 use crate::sqlite::spool::SpoolItem;
+use crate::sqlite::whole_row::TableDescription;
 use crate::wire::control::ResetReason;
 
 /// How often it is looked whether it was sent back.
 const LOOK: Duration = Duration::from_millis(250);
 /// A stream that has more than came, and brings nothing for so long, is asked anew.
 const QUIET: Duration = Duration::from_secs(5);
+
+/// The pause after what will not pass by itself, but by somebody's doing.
+const REFUSED: Duration = Duration::from_secs(5);
+/// Why a feed of changes is not had.
+pub(super) const NO_TABLE: &str = "a feed of changes begins with the table as it is, which a stream can't give: name the daemon that has it in \
+                                   edge.upstream, beside edge.nats";
 
 /// One feed, as it is had.
 pub(super) struct NatsFeeder {
@@ -53,7 +60,7 @@ impl Connect for NatsFeeder {
     fn connection(&mut self, backoff: &mut Backoff) -> End {
         let runtime = Arc::clone(&self.runtime);
         match runtime.block_on(self.follow(backoff)) {
-            Ok(()) => self.fill_gap(backoff),
+            Ok(()) | Err(End::SentBack) => self.fill_gap(backoff),
             Err(end) => end,
         }
     }
@@ -89,7 +96,23 @@ impl NatsFeeder {
         let (Some(reached), Some(until), Some(_)) = (reached, until, &self.upstream) else {
             return false;
         };
-        self.gaps.is_due(Gap { reached, until })
+        self.gaps.is_due(Gap::Between { reached, until })
+    }
+
+    /// A history of a captured table begins with this link, or one that nothing here leads to: the table as it is has to come
+    /// from the upstream.
+    fn begin_with_table(&mut self, link: &Link) -> End {
+        if self.upstream.is_none() {
+            return End::lost(NO_TABLE).or_after(REFUSED);
+        }
+        let is_due = self.gaps.is_due(Gap::Beginning {
+            epoch: link.epoch.0.to_string(),
+            reason: ResetReason::default(),
+        });
+        match is_due {
+            true => End::SentBack,
+            false => End::lost(NO_TABLE),
+        }
     }
 
     async fn follow(&mut self, backoff: &mut Backoff) -> Result<(), End> {
@@ -238,11 +261,16 @@ impl Reading<'_> {
         if link.part.number == 1 {
             self.parts.clear();
         }
+        let reached = self.judge.reached.as_ref();
+        let reached = reached.map_or(Cursor::MIN, |reached| reached.id);
         match self.judge.judge(link) {
             Judgement::Skip => {}
             Judgement::Missing => return Err(End::SentBack),
             Judgement::Keep => self.parts.extend_from_slice(body),
-            Judgement::Take => self.rows(link, body)?,
+            Judgement::Take => self.rows(link, body, reached)?,
+            Judgement::Begin if described(body)?.1.changes.is_some() => {
+                return Err(self.feeder.begin_with_table(link));
+            }
             Judgement::Begin => {
                 describe(taking, link, body)?;
                 let begin = SpoolItem::Begin {
@@ -265,14 +293,14 @@ impl Reading<'_> {
         }
     }
 
-    fn rows(&mut self, link: &Link, body: &[u8]) -> Result<(), End> {
+    fn rows(&mut self, link: &Link, body: &[u8], reached: Cursor) -> Result<(), End> {
         let taking = &mut self.feeder.taking;
         if link.part == Part::WHOLE {
-            return lines(taking, link, body);
+            return lines(taking, link, body, reached);
         }
         self.parts.extend_from_slice(body);
         let whole = std::mem::take(&mut self.parts);
-        lines(taking, link, &whole)
+        lines(taking, link, &whole, reached)
     }
 
     /// The publisher says where it stands.
@@ -310,10 +338,16 @@ fn describe(taking: &mut Taking, link: &Link, body: &[u8]) -> Result<(), End> {
     if taking.knows(&link.schema) {
         return Ok(());
     }
+    let (schema, table, bytes) = described(body)?;
+    Ok(taking.table(schema, table, bytes)?)
+}
+
+/// What a link's rows are of: the fingerprint of that, and in how many bytes it is said.
+fn described(body: &[u8]) -> Result<(String, TableDescription, usize), End> {
     let line = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
     match parsed(line)? {
         OriginFrame::Control(OriginControl::Table { schema, table }) => {
-            Ok(taking.table(schema, *table, line.len())?)
+            Ok((schema, *table, line.len()))
         }
         OriginFrame::Control(_) | OriginFrame::Row(_) | OriginFrame::Change(_) => Err(End::lost(
             "a message does not say what its rows are of".to_owned(),
@@ -321,12 +355,16 @@ fn describe(taking: &mut Taking, link: &Link, body: &[u8]) -> Result<(), End> {
     }
 }
 
-/// Takes the rows of a link.
-fn lines(taking: &mut Taking, link: &Link, body: &[u8]) -> Result<(), End> {
+/// Takes the rows of a link, and of changes those above what was reached: each is taken in once.
+fn lines(taking: &mut Taking, link: &Link, body: &[u8], reached: Cursor) -> Result<(), End> {
     describe(taking, link, body)?;
     for line in body.split(|byte| *byte == b'\n').skip(1) {
-        if let OriginFrame::Row(row) = parsed(line)? {
-            taking.row(row, line.len())?;
+        match parsed(line)? {
+            OriginFrame::Row(row) => taking.row(row, line.len())?,
+            OriginFrame::Change(change) if change.seq() > Some(reached.0) => {
+                taking.change(change, line.len())?;
+            }
+            OriginFrame::Change(_) | OriginFrame::Control(_) => {}
         }
     }
     Ok(())

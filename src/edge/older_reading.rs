@@ -69,7 +69,7 @@ impl OlderReading {
             epoch: epoch.0.to_string(),
             id: Some(after.0),
         };
-        let socket = upstream.subscribe(name, &position);
+        let socket = upstream.subscribe(name, Some(&position));
         let socket = socket.map_err(|error| match error {
             ConnectError::Unreachable(e) => format!("{} does not answer: {e}", upstream.shown()),
             ConnectError::Later { why, .. } | ConnectError::Refused { why, .. } => why,

@@ -37,18 +37,18 @@ impl Upstream {
         self.origin.shown()
     }
 
-    /// Subscribes to a feed from a position, for its rows whole. Blocks.
+    /// Subscribes to a feed from a position, or from its beginning, for its rows whole. Blocks.
     pub(super) fn subscribe(
         &self,
         feed: &str,
-        position: &SpoolPosition,
+        position: Option<&SpoolPosition>,
     ) -> Result<WebSocket<DaemonStream>, ConnectError> {
         let known = self.paths.lock().get(feed).cloned();
         let path = match known {
             Some(path) => path,
             None => self.ask_for_path(feed)?,
         };
-        let subscribed = self.origin.subscribe(&path, Some(position));
+        let subscribed = self.origin.subscribe(&path, position);
         if let Err(ConnectError::Refused {
             status: Some(404), ..
         }) = &subscribed

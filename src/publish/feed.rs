@@ -158,7 +158,8 @@ impl FeedPublisher {
         // Without a filter there is always room.
         let session = Session::begin(&self.feed, request)
             .map_err(|error| Stop::Again(PublishFailure::Stream, error.to_string()))?
-            .whole();
+            .whole()
+            .log_alone();
         let chain = Chain::after(
             connection.jetstream.clone(),
             stream.names.subject.clone(),
@@ -260,12 +261,7 @@ impl FeedPublisher {
     async fn wait_for_feed(&mut self) -> Result<(), Stop> {
         loop {
             let trouble = match self.feed.presence() {
-                Presence::Open => match self.feed.schema() {
-                    Some(schema) if schema.changes.is_some() => {
-                        "feeds of changes are not published".to_owned()
-                    }
-                    _ => return Ok(()),
-                },
+                Presence::Open => return Ok(()),
                 Presence::Away(absence) => absence.message.to_string(),
             };
             if self.state.set(SinkActivity::Waiting, Some(trouble.clone())) {

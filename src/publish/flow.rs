@@ -100,7 +100,7 @@ impl<'p> Flow<'p> {
             Step::TakeRows | Step::ReadPage => self.publish_page().await,
             Step::AskBounds => self.open_session().await,
             Step::Wait | Step::WaitForTable | Step::WaitForHead => self.wait().await,
-            // The table became one of changes, or a column went: the next beginning says what there is.
+            // A stream has no use for the table as it is; a feed that is gone may come back.
             Step::ReadTable | Step::Close(CloseCode::FeedGone) => self.wait().await,
             Step::Close(_) => Err(Stop::Anew),
         }

@@ -1,9 +1,10 @@
-//! Rows of a page as the bodies of messages.
+//! Rows of a page, or changes, as the bodies of messages.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::link::Part;
 use crate::model::position::Cursor;
@@ -20,18 +21,26 @@ const MOST_BYTES: usize = 64 * 1024;
 pub(super) struct Description {
     message: Arc<str>,
     fingerprint: String,
+    /// What each of their messages begins with.
+    begins: String,
 }
 
 impl Description {
     /// Of the message that says it; `None` where that says nothing of the kind.
     pub(super) fn of(message: &Arc<str>) -> Option<Description> {
         #[derive(Deserialize)]
-        struct Fingerprint {
+        struct Known {
             schema: String,
+            changes: Option<IgnoredAny>,
         }
-        let Fingerprint { schema } = serde_json::from_str(message).ok()?;
+        let Known { schema, changes } = serde_json::from_str(message).ok()?;
+        let (message, kind) = match changes {
+            None => (Arc::clone(message), "row"),
+            Some(_) => (of_changes(message)?.into(), "change"),
+        };
         Some(Description {
-            message: Arc::clone(message),
+            begins: format!("{{\"type\":\"{kind}\",\"schema\":\"{schema}\""),
+            message,
             fingerprint: schema,
         })
     }
@@ -49,16 +58,16 @@ impl Description {
         if page.entries.is_empty() {
             return true;
         }
-        let row = payload(&page.bytes[page.span(0)]);
-        let rest = row
-            .strip_prefix(ROW)
-            .and_then(|rest| rest.strip_prefix(self.fingerprint.as_bytes()));
-        rest.is_some_and(|rest| rest.starts_with(b"\""))
+        payload(&page.bytes[page.span(0)]).starts_with(self.begins.as_bytes())
     }
 }
 
-/// What the message of a row begins with, before the fingerprint of its description.
-const ROW: &[u8] = b"{\"type\":\"row\",\"schema\":\"";
+/// The description of a captured table as a stream has it. Who reads streams of rows and knows of no others, as edges of
+/// earlier versions, finds no table there, and takes nothing for one.
+fn of_changes(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("{\"type\":\"table\"")?;
+    Some(format!("{{\"type\":\"changes\"{rest}"))
+}
 
 /// The body of one message: the description of the table, then the rows, each on a line.
 #[derive(Debug, PartialEq, Eq)]

@@ -377,7 +377,8 @@ impl Session {
         // A hello that was not sent yet can tell of another history itself.
         let reset = self.greeted && self.starts_over;
         (self.greeted, self.starts_over, self.waiting) = (true, false, None);
-        let snapshot = start.is_none() && bounds.kind == Some(FeedKind::Changes);
+        let is_of_changes = bounds.kind == Some(FeedKind::Changes);
+        let snapshot = start.is_none() && is_of_changes && !self.takes_log_alone();
         self.phase = match snapshot {
             true => Phase::Table,
             false => Phase::CatchUp,
@@ -392,6 +393,8 @@ impl Session {
         self.position = match snapshot {
             // Of the log it has nothing: whoever is cut off here begins again.
             true => Cursor::MIN,
+            // Numbers of changes begin with 1.
+            false if is_of_changes => start.unwrap_or(from_earliest).max(Cursor(0)),
             false => start.unwrap_or(from_earliest),
         };
         self.started = bounds.read_at;
@@ -431,7 +434,9 @@ impl Session {
     fn start(&self, bounds: &TableBounds, was_cut_off: bool) -> (Option<Cursor>, bool) {
         let from_earliest = bounds.earliest.map_or(bounds.head, Cursor::before);
         // Nobody stands at the beginning of a log of changes: it is where the table comes first.
-        let is_first = |id: Cursor| bounds.kind == Some(FeedKind::Changes) && id <= Cursor(0);
+        let log_alone = self.takes_log_alone() && bounds.kind == Some(FeedKind::Changes);
+        let is_first =
+            |id: Cursor| bounds.kind == Some(FeedKind::Changes) && id <= Cursor(0) && !log_alone;
         let is_there = |id: Cursor| {
             let is_kept = id >= from_earliest || bounds.older_from == Some(id);
             is_kept && id <= bounds.head && !is_first(id)
@@ -439,7 +444,7 @@ impl Session {
         let honoured = |id: Cursor| match is_there(id) {
             true => (Some(id), true),
             // Before every row, as it was shown to a client when there was none.
-            false => (None, id == Cursor::MIN || id == Cursor(0)),
+            false => (None, !log_alone && (id == Cursor::MIN || id == Cursor(0))),
         };
         match self.since.as_deref() {
             Some(Since::Last(_)) if !self.greeted || self.starts_over => {

@@ -17,6 +17,8 @@ pub(super) struct WholeRows {
     described: Option<(Arc<Schema>, String)>,
     /// It was given a captured table as it was when the log had come up to here.
     table_of: Option<Cursor>,
+    /// It takes what the log has of a captured table, and never the table as it is.
+    log_alone: bool,
 }
 
 impl Session {
@@ -43,6 +45,17 @@ impl Session {
     /// Returns whether rows are taken whole.
     pub fn is_whole(&self) -> bool {
         self.whole.is_some()
+    }
+
+    /// Of a captured table it takes the log alone, as a stream does that others go on from who have the table: never the table
+    /// as it is, and no number that follows on none without a word.
+    pub fn log_alone(mut self) -> Session {
+        self.whole.get_or_insert_default().log_alone = true;
+        self
+    }
+
+    pub(super) fn takes_log_alone(&self) -> bool {
+        self.whole.as_ref().is_some_and(|whole| whole.log_alone)
     }
 
     /// Returns where changes begin for who is given the captured table as it is first: who serves it on is given all that are

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod changes;
 mod checked;
 mod cluster;
 mod delivery;
@@ -12,6 +13,8 @@ mod faults;
 mod histories;
 mod outages;
 mod refusals;
+#[path = "../changes/scenes.rs"]
+mod scenes;
 mod server;
 mod setup;
 mod stored;

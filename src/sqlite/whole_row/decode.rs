@@ -37,6 +37,13 @@ pub struct WholeChange {
     pub truncated: Vec<String>,
 }
 
+impl WholeChange {
+    /// Its number; `None` where it has none, and can't be taken in.
+    pub fn seq(&self) -> Option<i64> {
+        self.log.first().and_then(WholeValue::integer)
+    }
+}
+
 /// A value as SQLite holds it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WholeValue {
