@@ -102,6 +102,7 @@ impl LinkJudge {
 mod tests {
     use super::*;
     use crate::model::position::Epoch;
+    use crate::wire::control::ResetReason;
 
     fn link(kind: LinkKind, epoch: &str, prev: i64, last: i64) -> Link {
         Link {
@@ -112,6 +113,7 @@ mod tests {
             last: Cursor(last),
             schema: "s".to_owned(),
             part: Part::WHOLE,
+            reason: ResetReason::default(),
         }
     }
 

@@ -201,7 +201,8 @@ pub fn look_at_streams(config: &Config) -> anyhow::Result<ServerFindings> {
         .enable_all()
         .build()
         .context("the servers can't be asked")?;
-    let found = runtime.block_on(nats_look::look(&servers, &config.edge.stream_prefix));
+    let (prefix, has_upstream) = (&config.edge.stream_prefix, config.edge.upstream.is_some());
+    let found = runtime.block_on(nats_look::look(&servers, prefix, has_upstream));
     found.map_err(anyhow::Error::msg)
 }
 

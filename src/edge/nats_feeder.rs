@@ -23,6 +23,7 @@ use super::upstream::Upstream;
 use crate::model::position::Cursor;
 use crate::net::backoff::Backoff;
 use crate::publish::{Connection, Link, LinkKind, Names, Part, Standing, root};
+use crate::sqlite::error::OUT_OF_REACH;
 use crate::sqlite::spool::SpoolItem;
 use crate::sqlite::whole_row::TableDescription;
 use crate::wire::control::ResetReason;
@@ -34,10 +35,6 @@ const QUIET: Duration = Duration::from_secs(5);
 
 /// The pause after what will not pass by itself, but by somebody's doing.
 const REFUSED: Duration = Duration::from_secs(5);
-/// Why a feed of changes is not had.
-pub(super) const NO_TABLE: &str = "a feed of changes begins with the table as it is, which a stream can't give: name the daemon that has it in \
-                                   edge.upstream, beside edge.nats";
-
 /// One feed, as it is had.
 pub(super) struct NatsFeeder {
     pub taking: Taking,
@@ -99,19 +96,16 @@ impl NatsFeeder {
         self.gaps.is_due(Gap::Between { reached, until })
     }
 
-    /// A history of a captured table begins with this link, or one that nothing here leads to: the table as it is has to come
-    /// from the upstream.
-    fn begin_with_table(&mut self, link: &Link) -> End {
-        if self.upstream.is_none() {
-            return End::lost(NO_TABLE).or_after(REFUSED);
-        }
-        let is_due = self.gaps.is_due(Gap::Beginning {
-            epoch: link.epoch.0.to_string(),
-            reason: ResetReason::default(),
-        });
+    /// Nothing here leads to what the stream has of a captured table's history: the table as it is has to come from the
+    /// upstream.
+    fn begin_with_table(&mut self, epoch: String, reason: ResetReason) -> End {
+        let is_due = self.upstream.is_some() && self.gaps.is_due(Gap::Beginning { epoch, reason });
         match is_due {
             true => End::SentBack,
-            false => End::lost(NO_TABLE),
+            false => {
+                self.status().out_of_reach(&self.taking.feed);
+                End::lost(OUT_OF_REACH).or_after(REFUSED)
+            }
         }
     }
 
@@ -120,6 +114,7 @@ impl NatsFeeder {
         self.gaps.due = None;
         self.status().begins(&feed);
         let position = self.intake().position(&feed)?;
+        let holds = position.is_some();
         let reached = position.map(|position| Reached {
             epoch: position.epoch,
             id: position.id.map_or(Cursor::MIN, Cursor),
@@ -177,6 +172,7 @@ impl NatsFeeder {
             judge: LinkJudge::new(reached),
             parts: Vec::new(),
             came: Instant::now(),
+            holds,
         };
         let mut looks = tokio::time::interval(LOOK);
         let mut lost = lost;
@@ -240,6 +236,8 @@ struct Reading<'f> {
     parts: Vec<u8>,
     /// When a message came last.
     came: Instant,
+    /// The spool has something of the feed.
+    holds: bool,
 }
 
 impl Reading<'_> {
@@ -258,6 +256,10 @@ impl Reading<'_> {
         self.came = Instant::now();
         let taking = &mut self.feeder.taking;
         taking.status.heard(&taking.feed);
+        if self.judge.reached.is_none() && link.part.number > 1 {
+            // The stream begins within a row, whose first parts it has no more.
+            return Ok(());
+        }
         if link.part.number == 1 {
             self.parts.clear();
         }
@@ -269,14 +271,19 @@ impl Reading<'_> {
             Judgement::Keep => self.parts.extend_from_slice(body),
             Judgement::Take => self.rows(link, body, reached)?,
             Judgement::Begin if described(body)?.1.changes.is_some() => {
-                return Err(self.feeder.begin_with_table(link));
+                if self.feeder.upstream.is_none() && !self.holds {
+                    // Who asks for it is to be told why it is not there.
+                    describe(taking, link, body)?;
+                }
+                let epoch = link.epoch.0.to_string();
+                return Err(self.feeder.begin_with_table(epoch, link.reason));
             }
             Judgement::Begin => {
                 describe(taking, link, body)?;
                 let begin = SpoolItem::Begin {
                     epoch: link.epoch.0.to_string(),
                     goes_on: false,
-                    reason: ResetReason::default(),
+                    reason: link.reason,
                 };
                 taking.intake.push(&taking.feed, begin, body.len())?;
                 return match link.kind {
@@ -308,22 +315,38 @@ impl Reading<'_> {
         let Ok(standing) = serde_json::from_slice::<Standing>(said) else {
             return Ok(());
         };
+        let Some(published) = standing.published else {
+            return Ok(());
+        };
         let taking = &self.feeder.taking;
-        let reached = self.judge.reached.as_ref();
-        let has_all = reached.is_some_and(|reached| {
-            reached.epoch == standing.epoch && standing.published == Some(reached.id.0)
-        });
-        if has_all {
+        let reached = self.judge.reached.clone();
+        let same = reached
+            .as_ref()
+            .filter(|reached| reached.epoch == standing.epoch);
+        if same.is_some_and(|reached| reached.id.0 == published) {
             taking.status.heard(&taking.feed);
-            return Ok(taking_up_to(taking, Cursor(standing.head))?);
+            // Rows above that may be on their way.
+            let complete = standing.complete.unwrap_or(published);
+            return Ok(taking_up_to(taking, Cursor(complete.max(published)))?);
         }
-        if standing.published.is_some() && self.came.elapsed() >= QUIET {
-            return Err(End::lost(format!(
-                "the stream has more than what came, and brought nothing for {} s; it is asked anew",
-                QUIET.as_secs()
-            )));
+        if reached.is_none() && standing.changes {
+            // The stream may have nothing any more by which that could be seen.
+            let reason = ResetReason::default();
+            return Err(self.feeder.begin_with_table(standing.epoch, reason));
         }
-        Ok(())
+        if self.came.elapsed() < QUIET {
+            return Ok(());
+        }
+        // What comes no more, for its time was up before it was asked for.
+        if same.is_some_and(|reached| reached.id.0 < published)
+            && self.feeder.has_gap(reached, Some(Cursor(published)))
+        {
+            return Err(End::SentBack);
+        }
+        Err(End::lost(format!(
+            "the stream has more than what came, and brought nothing for {} s; it is asked anew",
+            QUIET.as_secs()
+        )))
     }
 }
 
@@ -343,7 +366,7 @@ fn describe(taking: &mut Taking, link: &Link, body: &[u8]) -> Result<(), End> {
 }
 
 /// What a link's rows are of: the fingerprint of that, and in how many bytes it is said.
-fn described(body: &[u8]) -> Result<(String, TableDescription, usize), End> {
+pub(super) fn described(body: &[u8]) -> Result<(String, TableDescription, usize), End> {
     let line = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
     match parsed(line)? {
         OriginFrame::Control(OriginControl::Table { schema, table }) => {

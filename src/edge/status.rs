@@ -162,6 +162,15 @@ impl EdgeStatus {
         self.changed.notify_all();
     }
 
+    /// A feed is not to be had for as long as the edge runs: nothing is to be waited for.
+    #[cfg(feature = "nats")]
+    pub(super) fn out_of_reach(&self, feed: &str) {
+        if let Some(known) = self.state.lock().feeds.get_mut(feed) {
+            known.filled = true;
+        }
+        self.changed.notify_all();
+    }
+
     /// Rows of a feed do not come any more.
     pub(super) fn cut_off(&self, feed: &str, why: &str) {
         let mut state = self.state.lock();

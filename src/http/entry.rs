@@ -61,7 +61,7 @@ pub(super) fn scope_of(app: &App, feed: &Feed, grant: &Grant) -> Result<Scope, H
 pub(super) fn refuse_unfit(feed: &Feed) -> Result<(), HttpError> {
     match feed.presence() {
         Presence::Away(Absence {
-            cause: Cause::Unfit | Cause::Uncaptured,
+            cause: Cause::Unfit | Cause::OutOfReach | Cause::Uncaptured,
             message,
         }) => Err(HttpError::unavailable(&*message)),
         _ => Ok(()),

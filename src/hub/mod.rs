@@ -165,8 +165,12 @@ impl Hub {
     pub fn not_ready(&self) -> Option<String> {
         for feed in self.feeds.listed() {
             if let Presence::Away(absence) = feed.presence()
-                // Tables and their captures come and go there, and nobody misses one that went.
-                && !matches!(absence.cause, Cause::Dropped | Cause::Uncaptured)
+                // Tables and their captures come and go there, and nobody misses one that went; what is out of an edge's reach
+                // keeps none of its other feeds from being served.
+                && !matches!(
+                    absence.cause,
+                    Cause::Dropped | Cause::Uncaptured | Cause::OutOfReach
+                )
             {
                 return Some(format!("feed {}: {}", feed.config.name, absence.message));
             }

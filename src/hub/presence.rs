@@ -30,6 +30,8 @@ pub enum Cause {
     Unreadable,
     /// The table can't be a feed as it is.
     Unfit,
+    /// An edge can't have it from where it has its feeds: whoever runs it has to name another place.
+    OutOfReach,
     /// The table was dropped a moment ago. Its feed goes too, unless a migration makes the table anew.
     Dropped,
     /// Nobody captures the table's changes any more. Its feed goes too, unless a migration captures them again.
@@ -84,7 +86,9 @@ impl Cause {
         match self {
             Cause::NoDatabase => "no_database",
             Cause::NoTable | Cause::Dropped | Cause::Gone | Cause::Replaced => "no_table",
-            Cause::Unreadable | Cause::Unfit | Cause::Uncaptured => "unreadable",
+            Cause::Unreadable | Cause::Unfit | Cause::OutOfReach | Cause::Uncaptured => {
+                "unreadable"
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use crate::model::position::Epoch;
 use crate::session::{Request, Session, Since};
 use crate::sinks::{Pauses, SinkActivity, SinkState, Surroundings, drained};
 use crate::telemetry::metrics::PublishFailure;
+use crate::wire::control::ResetReason;
 
 /// How long to wait before a feed that is not there is looked for again.
 const LOOK: Duration = Duration::from_secs(1);
@@ -62,6 +63,8 @@ pub(super) struct FeedPublisher {
     pub(super) this: Publisher,
     /// The history that this process has published last: it is no stranger's.
     pub(super) own: Option<Epoch>,
+    /// The history that began last under this process, and why.
+    pub(super) begun_for: Option<(Epoch, ResetReason)>,
     pauses: Pauses,
     /// Why it failed when that was last logged; `None`: it works.
     told: Option<String>,
@@ -82,6 +85,7 @@ impl FeedPublisher {
             reaches,
             this,
             own: None,
+            begun_for: None,
             pauses: Pauses::default(),
             told: None,
         }

@@ -19,7 +19,7 @@ use crate::session::{Session, Step};
 use crate::sinks::{SinkActivity, drained};
 use crate::telemetry::metrics::PublishFailure;
 use crate::wire::block::Block;
-use crate::wire::control::{CloseCode, Control};
+use crate::wire::control::{CloseCode, Control, ResetReason};
 
 /// How long to wait before a read that failed is tried again.
 const RETRY: Duration = Duration::from_millis(250);
@@ -43,6 +43,8 @@ pub(super) struct Flow<'p> {
     description: Option<Description>,
     /// Where the chain ends.
     last: Cursor,
+    /// Rows up to here are in the chain, or not in the table.
+    through: Cursor,
     /// Bytes of a message's body, at most.
     most: usize,
     /// A history was begun by this message: what is older is to go once the rows of the new one are there.
@@ -69,6 +71,7 @@ impl<'p> Flow<'p> {
             epoch: Epoch::new(""),
             description: None,
             last: Cursor::MIN,
+            through: Cursor::MIN,
             most,
             purge_below: None,
         }
@@ -117,7 +120,10 @@ impl<'p> Flow<'p> {
                 ..
             } => self.opened(epoch, *head, *since, *recovered).await,
             // Begun again, it hears of the new history by a hello.
-            Control::Reset { .. } => Err(Stop::Anew),
+            Control::Reset { epoch, reason, .. } => {
+                self.publisher.begun_for = Some((epoch.clone(), *reason));
+                Err(Stop::Anew)
+            }
             Control::Live { .. } => self.live().await,
             Control::Table { message } => {
                 self.description = Description::of(message);
@@ -190,7 +196,10 @@ impl<'p> Flow<'p> {
             LinkKind::Gap | LinkKind::Rows => self.last,
         };
         let of = self.description.as_ref();
+        let begun = self.publisher.begun_for.as_ref();
+        let begun = begun.filter(|(epoch, _)| *epoch == self.epoch);
         let link = Link {
+            reason: begun.map_or_else(ResetReason::default, |(_, reason)| *reason),
             kind,
             epoch: self.epoch.clone(),
             prev,
@@ -249,6 +258,7 @@ impl<'p> Flow<'p> {
             let (first, last) = (body.first, body.last);
             for (part, bytes) in parts(&body.bytes, self.most) {
                 let link = Link {
+                    reason: ResetReason::default(),
                     kind: LinkKind::Rows,
                     epoch: self.epoch.clone(),
                     prev: self.last,
@@ -265,9 +275,10 @@ impl<'p> Flow<'p> {
             }
             self.last = last;
         }
+        // It may have passed ids that no row has any more.
+        self.through = self.session.position();
         if self.chain.is_settled() {
-            // It passed ids that no row has any more.
-            self.publisher.state.reached(self.session.position());
+            self.reached(self.last);
         }
         Ok(())
     }
@@ -382,10 +393,14 @@ impl<'p> Flow<'p> {
         self.reached(stored.link.reaches());
     }
 
-    /// The stream has everything up to here.
-    fn reached(&mut self, position: Cursor) {
-        self.publisher.state.reached(position);
-        self.herald.published(&self.epoch, position);
+    /// The stream has everything up to `last`, where it ends.
+    fn reached(&mut self, last: Cursor) {
+        let complete = match self.chain.is_settled() {
+            true => last.max(self.through),
+            false => last,
+        };
+        self.publisher.state.reached(complete);
+        self.herald.published(&self.epoch, last, complete);
     }
 
     async fn settle_in(&mut self, most: Duration) {

@@ -7,6 +7,7 @@ use async_nats::header::{
 };
 
 use crate::model::position::{Cursor, Epoch};
+use crate::wire::control::ResetReason;
 
 const KIND: &str = "Walcast-Kind";
 const EPOCH: &str = "Walcast-Epoch";
@@ -15,6 +16,7 @@ const FIRST: &str = "Walcast-First";
 const LAST: &str = "Walcast-Last";
 const SCHEMA: &str = "Walcast-Schema";
 const PART: &str = "Walcast-Part";
+const REASON: &str = "Walcast-Reason";
 
 /// What a link says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub(crate) struct Link {
     pub(crate) schema: String,
     /// Which part of its rows it holds.
     pub(crate) part: Part,
+    /// Why a history begins with it, if one does.
+    pub(crate) reason: ResetReason,
 }
 
 /// What a server takes in one message may be less than one row: then its bytes come in several, one after the other.
@@ -127,6 +131,9 @@ impl Link {
         headers.insert(FIRST, self.first.0.to_string());
         headers.insert(LAST, self.last.0.to_string());
         headers.insert(SCHEMA, self.schema.as_str());
+        if self.kind == LinkKind::Reset {
+            headers.insert(REASON, self.reason.as_str());
+        }
         if self.part != Part::WHOLE {
             headers.insert(PART, format!("{}/{}", self.part.number, self.part.of));
         }
@@ -151,6 +158,7 @@ impl Link {
                 Some(text) => Part::parse(text)?,
                 None => Part::WHOLE,
             },
+            reason: ResetReason::of(text(REASON).unwrap_or_default()),
         })
     }
 }
@@ -174,6 +182,10 @@ mod tests {
                 last: Cursor(i64::MAX),
                 schema: "c0ffee".to_owned(),
                 part,
+                reason: match kind {
+                    LinkKind::Reset => ResetReason::CaptureInterrupted,
+                    LinkKind::Rows | LinkKind::Gap => ResetReason::default(),
+                },
             };
             let headers = link.headers(&Expected::LastSequence(0));
             assert_eq!(Link::of(&headers), Some(link));
@@ -190,6 +202,7 @@ mod tests {
             last: Cursor(5),
             schema: String::new(),
             part: Part { number, of: 2 },
+            reason: ResetReason::default(),
         };
         assert_eq!(
             (part(1).id().as_str(), part(1).reaches()),

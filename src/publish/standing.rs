@@ -55,6 +55,20 @@ pub(crate) struct Standing {
     pub(crate) head: i64,
     /// Where the stream ends; `None`: that is not known, or nothing of this history is in it.
     pub(crate) published: Option<i64>,
+    /// Rows up to here are in the stream, or not in the table: the newest may be deleted. Those above it may be on their way.
+    #[serde(default)]
+    pub(crate) complete: Option<i64>,
+    /// It is a feed of changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) changes: bool,
+}
+
+/// What a stream has of a history.
+#[derive(Debug, Clone)]
+struct InStream {
+    epoch: Epoch,
+    last: Cursor,
+    complete: Cursor,
 }
 
 /// Who else was heard.
@@ -89,7 +103,7 @@ fn keep_older(kept: &mut Option<Publisher>, other: &Publisher) -> bool {
 
 /// Says where a feed stands, and listens for others who do, as long as it lives.
 pub(super) struct Herald {
-    published: Arc<Mutex<Option<(Epoch, Cursor)>>>,
+    published: Arc<Mutex<Option<InStream>>>,
     /// Has it spoken at once.
     speak: Arc<Notify>,
     others: watch::Receiver<Others>,
@@ -113,7 +127,7 @@ impl Herald {
     ) -> Result<Herald, String> {
         let heard = connection.client.subscribe(subject.clone()).await;
         let mut heard = heard.map_err(|error| error.to_string())?;
-        let published = Arc::<Mutex<Option<(Epoch, Cursor)>>>::default();
+        let published = Arc::<Mutex<Option<InStream>>>::default();
         let (tell, others) = watch::channel(Others::default());
         let speak = Arc::new(Notify::new());
         let called = Arc::clone(&speak);
@@ -154,9 +168,13 @@ impl Herald {
         })
     }
 
-    /// The stream ends here.
-    pub(super) fn published(&self, epoch: &Epoch, last: Cursor) {
-        *self.published.lock() = Some((epoch.clone(), last));
+    /// The stream ends with `last`, and no row up to `complete` is to follow.
+    pub(super) fn published(&self, epoch: &Epoch, last: Cursor, complete: Cursor) {
+        *self.published.lock() = Some(InStream {
+            epoch: epoch.clone(),
+            last,
+            complete,
+        });
     }
 
     /// Says where it stands now, not only when it is due.
@@ -193,13 +211,16 @@ impl Herald {
     }
 }
 
-fn standing(feed: &Feed, this: &Publisher, published: Option<(Epoch, Cursor)>) -> Vec<u8> {
+fn standing(feed: &Feed, this: &Publisher, published: Option<InStream>) -> Vec<u8> {
     let now = feed.standing();
-    let published = published.filter(|(epoch, _)| *epoch == now.epoch);
+    let published = published.filter(|stream| stream.epoch == now.epoch);
+    let schema = feed.schema();
     let standing = Standing {
         publisher: this.clone(),
         head: now.head.0,
-        published: published.map(|(_, last)| last.0),
+        published: published.as_ref().map(|stream| stream.last.0),
+        complete: published.map(|stream| stream.complete.0),
+        changes: schema.is_some_and(|schema| schema.changes.is_some()),
         epoch: now.epoch.0.to_string(),
     };
     // Plain data always serialises.
@@ -229,6 +250,8 @@ mod tests {
             epoch: "e1".to_owned(),
             head: 3,
             published,
+            complete: published,
+            changes: false,
         }
     }
 

@@ -83,6 +83,8 @@ pub enum Unavailable {
     Busy(String),
     /// An edge has not had all of the feed from its origin yet.
     Filling,
+    /// An edge of streams alone can't have a feed of changes, which begins with the table as it is.
+    OutOfReach,
     /// Something an operator has to mend.
     Broken { kind: BrokenKind, reason: String },
 }
@@ -94,7 +96,8 @@ impl Unavailable {
             Unavailable::NoFile(_)
             | Unavailable::Empty(_)
             | Unavailable::NoTable(_)
-            | Unavailable::Filling => None,
+            | Unavailable::Filling
+            | Unavailable::OutOfReach => None,
             Unavailable::Busy(_) => Some("busy"),
             Unavailable::Broken { kind, .. } => Some(kind.label()),
         }
@@ -109,7 +112,9 @@ impl Unavailable {
             Unavailable::Empty(_) => {
                 "the database is empty; it is served as soon as a writer has made a table in it"
             }
-            Unavailable::NoTable(_) | Unavailable::Filling => return self.to_string(),
+            Unavailable::NoTable(_) | Unavailable::Filling | Unavailable::OutOfReach => {
+                return self.to_string();
+            }
             Unavailable::Busy(_) => "the database is locked by another process",
             Unavailable::Broken { kind, reason } => match kind {
                 BrokenKind::UnfitTable | BrokenKind::Unreadable | BrokenKind::CorruptTable => {
@@ -199,6 +204,10 @@ impl Unavailable {
     }
 }
 
+/// Why an edge of streams alone can't have a feed of changes, and what can be done.
+pub const OUT_OF_REACH: &str = "a feed of changes begins with the table as it is, which a stream can't give: name the daemon that has it in \
+                                edge.upstream, beside edge.nats";
+
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -219,6 +228,7 @@ impl fmt::Display for Unavailable {
             Unavailable::Filling => f.write_str(
                 "rows are being had from the origin; they are served once all have come",
             ),
+            Unavailable::OutOfReach => f.write_str(OUT_OF_REACH),
             Unavailable::Busy(reason) | Unavailable::Broken { reason, .. } => f.write_str(reason),
         }
     }

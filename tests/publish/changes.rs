@@ -1,39 +1,439 @@
 //! Feeds of changes, published and at edges that have them from streams.
 
-use walcast::config::CaptureMode::{self, Keys};
+use std::time::Instant;
 
-use crate::common::{Daemon, Settings};
-use crate::scenes::{Held, ORDERS, follow_live, settings};
+use serde_json::{Value, json};
+use walcast::config::CaptureMode::{self, Full, Keys};
+
+use crate::common::wait::pause;
+use crate::common::{Daemon, Database, PATIENCE, Settings, Subscriber, wait_until};
+use crate::scenes::{Held, ORDERS, capture, follow, follow_live, settings};
 use crate::server::Server;
 use crate::setup::section;
+use crate::stored::Client;
 
-/// An origin that publishes the changes of `orders`, captured so.
-fn origin(server: &Server, mode: CaptureMode, filters: &[&str]) -> Daemon {
-    settings(ORDERS, "orders", mode, filters, &section(server, "")).start()
+const STREAM: &str = "walcast_orders";
+
+const WRITES: &str = "INSERT INTO orders VALUES (1, 'acme', 5, 'a'), (2, 'globex', 0.1, x'00ff'), (3, 'acme', 9e999, NULL);
+     UPDATE orders SET total = 6 WHERE id = 1; UPDATE orders SET tenant = 'globex' WHERE id = 3;
+     UPDATE orders SET id = 7 WHERE id = 2; DELETE FROM orders WHERE id = 3;
+     INSERT INTO orders VALUES (4, NULL, 9007199254740993, CAST(x'61ff' AS TEXT))";
+
+/// An origin that publishes the changes of `orders`, captured so, to which `WRITES` were made.
+fn origin(server: &Server, mode: CaptureMode) -> Daemon {
+    let section = section(server, "");
+    let origin = settings(ORDERS, "orders", mode, &["tenant"], &section).start();
+    origin.database().execute(WRITES);
+    origin
 }
 
 /// An edge of the streams of this server, and of this daemon.
 fn edge_of(server: &Server, upstream: &Daemon) -> Settings {
-    Settings::on_new_file()
-        .toml(format!("[edge]\nnats = {:?}\n", server.url()))
-        .edge_of(format!("ws://{}", upstream.address()))
+    streams_of(server).edge_of(format!("ws://{}", upstream.address()))
+}
+
+fn streams_of(server: &Server) -> Settings {
+    Settings::on_new_file().toml(format!("[edge]\nnats = {:?}\n", server.url()))
+}
+
+/// An origin, and an edge that has what is there and goes on from the stream alone.
+#[track_caller]
+fn pair(server: &Server, mode: CaptureMode) -> (Daemon, Daemon) {
+    let origin = origin(server, mode);
+    let edge = edge_of(server, &origin).start();
+    edge.wait_until_ready();
+    wait_for_stream_alone(&origin);
+    (origin, edge)
+}
+
+/// Waits until nobody has the feed from the origin itself.
+#[track_caller]
+fn wait_for_stream_alone(origin: &Daemon) {
+    wait_until("the edge is no subscriber of the origin", || {
+        // The publisher is one.
+        listed(origin)["subscribers"] == 1
+    });
+}
+
+fn listed(daemon: &Daemon) -> Value {
+    daemon.get("/api/feeds").json()["feeds"][0].clone()
+}
+
+/// The number of the newest change.
+fn head(origin: &Daemon) -> i64 {
+    origin
+        .database()
+        .number("SELECT max(seq) FROM _walcast_orders")
+}
+
+#[track_caller]
+fn wait_for_head(daemon: &Daemon, seq: i64) {
+    let deadline = Instant::now() + 4 * PATIENCE;
+    while listed(daemon)["head"] != seq {
+        assert!(
+            Instant::now() < deadline,
+            "{seq} is not the head: {}",
+            listed(daemon)
+        );
+        pause();
+    }
+}
+
+fn table(database: &Database) -> Held {
+    Held::of(database, "SELECT * FROM orders", &["id"])
+}
+
+/// Takes what comes until what is held is the table, as who goes on from before; gives the frames that were no changes.
+#[track_caller]
+fn take_until_held(
+    subscriber: &mut Subscriber,
+    held: &mut Held,
+    database: &Database,
+) -> Vec<Value> {
+    let (wanted, mut said) = (table(database), vec![]);
+    while *held != wanted {
+        said.extend(held.take(subscriber));
+    }
+    said
+}
+
+/// Takes what comes up to this change; gives the frames that were no changes.
+#[track_caller]
+fn take_to(subscriber: &mut Subscriber, held: &mut Held, last: i64) -> Vec<Value> {
+    let mut said = vec![];
+    while !subscriber
+        .ledger()
+        .last()
+        .is_some_and(|change| change["seq"] == last)
+    {
+        said.extend(held.take(subscriber));
+    }
+    said
+}
+
+/// The numbers of the changes that came, each of which must follow on the one before it.
+#[track_caller]
+fn expect_each_once(subscriber: &Subscriber, last: i64) {
+    let changes = subscriber.ledger().iter();
+    let numbers: Vec<i64> = changes
+        .filter_map(|change| change["seq"].as_i64())
+        .collect();
+    let first = *numbers.first().expect("changes came");
+    assert_eq!(numbers, (first..=last).collect::<Vec<i64>>());
 }
 
 #[test]
-fn a_change_reaches_a_subscriber_of_an_edge_by_the_stream() {
+fn changes_are_in_the_stream_as_edges_get_them() {
     let server = Server::start();
-    let origin = origin(&server, Keys, &[]);
-    let database = origin.database();
-    database.execute("INSERT INTO orders VALUES (1, 'acme', 5, 'a'), (2, 'globex', 7, NULL)");
-    let edge = edge_of(&server, &origin).start();
-    edge.wait_until_ready();
+    let origin = origin(&server, Keys);
+    let last = head(&origin);
+    let messages = Client::of(&server).wait_for_row(STREAM, last);
+    let (mut at, mut numbers) = (0, vec![]);
+    for message in &messages {
+        assert_eq!(
+            (message.prev, &message.epoch),
+            (at, &origin.epoch()),
+            "{message:?}"
+        );
+        at = message.last;
+        let lines = message.lines();
+        assert_eq!(
+            (&lines[0]["type"], &lines[0]["changes"]["capture"]),
+            (&json!("changes"), &json!("keys"))
+        );
+        for line in &lines[1..] {
+            assert_eq!(line["type"], "change");
+            numbers.push(line["log"][0].as_i64().expect("a change has a number"));
+        }
+    }
+    assert_eq!((messages[0].kind.as_str(), messages[0].last), ("reset", 0));
+    assert_eq!(numbers, (1..=last).collect::<Vec<i64>>());
+}
+
+#[test]
+fn what_an_edge_of_streams_sends_of_changes_is_what_its_origin_does() {
+    for mode in [Keys, Full] {
+        let server = Server::start();
+        let (origin, edge) = pair(&server, mode);
+        assert_eq!(edge.epoch(), origin.epoch());
+        let database = origin.database();
+        for filter in ["", "&tenant=acme", "&tenant=globex"] {
+            let query = format!("since=earliest{filter}");
+            let mut both = [&edge, &origin].map(|daemon| follow_live(daemon, &query));
+            assert_eq!(both[0].1, both[1].1, "{query}");
+            for sql in [
+                "INSERT OR REPLACE INTO orders VALUES (5, 'acme', 1, 'b')",
+                "UPDATE orders SET tenant = 'globex' WHERE id = 5",
+                "UPDATE orders SET id = 6, tenant = 'acme' WHERE id = 5",
+                "INSERT OR REPLACE INTO orders VALUES (6, 'globex', 1, 'c')",
+                "DELETE FROM orders WHERE id = 6",
+            ] {
+                database.execute(sql);
+                // Of a row that is another by the time it is read, the one it is then is told.
+                for daemon in [&edge, &origin] {
+                    wait_for_head(daemon, head(&origin));
+                }
+            }
+            database.execute(
+                "INSERT OR REPLACE INTO orders VALUES (8, 'acme', 1, NULL), (9, 'globex', 1, NULL)",
+            );
+            let both = both.each_mut().map(|(subscriber, _)| {
+                let last = if filter == "&tenant=acme" { 8 } else { 9 };
+                let mut texts = vec![];
+                while !texts.last().is_some_and(|text: &String| {
+                    text.contains(&format!("\"key\":{{\"id\":{last}}}"))
+                }) {
+                    texts.push(subscriber.next_text());
+                }
+                texts
+            });
+            assert_eq!(both[0], both[1], "{query}");
+            database.execute("DELETE FROM orders WHERE id > 7");
+            wait_for_head(&edge, head(&origin));
+        }
+        wait_for_stream_alone(&origin);
+        assert_eq!(follow_live(&edge, "since=0").1, table(&database));
+    }
+}
+
+#[test]
+fn whoever_applies_changes_of_an_edge_holds_the_table_over_restarts_of_everything() {
+    let mut server = Server::start();
+    let (origin, mut edge) = pair(&server, Keys);
+    let (database, epoch) = (origin.database(), origin.epoch());
     let (mut subscriber, mut held) = follow_live(&edge, "since=earliest");
-    database.execute("UPDATE orders SET total = 6 WHERE id = 1");
-    let change = subscriber.next_row();
-    assert_eq!(
-        (&change["op"], &change["after"]["total"]),
-        (&"u".into(), &6.0.into())
+    server.stop();
+    database.execute("UPDATE orders SET total = 1; DELETE FROM orders WHERE id = 7");
+    server.run();
+    let said = take_to(&mut subscriber, &mut held, head(&origin));
+    assert!(
+        said.iter().all(|frame| frame["type"] == "heartbeat"),
+        "{said:?}"
     );
-    held.apply(&change);
-    assert_eq!(held, Held::of(&database, "SELECT * FROM orders", &["id"]));
+    expect_each_once(&subscriber, head(&origin));
+    server.kill();
+    database
+        .execute("INSERT INTO orders VALUES (20, 'acme', 1, NULL); UPDATE orders SET total = 2");
+    server.run();
+    take_to(&mut subscriber, &mut held, head(&origin));
+    expect_each_once(&subscriber, head(&origin));
+    assert_eq!(held, table(&database));
+    for turn in 0..3 {
+        let at = head(&origin);
+        wait_for_head(&edge, at);
+        let settings = edge.kill();
+        database.execute(&format!("UPDATE orders SET note = {turn}; INSERT INTO orders VALUES (30 + {turn}, 'acme', 1, NULL)"));
+        edge = settings.start();
+        wait_for_head(&edge, head(&origin));
+        let (mut subscriber, hello) = follow(&edge, &format!("since={at}&epoch={epoch}"));
+        assert_eq!(
+            (&hello["recovered"], hello.get("snapshot")),
+            (&json!(true), None)
+        );
+        held.take_until_live(&mut subscriber);
+        expect_each_once(&subscriber, head(&origin));
+        assert_eq!(held, table(&database));
+    }
+    assert!(!edge.log().contains("from the first on"), "{}", edge.log());
+}
+
+#[test]
+fn a_large_table_and_its_changes_join_while_it_is_written_to() {
+    for mode in [Keys, Full] {
+        let server = Server::start();
+        let origin = origin(&server, mode);
+        let database = origin.database();
+        database.execute(
+            "WITH RECURSIVE s(n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM s WHERE n < 20000)
+             INSERT INTO orders SELECT n, 'acme', n, hex(randomblob(50)) FROM s",
+        );
+        let edge = edge_of(&server, &origin).start();
+        let connection = database.connect();
+        for id in 3..400 {
+            let sql = format!(
+                "UPDATE orders SET total = -1 WHERE id = {id} * 40; DELETE FROM orders WHERE id = {id} * 41"
+            );
+            connection.execute_batch(&sql).expect("it can be written");
+        }
+        drop(connection);
+        wait_for_head(&edge, head(&origin));
+        assert_eq!(follow_live(&edge, "since=earliest").1, table(&database));
+        let spool = Database::at(edge.settings().database_path());
+        let changes = "SELECT count(*) FROM _walcast_changes_orders";
+        let logged = database.number("SELECT count(*) FROM _walcast_orders");
+        assert_eq!(spool.number(changes), logged);
+    }
+}
+
+#[test]
+fn changes_that_the_stream_has_no_more_come_from_the_origin() {
+    let server = Server::start();
+    let (origin, edge) = pair(&server, Full);
+    let (database, epoch, before) = (origin.database(), origin.epoch(), head(&origin));
+    let (_, mut held) = follow_live(&edge, "since=earliest");
+    let settings = edge.stop();
+    for turn in 0..5 {
+        database.execute(&format!(
+            "UPDATE orders SET note = {turn}; DELETE FROM orders WHERE id = {turn}"
+        ));
+    }
+    let client = Client::of(&server);
+    client.wait_for_row(STREAM, head(&origin));
+    client.purge_all_but_one(STREAM);
+    let edge = settings.start();
+    wait_for_head(&edge, head(&origin));
+    edge.wait_for_log("came from edge.upstream");
+    let (mut subscriber, hello) = follow(&edge, &format!("since={before}&epoch={epoch}"));
+    assert_eq!(
+        (&hello["recovered"], hello.get("snapshot")),
+        (&json!(true), None)
+    );
+    held.take_until_live(&mut subscriber);
+    expect_each_once(&subscriber, head(&origin));
+    assert_eq!(held, table(&database));
+    // From here on it is the stream again that has them.
+    wait_for_stream_alone(&origin);
+    database.execute("UPDATE orders SET note = 'last'");
+    take_until_held(&mut subscriber, &mut held, &database);
+}
+
+#[test]
+fn changes_that_nobody_has_any_more_are_told_of_with_the_table_as_it_is() {
+    let mut server = Server::start();
+    let (origin, edge) = pair(&server, Keys);
+    let (database, before) = (origin.database(), head(&origin));
+    let (mut subscriber, mut held) = follow_live(&edge, "since=earliest");
+    server.kill();
+    edge.wait_for_log("is not had from its origin");
+    database.execute("UPDATE orders SET total = 9; UPDATE orders SET total = 10");
+    database.execute(&format!(
+        "DELETE FROM _walcast_orders WHERE seq < {}",
+        before + 4
+    ));
+    wait_for_head(&origin, head(&origin));
+    server.run();
+    let said = take_until_held(&mut subscriber, &mut held, &database);
+    let resets = said.iter().filter(|frame| frame["type"] == "reset");
+    assert_eq!(
+        resets.map(|reset| &reset["snapshot"]).collect::<Vec<_>>(),
+        [&json!(true)]
+    );
+    let messages = Client::of(&server).wait_for_row(STREAM, head(&origin));
+    let gap = messages.iter().find(|message| message.kind == "gap");
+    let gap = gap.expect("the stream tells of it");
+    assert_eq!((gap.prev, gap.last), (before, before + 3));
+}
+
+#[test]
+fn a_database_that_is_replaced_reaches_a_subscriber_of_an_edge_as_one_reset() {
+    let server = Server::start();
+    let (origin, edge) = pair(&server, Keys);
+    let (database, old) = (origin.database(), origin.epoch());
+    let (mut at_origin, _) = follow_live(&origin, "since=now");
+    let (mut subscriber, mut held) = follow_live(&edge, "since=earliest");
+    database.replace_with(|other| {
+        other.execute(ORDERS);
+        capture(other, "orders", Keys, &["tenant"]);
+        other.execute("INSERT INTO orders VALUES (70, 'acme', 1, NULL)");
+    });
+    wait_until("the epoch is another", || origin.epoch() != old);
+    let said = take_until_held(&mut subscriber, &mut held, &origin.database());
+    let resets: Vec<&Value> = said
+        .iter()
+        .filter(|frame| frame["type"] == "reset")
+        .collect();
+    assert_eq!(resets.len(), 1, "{said:?}");
+    let told = at_origin.expect("reset");
+    drop(at_origin);
+    for key in ["epoch", "reason"] {
+        assert_eq!(resets[0][key], told[key]);
+    }
+    subscriber.expect("live");
+    wait_for_stream_alone(&origin);
+    origin
+        .database()
+        .execute("DELETE FROM orders WHERE id = 70");
+    assert_eq!(subscriber.next_row()["op"], "d");
+}
+
+#[test]
+fn a_capture_that_was_interrupted_is_told_at_an_edge_of_streams() {
+    let server = Server::start();
+    let (origin, edge) = pair(&server, Keys);
+    let database = origin.database();
+    let (mut subscriber, mut held) = follow_live(&edge, "since=earliest");
+    database.execute("DROP TRIGGER _walcast_orders_update; UPDATE orders SET total = 9");
+    capture(&database, "orders", Keys, &["tenant"]);
+    let reset = subscriber.expect("reset");
+    assert_eq!(
+        (&reset["reason"], &reset["snapshot"]),
+        (&json!("capture_interrupted"), &json!(true))
+    );
+    held.0.clear();
+    held.take_until_live(&mut subscriber);
+    assert_eq!(held, table(&database));
+    assert_eq!(edge.epoch(), origin.epoch());
+}
+
+#[test]
+fn a_stream_that_has_nothing_any_more_is_no_reason_to_wait() {
+    let server = Server::start();
+    let origin = origin(&server, Keys);
+    let client = Client::of(&server);
+    client.wait_for_row(STREAM, head(&origin));
+    let stream = client.stream(STREAM);
+    let purged = client.run(async move { stream.purge().await });
+    purged.expect("a stream can be purged");
+    let edge = edge_of(&server, &origin).start();
+    wait_for_head(&edge, head(&origin));
+    let (mut subscriber, mut held) = follow_live(&edge, "since=earliest");
+    assert_eq!(held, table(&origin.database()));
+    wait_for_stream_alone(&origin);
+    origin.database().execute("UPDATE orders SET total = 12");
+    take_until_held(&mut subscriber, &mut held, &origin.database());
+}
+
+#[test]
+fn an_edge_of_streams_alone_says_what_a_feed_of_changes_needs() {
+    let server = Server::start();
+    let tables =
+        format!("{ORDERS}; CREATE TABLE notes(id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT)");
+    let keys = format!("[feeds.notes]\n{}", section(&server, ""));
+    let origin = settings(&tables, "orders", Keys, &[], &keys).start();
+    origin.database().execute(WRITES);
+    origin
+        .database()
+        .execute("INSERT INTO notes(text) VALUES ('one')");
+    let client = Client::of(&server);
+    client.wait_for_row("walcast_notes", 1);
+    client.wait_for_row(STREAM, head(&origin));
+    let edge = streams_of(&server).edge().start();
+    edge.wait_for_log("name the daemon that has it in edge.upstream");
+    let refused = || edge.upgrade("/ws/orders?since=earliest", &[]);
+    wait_until("the feed is refused", || {
+        refused().error_message().contains("edge.upstream")
+    });
+    assert_eq!(refused().status, 503);
+    assert_eq!(edge.get("/api/feeds/orders/events").status, 503);
+    // The others are served.
+    let mut subscriber = edge.subscribe_to("/ws/notes", "since=earliest");
+    subscriber.expect("hello");
+    subscriber.rows_until("live");
+    origin
+        .database()
+        .execute("INSERT INTO notes(text) VALUES ('two')");
+    assert_eq!(subscriber.next_row()["text"], "two");
+    assert_eq!(edge.get("/readyz").status, 200);
+    // And told of the daemon it serves this one, too.
+    let settings = edge.stop();
+    let edge = settings
+        .edge_of(format!("ws://{}", origin.address()))
+        .start();
+    wait_until("the feed is served", || {
+        edge.upgrade("/ws/orders?since=earliest", &[]).status == 101
+    });
+    assert_eq!(
+        follow_live(&edge, "since=earliest").1,
+        table(&origin.database())
+    );
 }

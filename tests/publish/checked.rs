@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use walcast::config::CaptureMode::Keys;
+
 use crate::common::Daemon;
 use crate::common::settings::program;
 use crate::server::Server;
@@ -102,6 +104,27 @@ fn check_of_an_edge_tells_of_servers_and_streams() {
     server.kill();
     let (printed, works) = check_edge(&server, "");
     assert!(printed.contains("no connection") && !works, "{printed}");
+}
+
+#[test]
+fn check_names_what_feeds_of_changes_need() {
+    let server = Server::start();
+    let section = crate::setup::section(&server, "");
+    let settings = crate::scenes::settings(crate::scenes::ORDERS, "orders", Keys, &[], &section);
+    let toml = settings.toml_text();
+    let origin = settings.start();
+    Client::of(&server).wait_for_row("walcast_orders", 0);
+    let (printed, works) = check(origin.settings().directory(), &toml);
+    let note = "changes go into the streams of orders; edges need upstream";
+    assert!(printed.contains(note) && works, "{printed}");
+    let (printed, works) = check_edge(&server, "");
+    assert!(printed.contains("edge.upstream") && !works, "{printed}");
+    let upstream = format!("upstream = \"ws://{}\"", origin.address());
+    let (printed, works) = check_edge(&server, &upstream);
+    assert!(
+        printed.contains("of changes, the table as it is") && works,
+        "{printed}"
+    );
 }
 
 #[test]

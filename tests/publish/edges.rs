@@ -109,6 +109,23 @@ fn a_client_of_an_edge_misses_nothing_over_a_server_that_is_killed_or_restored()
 }
 
 #[test]
+fn what_is_on_its_way_is_not_taken_for_deleted() {
+    let server = Server::start();
+    let (origin, edge) = pair(&server);
+    let last = origin.fill(5);
+    edge.wait_for_head(last);
+    // As a publisher says it that has sent rows up to 9, of which those above 5 are not stored yet, and of which those up to 7
+    // were deleted.
+    let standing = serde_json::json!({
+        "publisher": { "started": u64::MAX, "id": "another", "host": "db" },
+        "epoch": origin.epoch(), "head": 9, "published": 5, "complete": 7,
+    });
+    Client::of(&server).say("walcast.remediation.standing", &standing);
+    edge.wait_for_head(7);
+    assert_eq!(edge.feed()["head"], 7);
+}
+
+#[test]
 fn a_stream_that_was_deleted_and_filled_again_is_no_news_to_an_edge() {
     let server = Server::start();
     let (origin, edge) = pair(&server);
@@ -143,6 +160,28 @@ fn a_history_that_is_replaced_reaches_a_client_of_an_edge_as_one_reset() {
     assert_eq!(subscriber.replay().0, [1, 2]);
     let third = origin.database().insert("x");
     assert_eq!(crate::common::id(&subscriber.next_row()), third);
+}
+
+#[test]
+fn an_edge_begins_after_a_row_that_is_there_in_part() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    let origin = publishing(Daemon::on_new_file(), &server, "").start();
+    wait_for_state(&origin, "live");
+    let large = origin.database().insert(&"x".repeat(3_000_000));
+    let last = origin.database().insert("last");
+    let messages = client.wait_for_row(STREAM, last);
+    let second = messages
+        .iter()
+        .find(|message| message.part.starts_with("2/"));
+    let second = second.expect("it came in parts").sequence;
+    let stream = client.stream(STREAM);
+    let purged = client.run(async move { stream.purge().sequence(second).await });
+    purged.expect("a stream can be purged");
+    let edge = edge_of(&server).start();
+    edge.wait_for_head(last);
+    let (mut subscriber, _) = edge.resume("since=earliest");
+    assert_eq!(subscriber.replay().0, [large + 1]);
 }
 
 #[test]

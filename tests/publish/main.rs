@@ -14,6 +14,7 @@ mod histories;
 mod outages;
 mod refusals;
 #[path = "../changes/scenes.rs"]
+#[expect(dead_code, reason = "not all of it is needed here")]
 mod scenes;
 mod server;
 mod setup;

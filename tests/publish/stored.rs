@@ -130,6 +130,17 @@ impl Client {
         published.expect("a message is stored");
     }
 
+    /// Says something on a subject that no stream keeps.
+    pub fn say(&self, subject: &str, what: &Value) {
+        self.run(async {
+            let payload = Bytes::from(what.to_string());
+            let client = self.jetstream.client();
+            let said = client.publish(subject.to_owned(), payload).await;
+            said.expect("something can be said");
+            client.flush().await.expect("the server takes it");
+        });
+    }
+
     /// Removes all messages but the last.
     pub fn purge_all_but_one(&self, name: &str) {
         let stream = self.stream(name);

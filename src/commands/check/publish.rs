@@ -32,6 +32,17 @@ pub(super) fn look(config: &Config, report: &mut Report) {
             for (feed, finding) in found.streams {
                 stream(rules, &feed, finding, report);
             }
+            let captured = config.feeds.iter().filter(|feed| feed.capture.is_some());
+            let captured: Vec<&str> = captured.map(|feed| feed.name.as_str()).collect();
+            if !captured.is_empty() {
+                let names = captured.join(", ");
+                report.note(
+                    LABEL,
+                    format!(
+                        "changes go into the streams of {names}; edges need upstream beside nats, for the table as it is"
+                    ),
+                );
+            }
         }
         Err(trouble) => report.problem(LABEL, trouble, &[]),
     }

@@ -37,7 +37,8 @@ impl FileTrouble {
             Unavailable::NoFile(_)
             | Unavailable::Empty(_)
             | Unavailable::NoTable(_)
-            | Unavailable::Filling => {
+            | Unavailable::Filling
+            | Unavailable::OutOfReach => {
                 tracing::warn!("{reason}");
             }
             Unavailable::Broken { .. } => tracing::error!("{reason}"),

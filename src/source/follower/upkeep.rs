@@ -110,9 +110,10 @@ impl FeedLoop {
                 Obstacle::Locked(lasted)
             }
             Unavailable::Broken { kind, .. } if kind.is_of_names() => Obstacle::Shared,
-            Unavailable::NoTable(_) | Unavailable::Filling | Unavailable::Broken { .. } => {
-                Obstacle::Broken
-            }
+            Unavailable::NoTable(_)
+            | Unavailable::Filling
+            | Unavailable::OutOfReach
+            | Unavailable::Broken { .. } => Obstacle::Broken,
         };
         self.schedule.kept_from_opening(obstacle, Instant::now());
         self.trouble.report(reason, &self.hub, &self.metrics);

@@ -51,7 +51,7 @@ impl TableFollower {
             comes_and_goes: config.all_tables,
             is_awaited: false,
             has_waited: false,
-            spooled: config.edge.is_one().then(Spooled::default),
+            spooled: config.edge.is_one().then(|| Spooled::of(&config.edge)),
             pause: Duration::ZERO,
         }
     }

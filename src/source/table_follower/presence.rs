@@ -199,6 +199,7 @@ impl TableFollower {
             Unavailable::NoTable(_) if self.comes_and_goes => Cause::Dropped,
             Unavailable::NoTable(_) => Cause::NoTable,
             Unavailable::Broken { kind, .. } if *kind == BrokenKind::UnfitTable => Cause::Unfit,
+            Unavailable::OutOfReach => Cause::OutOfReach,
             Unavailable::Busy(_) | Unavailable::Filling | Unavailable::Broken { .. } => {
                 Cause::Unreadable
             }

@@ -10,6 +10,7 @@ use super::TableFollower;
 use super::open::OpenTable;
 use super::position::FeedPosition;
 use super::presence::TableState;
+use crate::config::EdgeRules;
 use crate::hub::Hub;
 use crate::model::position::{Cursor, Epoch};
 use crate::sqlite::error::Unavailable;
@@ -30,6 +31,18 @@ pub(super) struct Spooled {
     served: Option<(String, i64)>,
     /// Everything up to here has come, or is not there.
     reached: Cursor,
+    /// There are streams to have it from, and no daemon.
+    of_streams_alone: bool,
+}
+
+impl Spooled {
+    /// Nothing is known yet of a feed of this edge.
+    pub(super) fn of(edge: &EdgeRules) -> Spooled {
+        Spooled {
+            of_streams_alone: edge.upstream.is_none(),
+            ..Spooled::default()
+        }
+    }
 }
 
 impl TableFollower {
@@ -107,7 +120,11 @@ impl TableFollower {
 
     /// Not all of the feed's rows are here.
     fn put_off(&mut self, connection: &Connection, hub: &Hub) {
-        let reason = Unavailable::Filling;
+        let of_streams = self.spooled.as_ref().is_some_and(|s| s.of_streams_alone);
+        let reason = match of_streams && self.feed().config.capture.is_some() {
+            true => Unavailable::OutOfReach,
+            false => Unavailable::Filling,
+        };
         if self.close(&reason) {
             self.tell_closed(connection, &reason, self.cause(&reason));
             hub.announce(self.feed().index);
