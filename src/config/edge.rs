@@ -19,7 +19,7 @@ settings! {
             url().optional("the feeds are of a database of one's own");
 
         /// NATS servers of one cluster, to which the origin publishes: the feeds are had from there, and of `upstream` is asked
-        /// what the streams have no more.
+        /// what the streams do not have: the table as it is, of a feed of changes.
         "edge.nats" nats: Vec<NatsServer> = Vec::new(),
             kinds::nats_servers().unless_empty("the feeds are had from edge.upstream, if that is named");
 

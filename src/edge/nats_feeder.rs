@@ -373,7 +373,7 @@ pub(super) fn described(body: &[u8]) -> Result<(String, TableDescription, usize)
             Ok((schema, *table, line.len()))
         }
         OriginFrame::Control(_) | OriginFrame::Row(_) | OriginFrame::Change(_) => Err(End::lost(
-            "a message does not say what its rows are of".to_owned(),
+            "a message does not say what its rows are of; is the origin of a version that is much newer?",
         )),
     }
 }
