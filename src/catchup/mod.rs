@@ -128,9 +128,9 @@ impl CatchUp {
     pub fn new(pool: ReadPool, metrics: Arc<Metrics>) -> CatchUp {
         CatchUp {
             pool,
+            older: OlderThreads::new(metrics.edge_older_reads_waiting.clone()),
             metrics,
             state: Arc::default(),
-            older: OlderThreads::default(),
         }
     }
 

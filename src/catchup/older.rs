@@ -1,17 +1,19 @@
 //! Rows that an edge has no more, had from another daemon. The threads that do it wait for a network, and are none of those
 //! that read the table.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use prometheus::IntGauge;
 
 use super::page_request::PageError;
 use super::queue::QueuedRead;
 use super::reader_pool::Work;
 use super::turns::Turns;
 use super::{CatchUp, PAGE, busy};
-use crate::hub::{Feed, NoOlderRows, OlderPage, OlderRows};
+use crate::hub::{Feed, NoOlderRows, NotNow, OlderPage, OlderRows};
 use crate::model::position::Cursor;
 use crate::model::read_owner::Claim;
 use crate::session::table_bounds::TableBounds;
@@ -26,15 +28,16 @@ const IDLE: Duration = Duration::from_secs(5);
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads. Cloning it clones a handle.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct OlderThreads {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
     work: Condvar,
+    /// How many jobs wait.
+    waiting: IntGauge,
 }
 
 #[derive(Default)]
@@ -45,10 +48,23 @@ struct Queue {
 }
 
 impl OlderThreads {
+    /// None runs before there is something to do. `waiting` shows how much of that waits.
+    pub(super) fn new(waiting: IntGauge) -> OlderThreads {
+        let shared = Shared {
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            waiting,
+        };
+        OlderThreads {
+            shared: Arc::new(shared),
+        }
+    }
+
     /// Has a thread do it, in this client's turn, unless nobody waits for it by then.
     pub(super) fn submit(&self, claim: Claim, job: impl FnOnce() + Send + 'static) {
         let mut queue = self.shared.queue.lock();
         queue.jobs.push(claim.client, (claim, Box::new(job)));
+        self.shared.waiting.set(queue.jobs.len() as i64);
         if queue.idle >= queue.jobs.len() || queue.running >= THREADS {
             self.shared.work.notify_one();
             return;
@@ -67,9 +83,16 @@ fn run(shared: &Shared) {
     let mut queue = shared.queue.lock();
     loop {
         if let Some((claim, job)) = queue.jobs.pop() {
+            shared.waiting.set(queue.jobs.len() as i64);
             drop(queue);
-            if !claim.is_void() {
-                job();
+            // A job that panics must not cost a thread that still counts as running.
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                if !claim.is_void() {
+                    job();
+                }
+            }));
+            if done.is_err() {
+                tracing::error!("a read of older rows panicked");
             }
             queue = shared.queue.lock();
             continue;
@@ -124,10 +147,14 @@ impl CatchUp {
         };
         let feed = Arc::clone(feed);
         self.older.submit(claim.clone(), move || {
-            if older.are_there(&feed, &bounds.epoch, id) {
-                bounds.older_from = Some(id);
-            }
-            done(Ok(bounds));
+            done(match older.are_there(&feed, &bounds.epoch, id) {
+                Ok(true) => {
+                    bounds.older_from = Some(id);
+                    Ok(bounds)
+                }
+                Ok(false) => Ok(bounds),
+                Err(NotNow) => Err(Unavailable::Upstream),
+            });
         });
     }
 }
@@ -176,5 +203,6 @@ fn read_older(older: &dyn OlderRows, queued: &QueuedRead) -> Result<Arc<Block>, 
     older.page(feed, &wanted).map_err(|error| match error {
         NoOlderRows::Gone => PageError::Pruned,
         NoOlderRows::FilterGone => PageError::FilterGone,
+        NoOlderRows::NotNow => PageError::Unavailable(Unavailable::Upstream),
     })
 }

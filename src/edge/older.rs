@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::older_reading::OlderReading;
+use super::older_reading::{NotBegun, OlderReading};
 use super::upstream::Upstream;
-use crate::hub::{Feed, NoOlderRows, OlderPage, OlderRows};
+use crate::hub::{Feed, NoOlderRows, NotNow, OlderPage, OlderRows};
 use crate::model::position::{Cursor, Epoch};
 use crate::wire::block::Block;
 
@@ -27,7 +27,24 @@ pub(super) struct Older {
     /// What readers have left, the oldest first.
     kept: Mutex<Vec<(Instant, OlderReading)>>,
     /// When the upstream could not be asked last.
-    failed_at: Mutex<Option<Instant>>,
+    failed: Mutex<Option<Failed>>,
+}
+
+/// The upstream could not be asked.
+#[derive(Clone, Copy)]
+struct Failed {
+    at: Instant,
+    /// It was there all the same: who asks is behind by what it may have, and is not told that it is gone.
+    is_for_now: bool,
+}
+
+impl Failed {
+    fn answer(self) -> Result<Option<OlderReading>, NotNow> {
+        match self.is_for_now {
+            true => Err(NotNow),
+            false => Ok(None),
+        }
+    }
 }
 
 impl fmt::Debug for Older {
@@ -41,31 +58,38 @@ impl Older {
         Older {
             upstream,
             kept: Mutex::default(),
-            failed_at: Mutex::default(),
+            failed: Mutex::default(),
         }
     }
 
     /// A reading that goes on at this position: one that is kept, or a new one.
-    fn reading(&self, feed: &Arc<Feed>, epoch: &Epoch, after: Cursor) -> Option<OlderReading> {
+    fn reading(
+        &self,
+        feed: &Arc<Feed>,
+        epoch: &Epoch,
+        after: Cursor,
+    ) -> Result<Option<OlderReading>, NotNow> {
         let name = &feed.config.name;
         let mut kept = self.kept.lock();
         let found = kept
             .iter()
             .position(|(_, reading)| reading.goes_on_at(name, epoch, after));
         if let Some(found) = found {
-            return Some(kept.remove(found).1);
+            return Ok(Some(kept.remove(found).1));
         }
         drop(kept);
-        let is_away = |at: Instant| at.elapsed() < AWAY;
-        if self.failed_at.lock().is_some_and(is_away) {
-            return None;
+        let failed = *self.failed.lock();
+        if let Some(failed) = failed.filter(|failed| failed.at.elapsed() < AWAY) {
+            return failed.answer();
         }
         match OlderReading::begin(&self.upstream, feed, epoch, after) {
-            Ok(reading) => reading,
-            Err(why) => {
-                *self.failed_at.lock() = Some(Instant::now());
+            Ok(reading) => Ok(reading),
+            Err(NotBegun { why, is_for_now }) => {
+                let at = Instant::now();
+                let failed = Failed { at, is_for_now };
+                *self.failed.lock() = Some(failed);
                 tracing::warn!("feed {name}: rows older than the spool are not to be had: {why}");
-                None
+                failed.answer()
             }
         }
     }
@@ -80,18 +104,18 @@ impl Older {
 }
 
 impl OlderRows for Older {
-    fn are_there(&self, feed: &Arc<Feed>, epoch: &Epoch, after: Cursor) -> bool {
-        match self.reading(feed, epoch, after) {
-            Some(reading) => {
-                self.keep(reading);
-                true
-            }
-            None => false,
+    fn are_there(&self, feed: &Arc<Feed>, epoch: &Epoch, after: Cursor) -> Result<bool, NotNow> {
+        let reading = self.reading(feed, epoch, after)?;
+        let is_there = reading.is_some();
+        if let Some(reading) = reading {
+            self.keep(reading);
         }
+        Ok(is_there)
     }
 
     fn page(&self, feed: &Arc<Feed>, wanted: &OlderPage<'_>) -> Result<Arc<Block>, NoOlderRows> {
         let reading = self.reading(feed, wanted.epoch, wanted.after);
+        let reading = reading.map_err(|NotNow| NoOlderRows::NotNow)?;
         let mut reading = reading.ok_or(NoOlderRows::Gone)?;
         match reading.page(feed, wanted) {
             Ok(Some(page)) => {

@@ -1,5 +1,6 @@
 //! One reader's way through rows that are not in the spool: a connection to the upstream, and the rows that came last.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,34 @@ enum Came {
     Nothing,
 }
 
+/// Why there is no reading.
+#[derive(Debug)]
+pub(super) struct NotBegun {
+    pub why: String,
+    /// The upstream is there, and can't say now whether it has the rows.
+    pub is_for_now: bool,
+}
+
+impl NotBegun {
+    fn now(why: String) -> NotBegun {
+        let is_for_now = true;
+        NotBegun { why, is_for_now }
+    }
+
+    fn at_all(why: String) -> NotBegun {
+        let is_for_now = false;
+        NotBegun { why, is_for_now }
+    }
+}
+
+/// Somebody accepted, and said nothing.
+fn is_silence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
 impl OlderReading {
     /// Connects. `None`: the upstream does not have all rows that follow on this position.
     pub(super) fn begin(
@@ -59,7 +88,7 @@ impl OlderReading {
         feed: &Arc<Feed>,
         epoch: &Epoch,
         after: Cursor,
-    ) -> Result<Option<OlderReading>, String> {
+    ) -> Result<Option<OlderReading>, NotBegun> {
         if after.0 < 1 {
             // That can't be asked for, and nothing is older.
             return Ok(None);
@@ -71,11 +100,15 @@ impl OlderReading {
         };
         let socket = upstream.subscribe(name, Some(&position));
         let socket = socket.map_err(|error| match error {
-            ConnectError::Unreachable(e) => format!("{} does not answer: {e}", upstream.shown()),
-            ConnectError::Later { why, .. } | ConnectError::Refused { why, .. } => why,
+            ConnectError::Unreachable(e) => NotBegun {
+                is_for_now: is_silence(&e),
+                why: format!("{} does not answer: {e}", upstream.shown()),
+            },
+            ConnectError::Later { why, .. } => NotBegun::now(why),
+            ConnectError::Refused { why, .. } => NotBegun::at_all(why),
         })?;
         let limited = socket.get_ref().set_read_timeout(PATIENCE);
-        limited.map_err(|e| e.to_string())?;
+        limited.map_err(|e| NotBegun::at_all(e.to_string()))?;
         let mut reading = OlderReading {
             feed: name.clone(),
             epoch: epoch.clone(),
@@ -85,7 +118,8 @@ impl OlderReading {
             after,
             reached: after,
         };
-        let goes_on = reading.greet(feed)?;
+        // It was there a moment ago.
+        let goes_on = reading.greet(feed).map_err(NotBegun::now)?;
         Ok(goes_on.then_some(reading))
     }
 

@@ -99,7 +99,7 @@ impl Origin {
             .connect(PATIENCE)
             .and_then(|stream| Ok(converse(stream, &url.authority(), &path, token.as_deref())?));
         let answer = answer.map_err(|e| match e {
-            Unreachable::Io(e) => anyhow!("{url} does not answer: {e}"),
+            Unreachable::Io(e) => anyhow::Error::new(e).context(format!("{url} does not answer")),
             Unreachable::Tls(_) => anyhow!("{url}: {e}"),
         })?;
         let Some(Answer { status, line, body }) = Answer::parse(&answer) else {

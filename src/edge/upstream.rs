@@ -60,9 +60,12 @@ impl Upstream {
     }
 
     fn ask_for_path(&self, feed: &str) -> Result<String, ConnectError> {
-        let listed = self.origin.feeds().map_err(|e| ConnectError::Later {
-            why: format!("{e:#}"),
-            after: None,
+        let listed = self.origin.feeds().map_err(|e| {
+            let why = format!("{e:#}");
+            match e.downcast::<std::io::Error>() {
+                Ok(e) => ConnectError::Unreachable(e),
+                Err(_) => ConnectError::Later { why, after: None },
+            }
         })?;
         let mut paths = self.paths.lock();
         paths.clear();

@@ -22,7 +22,7 @@ pub use feed::{Feed, Standing, Subscription, TooManyValues};
 pub use feeds::Feeds;
 pub use filters::FilterChanges;
 pub use moves::Moves;
-pub use older::{NoOlderRows, OlderPage, OlderRows};
+pub use older::{NoOlderRows, NotNow, OlderPage, OlderRows};
 pub use presence::{Absence, Cause, Presence};
 pub use source_desk::{HOLD, SourceDesk, SourceWord};
 pub use view::{Refreshed, View};

@@ -12,7 +12,10 @@ use crate::wire::block::Block;
 /// Rows older than an edge's own. What is asked takes as long as the daemon that is asked, and blocks.
 pub trait OlderRows: Debug + Send + Sync {
     /// Returns whether all rows of this history that follow on a position are to be had.
-    fn are_there(&self, feed: &Arc<Feed>, epoch: &Epoch, after: Cursor) -> bool;
+    ///
+    /// # Errors
+    /// Who has them can't say it now.
+    fn are_there(&self, feed: &Arc<Feed>, epoch: &Epoch, after: Cursor) -> Result<bool, NotNow>;
 
     /// Reads a page of them.
     ///
@@ -38,6 +41,10 @@ pub struct OlderPage<'a> {
     pub limits: PageLimits,
 }
 
+/// Who may have rows is there, and does not answer, or can't now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotNow;
+
 /// Why there is no page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoOlderRows {
@@ -45,4 +52,6 @@ pub enum NoOlderRows {
     Gone,
     /// A column of the filter is not there.
     FilterGone,
+    /// Who may have it can't say it now.
+    NotNow,
 }

@@ -85,6 +85,8 @@ pub enum Unavailable {
     Filling,
     /// An edge of streams alone can't have a feed of changes, which begins with the table as it is.
     OutOfReach,
+    /// Rows that an edge has no more are its upstream's to give, which does not answer.
+    Upstream,
     /// Something an operator has to mend.
     Broken { kind: BrokenKind, reason: String },
 }
@@ -97,7 +99,8 @@ impl Unavailable {
             | Unavailable::Empty(_)
             | Unavailable::NoTable(_)
             | Unavailable::Filling
-            | Unavailable::OutOfReach => None,
+            | Unavailable::OutOfReach
+            | Unavailable::Upstream => None,
             Unavailable::Busy(_) => Some("busy"),
             Unavailable::Broken { kind, .. } => Some(kind.label()),
         }
@@ -112,9 +115,10 @@ impl Unavailable {
             Unavailable::Empty(_) => {
                 "the database is empty; it is served as soon as a writer has made a table in it"
             }
-            Unavailable::NoTable(_) | Unavailable::Filling | Unavailable::OutOfReach => {
-                return self.to_string();
-            }
+            Unavailable::NoTable(_)
+            | Unavailable::Filling
+            | Unavailable::OutOfReach
+            | Unavailable::Upstream => return self.to_string(),
             Unavailable::Busy(_) => "the database is locked by another process",
             Unavailable::Broken { kind, reason } => match kind {
                 BrokenKind::UnfitTable | BrokenKind::Unreadable | BrokenKind::CorruptTable => {
@@ -229,6 +233,9 @@ impl fmt::Display for Unavailable {
                 "rows are being had from the origin; they are served once all have come",
             ),
             Unavailable::OutOfReach => f.write_str(OUT_OF_REACH),
+            Unavailable::Upstream => f.write_str(
+                "rows older than the edge's own are asked of its upstream, which does not answer",
+            ),
             Unavailable::Busy(reason) | Unavailable::Broken { reason, .. } => f.write_str(reason),
         }
     }

@@ -54,6 +54,7 @@ pub struct Metrics {
     pub compression: CompressionMetrics,
     /// Seconds for which a feed of an edge may not have all that its origin has.
     pub edge_lag: GaugeVec,
+    pub edge_older_reads_waiting: IntGauge,
 }
 
 /// From 20 µs, faster than any commit, to 5 s, slower than any promise.
@@ -202,6 +203,11 @@ impl Metrics {
             publish: PublishMetrics::new(r)?,
             compression: CompressionMetrics::new(r)?,
             edge_lag: registered(r, GaugeVec::new(lag, &["feed"]))?,
+            edge_older_reads_waiting: int_gauge(
+                r,
+                "walcast_edge_older_reads_waiting",
+                "Reads of rows that an edge has no more, which wait for their turn at its upstream.",
+            )?,
             registry,
         }))
     }

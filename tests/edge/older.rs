@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::pair::{edge_of, epoch, guarded_pair, replayed};
 use crate::common::event_source::EventSource;
-use crate::common::{Daemon, Subscriber, assert_ledger, wait_until};
+use crate::common::subscriber::Received;
+use crate::common::{Daemon, Settings, Subscriber, assert_ledger, wait_until};
 
 const KEEP: &str = "[edge]\nkeep = { bytes = \"256KiB\" }\n";
 
@@ -122,6 +123,25 @@ fn what_is_not_to_be_had_upstream_either_is_told() {
 }
 
 #[test]
+fn an_upstream_that_is_silent_is_not_taken_for_one_that_has_no_rows() {
+    let (origin, edge, head) = pruned_pair();
+    origin.freeze();
+    let mut subscriber = edge.subscribe_to("/ws/remediation", "since=5000");
+    match subscriber.receive_within(Duration::from_secs(60)) {
+        Some(Received::Closed(code)) => assert_eq!(code, Some(1013)),
+        other => panic!("not closed: {other:?}"),
+    }
+    // What the edge has itself is served meanwhile.
+    let (_, hello) = edge.resume(&format!("since={}", head - 1));
+    assert_eq!(hello["recovered"], true);
+    assert_eq!(edge.metric("walcast_edge_older_reads_waiting"), 0.0);
+    origin.signal(libc::SIGCONT);
+    let (mut subscriber, hello) = edge.resume("since=5000");
+    assert_eq!(hello["recovered"], true);
+    assert_eq!(subscriber.replay().0, (5001..=head).collect::<Vec<_>>());
+}
+
+#[test]
 fn who_reads_older_rows_when_upstream_goes_is_told() {
     // More than sockets hold on the way.
     const ROWS: i64 = 3600;
@@ -147,14 +167,14 @@ fn who_reads_older_rows_when_upstream_goes_is_told() {
     // What came is in order; then it is told to come back, or has all it wanted.
     loop {
         match slow.receive_within(Duration::from_secs(60)) {
-            Some(crate::common::subscriber::Received::Text(text)) => {
+            Some(Received::Text(text)) => {
                 let frame = serde_json::from_str(&text).expect("a frame is JSON");
                 if let Some(row) = crate::common::subscriber::row_of(&frame) {
                     assert_eq!(row["id"], reached + 1);
                     reached += 1;
                 }
             }
-            Some(crate::common::subscriber::Received::Closed(code)) => {
+            Some(Received::Closed(code)) => {
                 assert_eq!(code, Some(1012));
                 break;
             }

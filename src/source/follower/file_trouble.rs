@@ -38,7 +38,8 @@ impl FileTrouble {
             | Unavailable::Empty(_)
             | Unavailable::NoTable(_)
             | Unavailable::Filling
-            | Unavailable::OutOfReach => {
+            | Unavailable::OutOfReach
+            | Unavailable::Upstream => {
                 tracing::warn!("{reason}");
             }
             Unavailable::Broken { .. } => tracing::error!("{reason}"),

@@ -113,6 +113,7 @@ impl FeedLoop {
             Unavailable::NoTable(_)
             | Unavailable::Filling
             | Unavailable::OutOfReach
+            | Unavailable::Upstream
             | Unavailable::Broken { .. } => Obstacle::Broken,
         };
         self.schedule.kept_from_opening(obstacle, Instant::now());

@@ -200,9 +200,10 @@ impl TableFollower {
             Unavailable::NoTable(_) => Cause::NoTable,
             Unavailable::Broken { kind, .. } if *kind == BrokenKind::UnfitTable => Cause::Unfit,
             Unavailable::OutOfReach => Cause::OutOfReach,
-            Unavailable::Busy(_) | Unavailable::Filling | Unavailable::Broken { .. } => {
-                Cause::Unreadable
-            }
+            Unavailable::Busy(_)
+            | Unavailable::Filling
+            | Unavailable::Upstream
+            | Unavailable::Broken { .. } => Cause::Unreadable,
         }
     }
 
