@@ -41,7 +41,8 @@ pub(super) async fn list(peer: Peer, app: Arc<App>) -> Response {
                 described["sinks"] = of_feed.into();
             }
             let name = &feed.config.name;
-            if let Some(report) = published.iter().find(|report| report.feed == *name) {
+            // A feed that took another's place came after it.
+            if let Some(report) = published.iter().rfind(|report| report.feed == *name) {
                 described["published"] = sink(report);
             }
             feeds.push(described);

@@ -7,10 +7,11 @@ use walcast::config::CaptureMode::{self, Full, Keys};
 
 use crate::common::wait::pause;
 use crate::common::{Daemon, Database, PATIENCE, Settings, Subscriber, wait_until};
+use crate::line::Line;
 use crate::scenes::{Held, ORDERS, capture, follow, follow_live, settings};
 use crate::server::Server;
 use crate::setup::section;
-use crate::stored::Client;
+use crate::stored::{Client, Message};
 
 const STREAM: &str = "walcast_orders";
 
@@ -262,7 +263,69 @@ fn a_large_table_and_its_changes_join_while_it_is_written_to() {
         let changes = "SELECT count(*) FROM _walcast_changes_orders";
         let logged = database.number("SELECT count(*) FROM _walcast_orders");
         assert_eq!(spool.number(changes), logged);
+        // One that is larger than a message.
+        wait_for_stream_alone(&origin);
+        database.execute("INSERT INTO orders VALUES (50, 'acme', 1, hex(zeroblob(1500000)))");
+        wait_for_head(&edge, head(&origin));
+        let longest = "SELECT max(length(note)) FROM orders";
+        assert_eq!(spool.number(longest), 3_000_000);
     }
+}
+
+#[test]
+fn an_edge_that_is_killed_in_the_table_as_it_is_begins_with_it_again() {
+    let server = Server::start();
+    let origin = origin(&server, Keys);
+    let database = origin.database();
+    database.execute(
+        "WITH RECURSIVE s(n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM s WHERE n < 8000)
+         INSERT INTO orders SELECT n, 'acme', n, 'x' FROM s",
+    );
+    let line = Line::slow_to(origin.address());
+    let settings = streams_of(&server).edge_of(format!("ws://{}", line.address));
+    let spool = Database::at(settings.database_path());
+    let edge = settings.start();
+    wait_until("some of the table has come", || {
+        let rows = "SELECT count(*) FROM orders";
+        let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'orders'";
+        spool.number(tables) > 0 && spool.number(rows) > 0
+    });
+    let settings = edge.kill();
+    database
+        .execute("DELETE FROM orders WHERE id < 200; UPDATE orders SET id = 20000 WHERE id = 7000");
+    let edge = settings.start();
+    wait_for_head(&edge, head(&origin));
+    assert_eq!(follow_live(&edge, "since=earliest").1, table(&database));
+}
+
+#[test]
+fn a_feed_that_becomes_one_of_changes_is_one_in_its_stream_and_at_an_edge() {
+    let server = Server::start();
+    let toml = format!("feeds = \"*\"\n{}", section(&server, ""));
+    let origin = Settings::on_new_file()
+        .with_tables(ORDERS)
+        .toml(toml)
+        .start();
+    let database = origin.database();
+    database.execute(WRITES);
+    let client = Client::of(&server);
+    client.wait_for_row(STREAM, 7);
+    let mut edge = edge_of(&server, &origin).start();
+    wait_for_head(&edge, 7);
+    capture(&database, "orders", Keys, &[]);
+    let deadline = Instant::now() + 4 * PATIENCE;
+    let is_of_changes = |message: &Message| message.lines()[0]["type"] == "changes";
+    while !client.messages(STREAM).last().is_some_and(is_of_changes) {
+        assert!(Instant::now() < deadline, "the stream is not of changes");
+        pause();
+    }
+    // As the service does by itself.
+    assert_eq!(edge.wait_for_exit().code(), Some(1));
+    let edge = edge.settings().clone().start();
+    database.execute("DELETE FROM orders WHERE id = 7");
+    wait_for_head(&edge, head(&origin));
+    assert_eq!(follow_live(&edge, "since=earliest").1, table(&database));
+    assert_eq!(listed(&origin)["published"]["state"], "live");
 }
 
 #[test]

@@ -11,6 +11,9 @@ mod delivery;
 mod edges;
 mod faults;
 mod histories;
+#[path = "../edge/line.rs"]
+#[expect(dead_code, reason = "not all of it is needed here")]
+mod line;
 mod outages;
 mod refusals;
 #[path = "../changes/scenes.rs"]
