@@ -109,7 +109,8 @@ impl Deflater {
     pub fn frame(&mut self, message: &[u8]) -> Option<Box<[u8]>> {
         self.left = self.left.saturating_sub(message.len());
         self.taken += message.len() as u64;
-        let most = message.len() - message.len() / SAVED_PART;
+        let saved = (message.len() / SAVED_PART).max(1);
+        let most = message.len().saturating_sub(saved);
         let payload = self.deflate(message, most);
         let frame = payload.map(|payload| {
             let mut frame = Vec::with_capacity(payload.len() + 10);
