@@ -74,6 +74,34 @@ fn match_filters(bencher: Bencher, filters: u64) {
     });
 }
 
+/// Filters that share all their values but one, or both columns' values: a comparison with each would take milliseconds.
+#[divan::bench(args = [1_000, 20_000])]
+fn match_filters_that_share_values(bencher: Bencher, filters: u64) {
+    let mut index = FilterIndex::default();
+    for n in 0..filters {
+        let mut filter = Filter::default();
+        for (column, value) in [
+            (0, 1),
+            (0, n + 100),
+            (1, 1),
+            (1, 2),
+            (2, n % 97),
+            (3, n / 97),
+        ] {
+            filter.accept(&format!("{column}"), &value.to_string());
+        }
+        index.insert(FilterId(n + 1), &Arc::new(filter), |column| {
+            column.name().parse().ok()
+        });
+    }
+    bencher.bench_local(|| {
+        let mut found = 0;
+        let place = |place| ValueRef::Integer(if place < 2 { 1 } else { 3 });
+        index.each_match(place, |_| found += 1);
+        found
+    });
+}
+
 fn feed() -> Arc<Feed> {
     let hub = Hub::new(
         vec![FeedConfig::stock()],

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::pair::{edge_of, epoch, guarded_pair, replayed};
 use crate::common::event_source::EventSource;
 use crate::common::subscriber::Received;
-use crate::common::{Daemon, Settings, Subscriber, assert_ledger, wait_until};
+use crate::common::{Daemon, Subscriber, assert_ledger, wait_until};
 
 const KEEP: &str = "[edge]\nkeep = { bytes = \"256KiB\" }\n";
 
