@@ -58,6 +58,11 @@ impl Gap {
         }
     }
 
+    /// Returns whether there is nothing to go on with for who was not given it.
+    fn is_needed(&self) -> bool {
+        matches!(self, Gap::Beginning { .. })
+    }
+
     /// What the upstream is asked for, for people.
     fn shown(&self) -> &'static str {
         match self {
@@ -121,14 +126,18 @@ impl Gaps {
         let why = match filled {
             Filled::Done | Filled::LookAgain => return Ok(()),
             Filled::Closed => return Err(None),
+            Filled::Later(why) | Filled::NotThere(why)
+                if gap.as_ref().is_some_and(Gap::is_needed) =>
+            {
+                let shown = gap.as_ref().map_or("", Gap::shown);
+                return Err(Some(format!("{shown}: {why}")));
+            }
             Filled::Later(why) => {
                 let same = failing.filter(|(failing, _)| Some(failing) == gap.as_ref());
                 let since = same.map_or_else(Instant::now, |(_, since)| since);
-                // Without the table as it is there is nothing to go on with.
-                let is_needed = |gap: &Gap| matches!(gap, Gap::Beginning { .. });
-                let shown = gap.as_ref().map_or("", Gap::shown);
-                let told = format!("{shown}: {why}");
-                if since.elapsed() < PATIENCE || gap.as_ref().is_some_and(is_needed) {
+                if since.elapsed() < PATIENCE {
+                    let shown = gap.as_ref().map_or("", Gap::shown);
+                    let told = format!("{shown}: {why}");
                     self.failing = gap.map(|gap| (gap, since));
                     return Err(Some(told));
                 }
@@ -157,7 +166,7 @@ pub(super) fn fill(upstream: &Upstream, taking: &mut Taking, gap: &Gap) -> Fille
         let id = position.id.map_or(Cursor::MIN, Cursor);
         position.epoch == gap.epoch() && id < gap.until()
     };
-    let is_beginning = matches!(gap, Gap::Beginning { .. });
+    let is_beginning = gap.is_needed();
     if !is_beginning && !position.as_ref().is_some_and(is_before_it) {
         return Filled::LookAgain;
     }

@@ -99,14 +99,12 @@ impl NatsFeeder {
     /// Nothing here leads to what the stream has of a captured table's history: the table as it is has to come from the
     /// upstream.
     fn begin_with_table(&mut self, epoch: String, reason: ResetReason) -> End {
-        let is_due = self.upstream.is_some() && self.gaps.is_due(Gap::Beginning { epoch, reason });
-        match is_due {
-            true => End::SentBack,
-            false => {
-                self.status().out_of_reach(&self.taking.feed);
-                End::lost(OUT_OF_REACH).or_after(REFUSED)
-            }
+        if self.upstream.is_none() {
+            self.status().out_of_reach(&self.taking.feed);
+            return End::lost(OUT_OF_REACH).or_after(REFUSED);
         }
+        self.gaps.due = Some(Gap::Beginning { epoch, reason });
+        End::SentBack
     }
 
     async fn follow(&mut self, backoff: &mut Backoff) -> Result<(), End> {
