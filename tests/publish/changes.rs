@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use walcast::config::CaptureMode::{self, Full, Keys};
 
+use crate::common::secrets::add_token;
 use crate::common::wait::pause;
 use crate::common::{Daemon, Database, PATIENCE, Settings, Subscriber, wait_until};
 use crate::line::Line;
@@ -195,6 +196,49 @@ fn what_an_edge_of_streams_sends_of_changes_is_what_its_origin_does() {
         wait_for_stream_alone(&origin);
         assert_eq!(follow_live(&edge, "since=0").1, table(&database));
     }
+}
+
+#[test]
+fn whoever_is_kept_to_their_own_rows_is_so_at_an_edge_of_streams() {
+    let server = Server::start();
+    let directory = crate::common::directory();
+    let tokens = directory.path().join("tokens.toml");
+    let token = |args: &[&str]| add_token(&tokens, &[args, &["--feed", "orders"]].concat());
+    let acme = token(&["acme", "--where", "tenant=acme"]);
+    let fed = token(&["edge", "--edge"]);
+    let auth = format!("[auth]\ntokens = {tokens:?}\n");
+    let scope = "exclude = [\"tenant\"]\nscope = { tenant = \"claim:tenant\" }";
+    let keys = format!("{scope}\n{auth}{}", section(&server, ""));
+    let origin = settings(ORDERS, "orders", Keys, &["tenant"], &keys).start();
+    let database = origin.database();
+    database.execute(WRITES);
+    let token_file = directory.path().join("upstream.token");
+    std::fs::write(&token_file, fed).expect("a token can be written");
+    let edge = Settings::on_new_file()
+        .toml(format!("[edge]\nnats = {:?}\n{auth}", server.url()))
+        .edge_of(format!("ws://{}", origin.address()))
+        .option("--token-file", &token_file)
+        .start();
+    edge.wait_until_ready();
+    edge.wait_for_log("came from edge.upstream");
+    let bearer = format!("Bearer {acme}");
+    let headers = [("Authorization", &*bearer)];
+    let mut both = [&edge, &origin].map(|daemon| {
+        Subscriber::connect_with(daemon.address(), "/ws/orders", "since=0", &headers)
+    });
+    database.execute("UPDATE orders SET tenant = 'acme', id = 8 WHERE id = 7");
+    database.execute("UPDATE orders SET tenant = NULL, id = 9 WHERE id = 8");
+    database.execute("UPDATE orders SET note = 'seen' WHERE id = 1");
+    let held = both.each_mut().map(|subscriber| {
+        let mut held = Held::default();
+        let is_seen = |held: &Held| held.0.values().any(|row| row["note"] == "seen");
+        while !is_seen(&held) || held.0.len() > 1 {
+            held.take(subscriber);
+        }
+        held
+    });
+    assert_eq!(held[0], held[1]);
+    assert!(!json!(both[0].ledger()).to_string().contains("globex"));
 }
 
 #[test]
