@@ -122,10 +122,10 @@ test('a phone shows rows on its first screen', async (t) => {
 });
 
 /** Of what the rows are worked on with: what reaches over an edge, its own or that of what it stands in. */
-const cut = (page) => page.evaluate(() => [...document.querySelectorAll('.toolbar, .toolbar button, .toolbar input, .filter, .filter > *, .health > div, .tile')]
+const cut = (page) => page.evaluate(() => [...document.querySelectorAll('.bar button, .feed-title, .toolbar, .toolbar button, .toolbar input, .filter, .filter > *, .health > div, .tile')]
   .filter((one) => one.checkVisibility() && one.offsetParent)
   .filter((one) => {
-    const [box, around] = [one.getBoundingClientRect(), one.parentElement.closest('.filter, .filters, .toolbar, .health, .tiles, .panel').getBoundingClientRect()];
+    const [box, around] = [one.getBoundingClientRect(), one.parentElement.closest('.filter, .filters, .toolbar, .health, .tiles, .panel, .bar').getBoundingClientRect()];
     return one.scrollWidth > one.offsetWidth || box.left < around.left - 1 || box.right > around.right + 1 || box.right > innerWidth;
   })
   .map((one) => `${one.tagName} ${one.id} ${one.className} ${one.textContent}`));
