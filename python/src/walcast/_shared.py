@@ -100,8 +100,7 @@ class Sockets:
         self.is_closed = True
         if self._opening is not None:
             self._opening.cancel()
-        for socket in list(self._all):
-            await socket.close()
+        await asyncio.gather(*(socket.close() for socket in self._all))
 
 
 class Socket:
