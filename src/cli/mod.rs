@@ -149,7 +149,7 @@ impl Cli {
 
 /// An argument that the command takes like `serve`, but has no use for.
 fn without_mention(definition: clap::Command, command: &str, arg: &str) -> clap::Command {
-    definition.mut_subcommand(command.to_owned(), |command| {
+    definition.mut_subcommand(command, |command| {
         command.mut_arg(arg, |arg| arg.hide(true))
     })
 }
