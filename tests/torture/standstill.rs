@@ -47,16 +47,16 @@ fn clients_that_were_quiet_stay() {
 fn a_client_that_was_slow_has_its_time() {
     const ROWS: usize = 30_000;
     let walcast = Daemon::on_new_file()
-        .option("--write-timeout", "2s")
+        .option("--write-timeout", "5s")
         .start();
     walcast.database().insert_many(ROWS);
-    let mut slow = walcast.subscribe_slow(STOCK_FEED, "since=earliest");
     let (mut other, _) = walcast.resume("since=earliest");
-    // Reads all that the other doesn't.
+    // Reads all that the other won't, which may take its time.
     assert_eq!(other.replay().0.len(), ROWS);
+    let mut slow = walcast.subscribe_slow(STOCK_FEED, "since=earliest");
     // After the first the kernel has moved bytes to the slow one's own buffer, which counts as taken.
     for _ in 0..2 {
-        stand_still(&walcast, Duration::from_millis(2_500));
+        stand_still(&walcast, Duration::from_millis(5_500));
         let next = walcast.database().insert("after it");
         assert_eq!(other.next_row()["id"], next);
         // Long enough for the daemon to look at whom it waits for.
