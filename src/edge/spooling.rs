@@ -90,7 +90,7 @@ impl Spooling {
         if batch.is_empty() {
             return;
         }
-        match self.import(&batch) {
+        match self.import(&batch, taken) {
             Written::Done => self.written(&batch),
             Written::Closed => {}
             Written::Anew => self.send_back_all(taken),
@@ -110,7 +110,7 @@ impl Spooling {
             }
         }
         for items in feeds {
-            match self.import(&items) {
+            match self.import(&items, taken) {
                 Written::Done => self.written(&items),
                 Written::Closed => return,
                 Written::Anew => return self.send_back_all(taken),
@@ -140,14 +140,18 @@ impl Spooling {
     }
 
     /// Writes a batch, as often as it takes.
-    fn import(&mut self, batch: &[(Arc<str>, SpoolItem)]) -> Written {
+    fn import(
+        &mut self,
+        batch: &[(Arc<str>, SpoolItem)],
+        taken: &mut HashSet<Arc<str>>,
+    ) -> Written {
         let mut pause = PAUSES.0;
         loop {
             let items = batch.iter().map(|(feed, item)| (&**feed, item));
             let error = match self.writer.import(items) {
                 Ok(imported) => {
                     self.status.spool(None);
-                    self.heed(imported);
+                    self.heed(imported, taken);
                     return Written::Done;
                 }
                 Err(error) => error,
@@ -180,7 +184,7 @@ impl Spooling {
         }
     }
 
-    fn heed(&mut self, imported: Imported) {
+    fn heed(&mut self, imported: Imported, taken: &mut HashSet<Arc<str>>) {
         for feed in &imported.begun {
             tracing::info!("feed {feed}: rows are had from the first on");
         }
@@ -196,6 +200,8 @@ impl Spooling {
             ));
         }
         for feed in imported.refill {
+            // What the feeder still brings follows on what was here, and would pass for all there is.
+            taken.remove(feed.as_str());
             self.status.send_back(&feed);
         }
     }

@@ -104,6 +104,29 @@ fn what_an_edge_sends_of_changes_is_what_its_origin_does() {
 }
 
 #[test]
+fn a_table_that_has_other_columns_when_an_edge_comes_back_is_all_there() {
+    let origin = orders(Keys, &[]);
+    let database = origin.database();
+    database.execute(
+        "WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 300)
+         INSERT INTO orders SELECT n, 'acme', n, NULL FROM s",
+    );
+    let mut edge = edge_of(&origin);
+    for turn in 0..4 {
+        let settings = edge.stop();
+        database.execute(&format!(
+            "ALTER TABLE orders ADD COLUMN more{turn} INTEGER DEFAULT 5; UPDATE orders SET total = -1 WHERE id = {turn}"
+        ));
+        let head = database.number("SELECT max(seq) FROM _walcast_orders");
+        wait_for_head(&origin, head);
+        edge = settings.start();
+        wait_for_head(&edge, head);
+        let held = follow_live(&edge, "since=earliest").1;
+        assert_eq!(held, Held::of(&database, "SELECT * FROM orders", &["id"]));
+    }
+}
+
+#[test]
 fn a_position_of_the_origin_holds_at_an_edge_and_at_an_edge_of_it() {
     let origin = orders(Keys, &[]);
     let database = origin.database();

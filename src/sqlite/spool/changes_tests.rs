@@ -152,6 +152,25 @@ fn who_was_served_starts_over_where_changes_are_gone_and_not_where_a_table_comes
 }
 
 #[test]
+fn what_follows_on_a_table_that_is_to_come_again_is_not_taken_for_the_table() {
+    let table = described(CaptureMode::Keys, "INTEGER");
+    let mut spool = Spool::filled(&table);
+    let mut other = (*table).clone();
+    other.columns[1].name = "m".to_owned();
+    let other = Arc::new(other);
+    let imported = spool.take(&[
+        SpoolItem::Table(Arc::clone(&other)),
+        begin("e", true),
+        change(&other, 6, "u", 1, Some(11)),
+        SpoolItem::UpTo(6),
+    ]);
+    assert_eq!(imported.refill, ["orders"]);
+    assert_eq!((spool.ids(), spool.log()), (vec![], vec![]));
+    assert_eq!(spool.writer.position("orders").unwrap(), None);
+    assert!(!spool.state().is_whole);
+}
+
+#[test]
 fn changes_are_kept_for_no_longer_than_at_the_origin() {
     let table = described(CaptureMode::Keys, "INTEGER");
     let mut kept = (*table).clone();

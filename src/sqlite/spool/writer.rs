@@ -94,7 +94,8 @@ pub struct SpoolPosition {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     pub rows: usize,
-    /// Feeds that are to be had anew, from their first row on: their tables have another shape.
+    /// Feeds that are to be had anew, from their first row on: their tables have another shape, or changes are missing. What
+    /// followed of them was not taken in.
     pub refill: Vec<String>,
     /// Feeds that the origin shows otherwise than they are served here.
     pub reworded: Vec<String>,
@@ -226,6 +227,11 @@ impl SpoolWriter {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         for (feed, item) in batch {
+            let is_void = imported.refill.iter().any(|refill| refill == feed);
+            if is_void && !matches!(item, SpoolItem::Removed) {
+                // It follows on what was here a moment ago, and is not all there is.
+                continue;
+            }
             if !states.contains_key(feed)
                 && let Some(state) = state(&transaction, feed)?
             {
