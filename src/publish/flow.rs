@@ -38,6 +38,7 @@ pub(super) struct Flow<'p> {
     ahead: Option<oneshot::Receiver<PageResult>>,
     /// The last link of the stream when it was opened, until the session knows where it stands.
     found: Option<Link>,
+    /// The history; empty until the session has said it.
     epoch: Epoch,
     /// What its rows are of, once that was said.
     description: Option<Description>,
@@ -152,6 +153,14 @@ impl<'p> Flow<'p> {
         since: Cursor,
         recovered: bool,
     ) -> Result<(), Stop> {
+        if !self.epoch.0.is_empty() {
+            // The table was away, and what the session was told at its start is said anew. Where the stream goes on, it says
+            // itself: were a history begun in it here, all that it holds would go.
+            while !self.chain.is_settled() {
+                self.settle_one().await?;
+            }
+            return Err(Stop::Anew);
+        }
         let state = &self.publisher.state;
         state.forget_position();
         state.note_head(head);

@@ -2,7 +2,7 @@
 
 use crate::common::{Daemon, Database, wait_until};
 use crate::server::Server;
-use crate::setup::{STREAM, published, publishing, wait_for_state, wait_for_trouble};
+use crate::setup::{STREAM, failures, published, publishing, wait_for_state, wait_for_trouble};
 use crate::stored::{Client, ledger};
 
 #[test]
@@ -53,6 +53,27 @@ fn a_history_that_changed_while_the_daemon_was_down_is_published_anew() {
         messages.last().map(|last| last.epoch.as_str()),
         Some(daemon.epoch().as_str())
     );
+}
+
+#[test]
+fn a_table_that_was_away_for_a_while_goes_on_in_its_stream() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    let daemon = published(&server);
+    let last = daemon.fill(5);
+    let before = client.wait_for_row(STREAM, last);
+    // Servers know messages again for a tenth of a second.
+    std::thread::sleep(2 * client.config(STREAM).duplicate_window);
+    let database = daemon.database();
+    database.execute("ALTER TABLE remediation_events RENAME TO elsewhere");
+    wait_for_state(&daemon, "waiting");
+    database.execute("ALTER TABLE elsewhere RENAME TO remediation_events");
+    wait_for_state(&daemon, "live");
+    let last = database.insert("after");
+    let messages = client.wait_for_row(STREAM, last);
+    assert_eq!(messages[..before.len()], before);
+    assert_eq!(ledger(&messages), (1..=last).collect::<Vec<i64>>());
+    assert_eq!(failures(&daemon, "elsewhere"), 0.0);
 }
 
 #[test]
