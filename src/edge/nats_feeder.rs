@@ -321,11 +321,15 @@ impl Reading<'_> {
         let same = reached
             .as_ref()
             .filter(|reached| reached.epoch == standing.epoch);
-        if same.is_some_and(|reached| reached.id.0 == published) {
-            taking.status.heard(&taking.feed);
+        if let Some(reached) = same.filter(|reached| reached.id.0 >= published) {
             // Rows above that may be on their way.
-            let complete = standing.complete.unwrap_or(published);
-            return Ok(taking_up_to(taking, Cursor(complete.max(published)))?);
+            let complete = standing.complete.unwrap_or(published).max(published);
+            if reached.id.0 > complete {
+                // The upstream gave what is not published yet.
+                return Ok(());
+            }
+            taking.status.heard(&taking.feed);
+            return Ok(taking_up_to(taking, Cursor(complete))?);
         }
         if reached.is_none() && standing.changes {
             // The stream may have nothing any more by which that could be seen.

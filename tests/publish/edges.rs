@@ -126,6 +126,31 @@ fn what_is_on_its_way_is_not_taken_for_deleted() {
 }
 
 #[test]
+fn an_edge_that_has_come_further_than_the_stream_lacks_nothing() {
+    let mut server = Server::start();
+    let (origin, edge) = pair(&server);
+    let last = origin.fill(5);
+    edge.wait_for_head(last);
+    server.stop();
+    let deleted = origin.database().insert("deleted before it is published");
+    origin.wait_for_head(deleted);
+    origin.database().execute(&format!(
+        "DELETE FROM remediation_events WHERE id = {deleted}"
+    ));
+    server.run();
+    edge.wait_for_head(deleted);
+    let edge = edge.restart();
+    edge.wait_until_ready();
+    // Longer than nothing may come of a stream that has more.
+    Client::of(&server).hear("walcast.remediation.standing", 3);
+    edge.wait_until_ready();
+    assert!(!edge.log().contains("brought nothing"), "{}", edge.log());
+    let mut subscriber = edge.subscribe_live();
+    let one = origin.database().insert("one");
+    assert_eq!(crate::common::id(&subscriber.next_row()), one);
+}
+
+#[test]
 fn a_stream_that_was_deleted_and_filled_again_is_no_news_to_an_edge() {
     let server = Server::start();
     let (origin, edge) = pair(&server);

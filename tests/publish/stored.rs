@@ -7,6 +7,7 @@ use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{Config, Stream};
 use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
@@ -139,6 +140,18 @@ impl Client {
             said.expect("something can be said");
             client.flush().await.expect("the server takes it");
         });
+    }
+
+    /// Waits until something was said so often on a subject.
+    pub fn hear(&self, subject: &str, times: usize) {
+        for _ in 0..times {
+            self.run(async {
+                let client = self.jetstream.client();
+                let heard = client.subscribe(subject.to_owned()).await;
+                let mut heard = heard.expect("a subject can be listened to");
+                heard.next().await.expect("something is said");
+            });
+        }
     }
 
     /// Removes all messages but the last.
