@@ -124,7 +124,12 @@ impl Gaps {
         let gap = self.due.take();
         let failing = self.failing.take();
         let why = match filled {
-            Filled::Done | Filled::LookAgain => return Ok(()),
+            Filled::Done => {
+                // Who gave this may give the other, too.
+                self.given_up = None;
+                return Ok(());
+            }
+            Filled::LookAgain => return Ok(()),
             Filled::Closed => return Err(None),
             Filled::Later(why) | Filled::NotThere(why)
                 if gap.as_ref().is_some_and(Gap::is_needed) =>
@@ -372,5 +377,38 @@ fn not_taken(not: NotTaken) -> Filled {
         NotTaken::Closed => Filled::Closed,
         NotTaken::Undescribed => Filled::LookAgain,
         NotTaken::Wrong(why) => Filled::NotThere(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::status::EdgeStatus;
+    use crate::telemetry::metrics::Metrics;
+
+    #[test]
+    fn what_was_given_up_is_asked_for_again_once_the_upstream_has_given_something() {
+        let status = EdgeStatus::new("ws://origin".to_owned(), Metrics::new().unwrap());
+        let (feed, table) = (Arc::from("orders"), "orders".to_owned());
+        let taking = Taking::new(feed, table, Arc::default(), Arc::new(status));
+        let gap = Gap::Between {
+            reached: Reached {
+                epoch: "e1".to_owned(),
+                id: Cursor(5),
+            },
+            until: Cursor(9),
+        };
+        let mut gaps = Gaps::default();
+        assert!(gaps.is_due(gap.clone()));
+        let not_there = Filled::NotThere("it has them no more".to_owned());
+        assert_eq!(gaps.heed(not_there, &taking), Ok(()));
+        assert!(!gaps.is_due(gap.clone()));
+        // Of a feed of changes the table is asked for then, which begins where what is here ends, if it can.
+        gaps.due = Some(Gap::Beginning {
+            epoch: "e1".to_owned(),
+            reason: ResetReason::default(),
+        });
+        assert_eq!(gaps.heed(Filled::Done, &taking), Ok(()));
+        assert!(gaps.is_due(gap));
     }
 }
