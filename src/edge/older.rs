@@ -2,6 +2,7 @@
 //! is bounded, and would let go of them at once. Each reader of them goes on over the connection that the last page left, and
 //! from the rows that came with it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,8 +27,8 @@ pub(super) struct Older {
     upstream: Upstream,
     /// What readers have left, the oldest first.
     kept: Mutex<Vec<(Instant, OlderReading)>>,
-    /// When the upstream could not be asked last.
-    failed: Mutex<Option<Failed>>,
+    /// When the upstream could not be asked last, feed by feed: what it refuses of one says nothing of the others.
+    failed: Mutex<HashMap<String, Failed>>,
 }
 
 /// The upstream could not be asked.
@@ -78,7 +79,7 @@ impl Older {
             return Ok(Some(kept.remove(found).1));
         }
         drop(kept);
-        let failed = *self.failed.lock();
+        let failed = self.failed.lock().get(name).copied();
         if let Some(failed) = failed.filter(|failed| failed.at.elapsed() < AWAY) {
             return failed.answer();
         }
@@ -87,7 +88,7 @@ impl Older {
             Err(NotBegun { why, is_for_now }) => {
                 let at = Instant::now();
                 let failed = Failed { at, is_for_now };
-                *self.failed.lock() = Some(failed);
+                self.failed.lock().insert(name.clone(), failed);
                 tracing::warn!("feed {name}: rows older than the spool are not to be had: {why}");
                 failed.answer()
             }

@@ -1,8 +1,11 @@
 //! Edges that have their feeds from streams, and from a daemon what these have no more.
 
-use crate::common::{Daemon, Settings};
+use serde_json::json;
+
+use crate::common::secrets::add_token;
+use crate::common::{Daemon, Settings, wait_until};
 use crate::server::Server;
-use crate::setup::{STREAM, publishing, wait_for_state};
+use crate::setup::{STREAM, publishing, section, wait_for_state};
 use crate::stored::Client;
 
 /// An edge of the streams of this server, that asks this daemon for what they have no more.
@@ -95,4 +98,46 @@ fn rows_that_were_never_published_come_from_another_edge() {
     let ids = crate::common::ids(subscriber.ledger());
     assert_eq!(ids, (before + 1..=last).collect::<Vec<i64>>());
     edge.wait_for_log("came from edge.upstream");
+}
+
+#[test]
+fn what_the_upstream_refuses_of_one_feed_it_gives_of_another() {
+    let server = Server::start();
+    let directory = crate::common::directory();
+    let tokens = directory.path().join("tokens.toml");
+    let fed = add_token(&tokens, &["edge", "--edge", "--feed", "granted"]);
+    let tables = ["granted", "refused"]
+        .map(|name| format!("CREATE TABLE {name}(id INTEGER PRIMARY KEY AUTOINCREMENT, n);"));
+    let origin = Settings::on_new_file()
+        .with_tables(&tables.concat())
+        .toml(format!(
+            "[feeds.granted]\n[feeds.refused]\n[auth]\nanonymous = true\ntokens = {tokens:?}\n{}",
+            section(&server, "")
+        ))
+        .start();
+    let client = Client::of(&server);
+    for feed in ["granted", "refused"] {
+        for n in 1..=3 {
+            let insert = format!("INSERT INTO {feed}(n) VALUES ({n})");
+            origin.database().execute(&insert);
+            client.wait_for_row(&format!("walcast_{feed}"), n);
+        }
+        client.purge_all_but_one(&format!("walcast_{feed}"));
+    }
+    let token_file = directory.path().join("upstream.token");
+    std::fs::write(&token_file, fed).expect("a token can be written");
+    let edge = edge_of(&server, &origin).option("--token-file", &token_file);
+    let edge = edge.start();
+    let goes_on = |feed: &str| {
+        let mut subscriber = edge.subscribe_to(&format!("/ws/{feed}"), "since=1");
+        subscriber.expect("hello")["recovered"].clone()
+    };
+    for feed in ["granted", "refused"] {
+        wait_until("the newest row is there", || {
+            let path = format!("/api/feeds/{feed}/events");
+            edge.get(&path).json()["items"][0]["id"] == json!(3)
+        });
+    }
+    assert_eq!(goes_on("refused"), json!(false));
+    assert_eq!(goes_on("granted"), json!(true));
 }
