@@ -112,7 +112,7 @@ impl NatsFeeder {
         self.gaps.due = None;
         self.status().begins(&feed);
         let position = self.intake().position(&feed)?;
-        let holds = position.is_some();
+        let holds_changes = position.as_ref().is_some_and(|held| held.is_of_changes);
         let reached = position.map(|position| Reached {
             epoch: position.epoch,
             id: position.id.map_or(Cursor::MIN, Cursor),
@@ -170,7 +170,7 @@ impl NatsFeeder {
             judge: LinkJudge::new(reached),
             parts: Vec::new(),
             came: Instant::now(),
-            holds,
+            holds_changes,
         };
         let mut looks = tokio::time::interval(LOOK);
         let mut lost = lost;
@@ -234,8 +234,8 @@ struct Reading<'f> {
     parts: Vec<u8>,
     /// When a message came last.
     came: Instant,
-    /// The spool has something of the feed.
-    holds: bool,
+    /// The spool has something of the feed, which is one of changes there.
+    holds_changes: bool,
 }
 
 impl Reading<'_> {
@@ -269,7 +269,7 @@ impl Reading<'_> {
             Judgement::Keep => self.parts.extend_from_slice(body),
             Judgement::Take => self.rows(link, body, reached)?,
             Judgement::Begin if described(body)?.1.changes.is_some() => {
-                if self.feeder.upstream.is_none() && !self.holds {
+                if self.feeder.upstream.is_none() && !self.holds_changes {
                     // Who asks for it is to be told why it is not there.
                     describe(taking, link, body)?;
                 }

@@ -97,6 +97,7 @@ impl OlderReading {
         let position = SpoolPosition {
             epoch: epoch.0.to_string(),
             id: Some(after.0),
+            is_of_changes: false,
         };
         let socket = upstream.subscribe(name, Some(&position));
         let socket = socket.map_err(|error| match error {

@@ -134,6 +134,7 @@ impl Origin {
             Some(SpoolPosition {
                 epoch,
                 id: Some(id @ 1..),
+                ..
             }) => {
                 // An epoch is made of letters, digits and hyphens.
                 format!("since={id}&epoch={epoch}")

@@ -83,6 +83,18 @@ fn wait_for_head(daemon: &Daemon, seq: i64) {
     }
 }
 
+/// Waits until the stream ends with changes.
+#[track_caller]
+fn wait_for_changes(server: &Server) {
+    let client = Client::of(server);
+    let deadline = Instant::now() + 4 * PATIENCE;
+    let is_of_changes = |message: &Message| message.lines()[0]["type"] == "changes";
+    while !client.messages(STREAM).last().is_some_and(is_of_changes) {
+        assert!(Instant::now() < deadline, "the stream is not of changes");
+        pause();
+    }
+}
+
 fn table(database: &Database) -> Held {
     Held::of(database, "SELECT * FROM orders", &["id"])
 }
@@ -359,12 +371,7 @@ fn a_feed_that_becomes_one_of_changes_is_one_in_its_stream_and_at_an_edge() {
     let mut edge = edge_of(&server, &origin).start();
     wait_for_head(&edge, 7);
     capture(&database, "orders", Keys, &[]);
-    let deadline = Instant::now() + 4 * PATIENCE;
-    let is_of_changes = |message: &Message| message.lines()[0]["type"] == "changes";
-    while !client.messages(STREAM).last().is_some_and(is_of_changes) {
-        assert!(Instant::now() < deadline, "the stream is not of changes");
-        pause();
-    }
+    wait_for_changes(&server);
     // As the service does by itself.
     assert_eq!(edge.wait_for_exit().code(), Some(1));
     let edge = edge.settings().clone().start();

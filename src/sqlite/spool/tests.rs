@@ -92,6 +92,7 @@ fn a_history_is_whole_once_all_of_it_came_and_goes_on_from_there() {
         Some(SpoolPosition {
             epoch,
             id: Some(id),
+            is_of_changes: false,
         })
     };
     assert_eq!(spool.writer.position("orders").unwrap(), position(3));

@@ -88,6 +88,8 @@ pub struct SpoolPosition {
     pub epoch: String,
     /// `None` before every row.
     pub id: Option<i64>,
+    /// The feed is one of changes.
+    pub is_of_changes: bool,
 }
 
 /// What a batch came to, beside its rows.
@@ -202,6 +204,7 @@ impl SpoolWriter {
         Ok(Some(SpoolPosition {
             epoch: state.epoch,
             id: highest.max(state.head),
+            is_of_changes: table.changes.is_some(),
         }))
     }
 

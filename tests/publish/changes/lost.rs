@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use walcast::config::CaptureMode::{Full, Keys};
 
 use super::{STREAM, WRITES, edge_of, expect_each_once, head, origin, pair, streams_of};
-use super::{table, take_until_held, wait_for_head, wait_for_stream_alone};
-use crate::common::wait_until;
+use super::{table, take_until_held, wait_for_changes, wait_for_head, wait_for_stream_alone};
+use crate::common::{Settings, wait_until};
 use crate::scenes::{ORDERS, capture, follow, follow_live, settings};
 use crate::server::Server;
 use crate::setup::section;
@@ -181,4 +181,29 @@ fn an_edge_of_streams_alone_says_what_a_feed_of_changes_needs() {
         follow_live(&edge, "since=earliest").1,
         table(&origin.database())
     );
+}
+
+#[test]
+fn an_edge_of_streams_alone_does_not_go_on_with_rows_of_what_became_a_feed_of_changes() {
+    let server = Server::start();
+    let origin = Settings::on_new_file()
+        .with_tables(ORDERS)
+        .toml(format!("feeds = \"*\"\n{}", section(&server, "")))
+        .start();
+    let database = origin.database();
+    database.execute(WRITES);
+    Client::of(&server).wait_for_row(STREAM, 7);
+    let edge = streams_of(&server).edge().start();
+    wait_for_head(&edge, 7);
+    let mut edge = edge.restart();
+    wait_for_head(&edge, 7);
+    capture(&database, "orders", Keys, &[]);
+    wait_for_changes(&server);
+    // As where it has an upstream.
+    assert_eq!(edge.wait_for_exit().code(), Some(1));
+    let edge = edge.settings().clone().start();
+    wait_until("the feed is refused", || {
+        let refused = edge.upgrade("/ws/orders?since=earliest", &[]);
+        refused.status == 503 && refused.error_message().contains("edge.upstream")
+    });
 }
