@@ -68,6 +68,20 @@ fn check_finds_a_good_configuration_good() {
 }
 
 #[test]
+fn check_knows_that_the_token_of_an_edge_reads_all_rows() {
+    let place = directory();
+    let path = place.path();
+    let tokens = path.join("tokens.toml");
+    let add = ["add", "berlin", "--edge", "--feed", "orders"];
+    command(&tokens, &add).unwrap();
+    configured(path, &format!("[auth]\ntokens = {tokens:?}\n"), FEEDS);
+    let (code, said) = check(path);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("has 1, of which 0"), "{said}");
+    assert!(!said.contains("reads nothing"), "{said}");
+}
+
+#[test]
 fn check_names_what_could_not_work() {
     let place = directory();
     let path = place.path();
