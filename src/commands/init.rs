@@ -22,8 +22,13 @@ pub fn init(args: &InitArgs) -> anyhow::Result<()> {
         .to_str()
         .ok_or_else(|| anyhow!("{} is not UTF-8, as a configuration is", database.display()))?;
     let found = shapes(&Config::load(&ServeArgs::of_file(file))?)?;
-    let text = text(file, &found);
-    if args.output == Path::new("-") {
+    let standard_output = args.output == Path::new("-");
+    let written_to = match standard_output {
+        true => Path::new("walcast.toml"),
+        false => &args.output,
+    };
+    let text = text(file, written_to, &found);
+    if standard_output {
         std::io::stdout().lock().write_all(text.as_bytes())?;
         return Ok(());
     }
@@ -55,15 +60,17 @@ fn write(args: &InitArgs, text: &str) -> anyhow::Result<()> {
         .with_context(|| format!("{output} can't be written"))
 }
 
-fn text(database: &str, found: &Shapes) -> String {
+fn text(database: &str, written_to: &Path, found: &Shapes) -> String {
     let mut text = format!(
         "# walcast serves the tables named here as live feeds. What else can be said: walcast serve --help, and the README.\n\
-         # Try it: walcast check --config walcast.toml\n\n\
+         # Try it: walcast check --config {}\n\n\
          database = {}\n\
          listen = [\"127.0.0.1:8010\"]            # also \"unix:/run/walcast/walcast.sock\"\n\
          # \"wal\" switches the file to WAL, for good, where readers and writers do not wait for each other; \"keep\" changes\n\
          # nothing, which a writer needs that sets journal_mode or locking_mode itself.\n\
          journal_mode = \"keep\"\n",
+        // A line break in the name would end the comment.
+        one_line(&written_to.display().to_string()),
         quoted(database)
     );
     if found.feeds.is_empty() {

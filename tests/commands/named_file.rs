@@ -280,6 +280,15 @@ fn init_writes_a_configuration_that_serves_the_same() {
     assert!(toml.contains("# not a feed: table words"), "{toml}");
     let again = refusal(&mut at(dir.path(), &["init", "events.db"]));
     assert!(again.contains("--force"), "{again}");
+    for (output, named) in [("shop.toml", "shop.toml"), ("-", "walcast.toml")] {
+        let written = run(dir.path(), &["init", "events.db", "--output", output]);
+        let toml = match output {
+            "-" => text(&written.stdout),
+            file => std::fs::read_to_string(dir.path().join(file)).unwrap(),
+        };
+        let command = format!("Try it: walcast check --config {named}\n");
+        assert!(toml.contains(&command), "{toml}");
+    }
     let arguments = ["--config", "walcast.toml", "--listen", "0"];
     let (running, url) = serve(dir.path(), &arguments);
     let listed = text(&run(dir.path(), &["feeds", &url]).stdout);
