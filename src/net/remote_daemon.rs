@@ -1,4 +1,4 @@
-//! A daemon at a URL, and the connections to it: plain, or over TLS to a proxy before it.
+//! A daemon at a URL, and the connections to it: plain, or over TLS, to itself or a proxy before it.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -29,6 +29,9 @@ struct Tls {
     name: ServerName<'static>,
 }
 
+/// What webpki, which rustls asks, calls a server that shows the certificate of an authority. Rustls has no word for it.
+const AUTHORITY_AS_SERVER: &str = "CaUsedAsEndEntity";
+
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum Unreachable {
@@ -56,10 +59,22 @@ impl fmt::Display for Unreachable {
         use rustls::{CertificateError, Error};
         match self {
             Unreachable::Io(error) => error.fmt(f),
-            // The signature is not good where an authority was made anew under its old name.
-            Unreachable::Tls(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => f.write_str(
+            // The signature is not good where an authority was made anew under its old name, and can't be where its key is
+            // of another kind.
+            Unreachable::Tls(Error::InvalidCertificate(
+                CertificateError::UnknownIssuer
+                | CertificateError::BadSignature
+                | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+            )) => f.write_str(
                 "no authority that is known here has signed its certificate; name the file of the one that did with --ca",
             ),
+            Unreachable::Tls(Error::InvalidCertificate(CertificateError::Other(problem)))
+                if problem.0.to_string() == AUTHORITY_AS_SERVER =>
+            {
+                f.write_str(
+                    "its certificate is one of an authority (CA:TRUE), and none of a server, as `openssl req -x509` makes them unless told otherwise; make it anew with -addext basicConstraints=critical,CA:FALSE",
+                )
+            }
             Unreachable::Tls(Error::InvalidCertificate(problem)) => {
                 write!(f, "its certificate is not good: {problem}")
             }
@@ -250,5 +265,22 @@ impl Write for DaemonStream {
             DaemonStream::Plain(stream) => stream.flush(),
             DaemonStream::Tls(stream) => stream.flush(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{CertificateError, Error};
+
+    use super::*;
+
+    #[test]
+    fn an_authority_of_the_same_name_with_another_kind_of_key_is_another() {
+        let problem = CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id: vec![6, 8],
+            public_key_algorithm_id: vec![6, 9],
+        };
+        let said = Unreachable::Tls(Error::InvalidCertificate(problem)).to_string();
+        assert!(said.contains("with --ca"), "{said}");
     }
 }

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use rcgen::{BasicConstraints, IsCa};
+
 use crate::common::authority::Authority;
+use crate::common::settings::Settings;
 use crate::common::tls_front::Front;
 use crate::common::{Daemon, directory};
 use crate::program::{Running, emit, refusal, text, walcast};
@@ -109,4 +112,24 @@ fn a_certificate_that_is_not_good_is_named_with_the_remedy() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(says), "{said}");
     }
+}
+
+#[test]
+fn a_certificate_that_is_an_authority_is_named_with_the_remedy() {
+    let settings = Settings::on_new_file().over_tls();
+    let ca = settings.authority().publish(settings.directory(), "ca.pem");
+    // As `openssl req -x509` makes them.
+    settings
+        .authority()
+        .sign_with(&["localhost"], |params| {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        })
+        .replace(settings.pair());
+    let daemon = settings.start();
+    let url = format!("https://localhost:{}", daemon.own_address().port());
+    let said = refusal(walcast().args(["feeds", &url, "--ca"]).arg(ca));
+    assert!(
+        said.contains("basicConstraints=critical,CA:FALSE"),
+        "{said}"
+    );
 }

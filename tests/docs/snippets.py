@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import ssl
 import subprocess
 import threading
 
@@ -444,6 +445,28 @@ def the_known_hosts_of_the_manual():
             with Daemon(here, "--config", "walcast.toml") as daemon:
                 assert daemon.get("/api/feeds", {"Host": "console.example.com"})[0] == 200, text
                 assert daemon.get("/api/feeds", {"Host": "evil.example.com"})[0] == 421, text
+
+
+@test
+def the_certificate_of_the_manual():
+    with place() as here:
+        command = snippet("docs/tls.md", "sh", "openssl req")
+        subprocess.run(command, shell=True, check=True, capture_output=True, timeout=PATIENCE, cwd=here)
+        with DaemonOverTls(here, "--tls-cert", "cert.pem", "--tls-key", "key.pem") as daemon:
+            for host in ["localhost", "127.0.0.1"]:
+                feeds = [BINARY, "feeds", f"https://{host}:{daemon.port}", "--ca", "cert.pem"]
+                done = subprocess.run(feeds, capture_output=True, text=True, timeout=PATIENCE, cwd=here)
+                assert done.returncode == 0, f"{host}: {done.stdout}{done.stderr}"
+
+
+class DaemonOverTls(Daemon):
+    """One that is asked over TLS, by whoever believes its `cert.pem`."""
+
+    scheme = "https"
+
+    def start(self):
+        self.context = ssl.create_default_context(cafile=str(self.place / "cert.pem"))
+        super().start()
 
 
 class Site(http.server.BaseHTTPRequestHandler):
