@@ -238,6 +238,15 @@ fn help_lists_what_a_command_takes_and_nothing_else() {
 }
 
 #[test]
+fn what_is_proposed_for_an_upstream_can_be_one() {
+    let dir = directory();
+    let arguments = ["edge", "--upstream", "127.0.0.1:8010"];
+    let line = refusal(&walcast(dir.path(), &arguments), 2);
+    assert_names(&line, &["--upstream", "127.0.0.1:8010", "wss://"]);
+    assert!(!line.contains("/ws/"), "{line}");
+}
+
+#[test]
 fn listening_beyond_loopback_must_be_allowed() {
     let dir = directory();
     for listen in ["0.0.0.0:0", "[::]:0"] {

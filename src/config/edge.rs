@@ -63,7 +63,13 @@ impl EdgeRules {
 fn url() -> Declaration<DaemonUrl> {
     let read = |value: &_| {
         let text = parse::text(value)?;
-        let url: DaemonUrl = text.parse().map_err(|e: DaemonUrlError| e.to_string())?;
+        let url: DaemonUrl = text.parse().map_err(|e| match e {
+            // Its own words name a feed's path as well, which is one too much here.
+            DaemonUrlError::Scheme => {
+                "give a URL of http, https, ws or wss, e.g. wss://feeds.example.com".to_owned()
+            }
+            e => e.to_string(),
+        })?;
         let names_feed = ["/ws/", "/sse/", "/api/"];
         if names_feed.iter().any(|path| url.path().starts_with(path)) || !url.query().is_empty() {
             return Err(
