@@ -53,6 +53,9 @@ fn tail_of_a_file_follows_filters_and_the_last_rows() {
     let filter = ["tail", "--filter", "nope=1", "--db"];
     let why = refusal(walcast().args(filter).arg(&path));
     assert!(why.contains("no column nope; it has id, ts"), "{why}");
+    let filter = ["tail", "--filter", "tenent=acme", "--db"];
+    let why = refusal(walcast().args(filter).arg(&path));
+    assert!(why.contains("did you mean \"tenant\"?"), "{why}");
 }
 
 #[test]

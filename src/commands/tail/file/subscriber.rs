@@ -19,6 +19,7 @@ use crate::session::table_bounds::TableBounds;
 use crate::session::{Batch, BatchLimits, Request, Session, Since, Step};
 use crate::sqlite::open_connections::OpenConnections;
 use crate::sqlite::reader::LastRows;
+use crate::text::nearest::did_you_mean;
 use crate::wire::control::Control;
 use crate::wire::frame::payload;
 
@@ -72,7 +73,8 @@ impl<'a> Subscriber<'a> {
         let Some(schema) = self.feed.schema() else {
             return Ok(());
         };
-        let known = schema.filterable().join(", ");
+        let filterable = schema.filterable();
+        let known = filterable.join(", ");
         let mut columns = self.filter.terms().map(|(column, _)| column);
         let is_unknown = |column: &&str| schema.place_of(FilterColumn::Asked(column)).is_none();
         match columns.find(is_unknown) {
@@ -82,8 +84,9 @@ impl<'a> Subscriber<'a> {
                 schema.shown().0,
             ),
             Some(unknown) => bail!(
-                "--filter: table {} has no column {unknown}; it has {known}",
+                "--filter: table {} has no column {unknown}{}; it has {known}",
                 schema.shown().0,
+                did_you_mean(unknown, filterable.iter().map(|column| &**column)),
             ),
             None => Ok(()),
         }
