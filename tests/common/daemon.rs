@@ -244,7 +244,7 @@ impl Daemon {
         meanwhile();
         let status = self.wait_for_exit();
         assert!(status.success(), "a stop must end with 0, not {status}");
-        self.settings.at(self.address)
+        self.settings.again(self.address, self.address())
     }
 
     /// SIGKILL: no goodbye, nothing is saved.
@@ -252,7 +252,7 @@ impl Daemon {
         self.shows_no_secret();
         self.child.kill().expect("walcast can be killed");
         self.child.wait().expect("a killed child can be waited for");
-        self.settings.at(self.address)
+        self.settings.again(self.address, self.address())
     }
 
     /// Stops it and starts it again with the same port, file and state.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -25,6 +26,8 @@ const OVER_TLS: &str = "TESTS_OVER_TLS";
 struct Tls {
     authority: Arc<Authority>,
     pair: Pair,
+    /// Where its front is to be; `None`: anywhere.
+    front: Option<SocketAddr>,
 }
 
 impl Tls {
@@ -33,7 +36,11 @@ impl Tls {
         let pem = authority.sign(&["localhost", "127.0.0.1"]);
         let pair = pem.write(directory, "tls");
         let authority = Arc::new(authority);
-        Tls { authority, pair }
+        Tls {
+            authority,
+            pair,
+            front: None,
+        }
     }
 }
 
@@ -97,11 +104,21 @@ impl Settings {
         }
     }
 
-    /// The same, but for the port: that of the daemon that was at this address.
+    /// The same, but for the port: clients reach it where they reached the daemon that was at this address.
     pub fn at(&self, address: SocketAddr) -> Settings {
+        let mut settings = self.clone();
+        match &mut settings.tls {
+            Some(tls) => tls.front = Some(address),
+            None => settings.listen = address.to_string(),
+        }
+        settings
+    }
+
+    /// The same, listening where the daemon listened that clients reached at `front`.
+    pub(super) fn again(&self, own: SocketAddr, front: SocketAddr) -> Settings {
         Settings {
-            listen: address.to_string(),
-            ..self.clone()
+            listen: own.to_string(),
+            ..self.at(front)
         }
     }
 
@@ -182,6 +199,10 @@ impl Settings {
     /// Runs as this user, of the group of the same number; only root can.
     pub fn user(mut self, id: u32) -> Settings {
         self.user = Some(id);
+        if let Some(tls) = &self.tls {
+            // It reads its own key.
+            chown(&tls.pair.key, Some(id), Some(id)).expect("root may give files away");
+        }
         self
     }
 
@@ -218,7 +239,11 @@ impl Settings {
     /// What puts TLS on for clients of the daemon at this address, where it speaks that.
     pub(super) fn front(&self, daemon: SocketAddr) -> Option<Front> {
         let tls = self.tls.as_ref()?;
-        Some(Front::without_tls(daemon, tls.authority.client()))
+        let client = tls.authority.client();
+        Some(match tls.front {
+            Some(address) => Front::without_tls_at(address, daemon, client),
+            None => Front::without_tls(daemon, client),
+        })
     }
 
     pub fn token_for_metrics(&self) -> Option<&str> {

@@ -1,7 +1,7 @@
 //! Has clients without TLS reach a daemon that speaks it, so that every test can be run over TLS.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -13,6 +13,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// What the kernel keeps of a connection on each side: so little that a client that takes nothing is felt behind it.
 const BUFFER: u32 = 16 * 1024;
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Takes TLS off, or puts it on. It ends when it is dropped.
 #[derive(Debug)]
@@ -33,19 +34,24 @@ enum Task {
 impl Front {
     /// What stands before a daemon and speaks TLS, as a proxy does.
     pub fn with_tls(daemon: SocketAddr, server: Arc<ServerConfig>) -> Front {
-        Front::start(daemon, Task::TakeOff(server.into()))
+        Front::start(ANYWHERE, daemon, Task::TakeOff(server.into()))
     }
 
     /// What stands before a daemon that speaks TLS, for clients that don't.
     pub fn without_tls(daemon: SocketAddr, client: ClientConfig) -> Front {
-        Front::start(daemon, Task::PutOn(Arc::new(client).into()))
+        Front::without_tls_at(ANYWHERE, daemon, client)
     }
 
-    fn start(daemon: SocketAddr, task: Task) -> Front {
+    /// The same at this address.
+    pub fn without_tls_at(at: SocketAddr, daemon: SocketAddr, client: ClientConfig) -> Front {
+        Front::start(at, daemon, Task::PutOn(Arc::new(client).into()))
+    }
+
+    fn start(at: SocketAddr, daemon: SocketAddr, task: Task) -> Front {
         let runtime = Runtime::new().expect("threads can be started");
         let listener = runtime
-            .block_on(TcpListener::bind("127.0.0.1:0"))
-            .expect("a port is free");
+            .block_on(TcpListener::bind(at))
+            .expect("the port is free");
         let address = listener.local_addr().expect("it is bound");
         runtime.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
