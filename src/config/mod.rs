@@ -68,7 +68,7 @@ settings! {
 
         /// Address to listen on: IP:PORT, PORT or :PORT (on loopback), or unix:/PATH; may be repeated.
         ///
-        /// In the variable several are separated by commas. An address beyond loopback needs [auth] in the
+        /// In the variable several are separated by commas. An address beyond loopback needs `[auth]` in the
         /// configuration, or --anonymous.
         "listen" listen: Vec<Listen> = vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8010)))],
             kinds::listen().flag("--listen");
