@@ -118,10 +118,14 @@ impl Gaps {
         true
     }
 
-    /// Takes note of what came of asking. Returns what was in the way, where it is to be tried again after a pause.
-    pub(super) fn heed(&mut self, filled: Filled, taking: &Taking) -> Result<(), Option<String>> {
+    /// Takes note of what came of asking for the gap. Returns what was in the way, where it is to be tried again after a pause.
+    pub(super) fn heed(
+        &mut self,
+        gap: Gap,
+        filled: Filled,
+        taking: &Taking,
+    ) -> Result<(), Option<String>> {
         let feed = &taking.feed;
-        let gap = self.due.take();
         let failing = self.failing.take();
         let why = match filled {
             Filled::Done => {
@@ -131,19 +135,15 @@ impl Gaps {
             }
             Filled::LookAgain => return Ok(()),
             Filled::Closed => return Err(None),
-            Filled::Later(why) | Filled::NotThere(why)
-                if gap.as_ref().is_some_and(Gap::is_needed) =>
-            {
-                let shown = gap.as_ref().map_or("", Gap::shown);
-                return Err(Some(format!("{shown}: {why}")));
+            Filled::Later(why) | Filled::NotThere(why) if gap.is_needed() => {
+                return Err(Some(format!("{}: {why}", gap.shown())));
             }
             Filled::Later(why) => {
-                let same = failing.filter(|(failing, _)| Some(failing) == gap.as_ref());
+                let same = failing.filter(|(failing, _)| *failing == gap);
                 let since = same.map_or_else(Instant::now, |(_, since)| since);
                 if since.elapsed() < PATIENCE {
-                    let shown = gap.as_ref().map_or("", Gap::shown);
-                    let told = format!("{shown}: {why}");
-                    self.failing = gap.map(|gap| (gap, since));
+                    let told = format!("{}: {why}", gap.shown());
+                    self.failing = Some((gap, since));
                     return Err(Some(told));
                 }
                 why
@@ -154,7 +154,7 @@ impl Gaps {
             "feed {feed}: the stream has rows no more that follow on what is here, nor does edge.upstream give them ({why}); what \
              the stream has is taken from its first row on"
         );
-        self.given_up = gap;
+        self.given_up = Some(gap);
         Ok(())
     }
 }
@@ -401,14 +401,14 @@ mod tests {
         let mut gaps = Gaps::default();
         assert!(gaps.is_due(gap.clone()));
         let not_there = Filled::NotThere("it has them no more".to_owned());
-        assert_eq!(gaps.heed(not_there, &taking), Ok(()));
+        assert_eq!(gaps.heed(gap.clone(), not_there, &taking), Ok(()));
         assert!(!gaps.is_due(gap.clone()));
         // Of a feed of changes the table is asked for then, which begins where what is here ends, if it can.
-        gaps.due = Some(Gap::Beginning {
+        let beginning = Gap::Beginning {
             epoch: "e1".to_owned(),
             reason: ResetReason::default(),
-        });
-        assert_eq!(gaps.heed(Filled::Done, &taking), Ok(()));
+        };
+        assert_eq!(gaps.heed(beginning, Filled::Done, &taking), Ok(()));
         assert!(gaps.is_due(gap));
     }
 }

@@ -32,9 +32,9 @@ use crate::wire::control::ResetReason;
 const LOOK: Duration = Duration::from_millis(250);
 /// A stream that has more than came, and brings nothing for so long, is asked anew.
 const QUIET: Duration = Duration::from_secs(5);
-
 /// The pause after what will not pass by itself, but by somebody's doing.
 const REFUSED: Duration = Duration::from_secs(5);
+
 /// One feed, as it is had.
 pub(super) struct NatsFeeder {
     pub taking: Taking,
@@ -74,11 +74,11 @@ impl NatsFeeder {
 
     /// Has from the upstream what the stream was found to lack, if anything.
     fn fill_gap(&mut self, backoff: &mut Backoff) -> End {
-        let (Some(upstream), Some(gap)) = (&self.upstream, self.gaps.due.clone()) else {
+        let (Some(upstream), Some(gap)) = (&self.upstream, self.gaps.due.take()) else {
             return End::SentBack;
         };
         let filled = gap::fill(upstream, &mut self.taking, &gap);
-        match self.gaps.heed(filled, &self.taking) {
+        match self.gaps.heed(gap, filled, &self.taking) {
             Ok(()) => {
                 backoff.reset();
                 End::SentBack
