@@ -58,12 +58,20 @@ impl ClientCertificate {
         })
     }
 
-    /// As the log calls whoever is not known.
+    /// As the log calls whoever is not known: without what a terminal would obey.
     pub(super) fn shown(&self) -> String {
         let common = self.subject.iter().find(|(name, _)| *name == "CN");
         let first = self.alternatives.first();
         let shown = common.map(|(_, value)| value).or(first);
-        shown.map_or("?", String::as_str).chars().take(64).collect()
+        let plain = |c: char| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        };
+        let shown = shown.map_or("?", String::as_str).chars().take(64);
+        shown.map(plain).collect()
     }
 }
 
@@ -73,4 +81,19 @@ fn address(bytes: &[u8]) -> Option<String> {
         _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
     };
     Some(address.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_logged_without_what_a_terminal_obeys() {
+        let client = ClientCertificate {
+            subject: vec![("CN", "müller\x1b[2J\n".to_owned())],
+            alternatives: Vec::new(),
+            ends: UNIX_EPOCH,
+        };
+        assert_eq!(client.shown(), "müller\u{fffd}[2J\u{fffd}");
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
@@ -199,13 +199,14 @@ pub(super) fn key_in(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     })
 }
 
-/// The names and addresses that a certificate is for.
+/// The names and addresses that a certificate is for. What is no name of a host is left out: nobody can ask for it, and it
+/// may be anything, also what a terminal obeys.
 fn names_in(certificate: &X509Certificate<'_>) -> Result<Vec<String>, String> {
     let extension = certificate.subject_alternative_name();
     let extension = extension.map_err(|e| format!("its names can't be understood: {e}"))?;
     let names = extension.map_or(&[][..], |found| &found.value.general_names);
     let named = names.iter().filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::DNSName(name) if is_of_hosts(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => address(bytes),
         _ => None,
     });
@@ -217,6 +218,11 @@ fn names_in(certificate: &X509Certificate<'_>) -> Result<Vec<String>, String> {
         ),
         false => Ok(names),
     }
+}
+
+/// Returns whether this is the name of a host, or of all those of a domain.
+fn is_of_hosts(name: &str) -> bool {
+    DnsName::try_from(name.strip_prefix("*.").unwrap_or(name)).is_ok()
 }
 
 fn address(bytes: &[u8]) -> Option<String> {
@@ -236,4 +242,29 @@ fn time(time: ASN1Time) -> SystemTime {
     };
     // Years of four digits fit into what a system counts.
     time.unwrap_or(UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_name_of_a_host_is_none_of_its_names() {
+        let pem = include_bytes!("../../../tests/fuzz/corpus/certificates/name_with_control");
+        let (chain, key) = (chain_in(pem).unwrap(), key_in(pem).unwrap());
+        let certificate = Certificate::of(Path::new("kept.pem"), chain, key).unwrap();
+        assert_eq!(certificate.names(), ["a.example", "192.0.2.1"]);
+        let said = certificate.to_string();
+        assert!(!said.contains(char::is_control), "{said:?}");
+    }
+
+    #[test]
+    fn names_of_hosts_are_told_from_others() {
+        for name in ["a.example", "*.a.example", "_x.a.example", "localhost"] {
+            assert!(is_of_hosts(name), "{name}");
+        }
+        for name in ["", "*.", "a b", "a\x1b[2J.example", "a.*.example"] {
+            assert!(!is_of_hosts(name), "{name:?}");
+        }
+    }
 }
