@@ -156,7 +156,10 @@ class Daemon:
         self.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failure, *_):
+        if failure:
+            log = (self.place / "walcast.log").read_text(errors="replace")
+            print(f"the daemon's log ends with:\n{log[-4000:]}")
         self.stop()
 
     def start(self):
