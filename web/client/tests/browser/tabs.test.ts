@@ -370,6 +370,8 @@ describe("on a feed by a script", () => {
     const before = feed.connections.length;
     await malformed(1);
     await until(() => feed.connections.length > before && feed.sockets.size === 1, () => "another connection");
+    // A tab is told of a frame that is skipped once it has joined the other's connection.
+    for (const tab of tabs) await tab.state("live");
     await malformed(2);
     feed.insert(...rows(1, 1));
     for (const tab of tabs) await tab.rows([1]);
