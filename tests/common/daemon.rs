@@ -201,6 +201,18 @@ impl Daemon {
         });
     }
 
+    /// Whether a client was told this code at its end. One that began to read too late to be told is another matter, as on a
+    /// machine that stood still; then the log, at level debug, must say so.
+    #[track_caller]
+    pub fn has_told(&self, code: u16, heard: Option<u16>) -> bool {
+        if heard.is_none() {
+            self.wait_for_log("the client did not close in time");
+            return false;
+        }
+        assert_eq!(heard, Some(code));
+        true
+    }
+
     pub fn signal(&self, signal: libc::c_int) {
         let id = libc::pid_t::try_from(self.child.id()).expect("a process id fits");
         // SAFETY: a plain system call; the child has not been waited for, so the id is still its own.

@@ -1,7 +1,5 @@
 //! What a stream holds, read by another client.
 
-use std::time::Duration;
-
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{Config, Stream};
@@ -11,7 +9,7 @@ use futures_util::StreamExt as _;
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::common::wait_until;
+use crate::common::{PATIENCE, wait_until};
 use crate::server::Server;
 use crate::setup::STREAM;
 
@@ -80,7 +78,7 @@ impl Client {
 
     pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(async {
-            tokio::time::timeout(Duration::from_secs(20), work)
+            tokio::time::timeout(PATIENCE, work)
                 .await
                 .expect("the server answers in time")
         })

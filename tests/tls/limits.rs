@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use super::client::{believer, connect, get};
-use crate::common::{Daemon, STOCK_FEED, http, wait_until};
+use crate::common::{Daemon, PATIENCE, STOCK_FEED, http, wait_until};
 
 /// Takes ten seconds: the time a request may take to come, its handshake included.
 #[test]
@@ -18,7 +18,7 @@ fn a_handshake_that_comes_to_no_end_is_cut_off() {
     let mut done = connect(&daemon, "localhost", &believer(&daemon));
     for stream in [&mut silent, &mut half, &mut done.sock] {
         stream
-            .set_read_timeout(Some(std::time::Duration::from_secs(25)))
+            .set_read_timeout(Some(std::time::Duration::from_secs(10) + PATIENCE))
             .expect("a socket takes a time limit");
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).expect("it is closed in time");

@@ -8,7 +8,9 @@ use std::net::TcpStream;
 use serde_json::json;
 
 use crate::common::http::{self, Response};
-use crate::common::{Daemon, STOCK_EVENTS, STOCK_FEED, STOCK_HISTORY, STOCK_SSE, wait_until};
+use crate::common::{
+    Daemon, PATIENCE, STOCK_EVENTS, STOCK_FEED, STOCK_HISTORY, STOCK_SSE, wait_until,
+};
 use crate::scale;
 
 /// Connects this many clients, each of which asks for `path` at once, and gives their answers.
@@ -199,7 +201,7 @@ fn heads_that_never_end_keep_nobody_waiting() {
     if scale::is_full() {
         // Ten seconds after they were made, all of them are gone.
         for mut stream in slow {
-            let patience = Some(std::time::Duration::from_secs(20));
+            let patience = Some(std::time::Duration::from_secs(10) + PATIENCE);
             stream
                 .set_read_timeout(patience)
                 .expect("a socket takes a time limit");

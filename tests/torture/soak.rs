@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crate::common::database::STOCK_SCHEMA;
 use crate::common::random::Random;
 use crate::common::wait::pause;
-use crate::common::{Daemon, Database, Settings, StopAtEnd};
+use crate::common::{Daemon, Database, PATIENCE, Settings, StopAtEnd};
 use crate::faults::faulty::{Control, faulty};
 use crate::scale;
 
@@ -32,7 +32,7 @@ const ERA: Duration = Duration::from_millis(700);
 /// Between two events of an era.
 const EVENT: Duration = Duration::from_millis(100);
 /// How long everybody may take to have everything once it is quiet.
-const SETTLING: Duration = Duration::from_secs(30);
+const SETTLING: Duration = PATIENCE;
 
 #[test]
 fn every_ledger_agrees_with_the_table_after_each_era() {

@@ -67,10 +67,13 @@ impl Shard {
         }
         let closing: Vec<usize> = self.closing.iter().copied().collect();
         for slot in closing {
-            if self.conns[slot]
+            let conn = &self.conns[slot];
+            if conn
                 .closing_since
                 .is_some_and(|since| now - since >= CLOSE_PATIENCE)
             {
+                conn.span
+                    .in_scope(|| tracing::debug!("the client did not close in time"));
                 self.remove(slot);
             }
         }

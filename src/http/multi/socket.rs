@@ -122,6 +122,10 @@ impl Socket {
         self.span.in_scope(|| tracing::debug!("connected"));
         self.look_at_grant();
         while !self.is_over() && self.turn().await.is_ok() {}
+        if self.is_over() && !self.outbox.is_empty() {
+            self.span
+                .in_scope(|| tracing::debug!("the client did not close in time"));
+        }
         // Whoever took all may wait for the end; who did not has had its time.
         let _ = tokio::time::timeout(CLOSE_PATIENCE, self.writing.shutdown()).await;
         if self.closing.is_some_and(|closing| !closing.peer_closed) {

@@ -8,7 +8,7 @@ use super::faulty::{Control, Newcomer, RING, ROWS, Watchers, check_history, faul
 use super::places::{Fault, Order, Place};
 use crate::common::database::STOCK_SCHEMA;
 use crate::common::wait::pause;
-use crate::common::{Daemon, STOCK_EVENTS, wait_until};
+use crate::common::{Daemon, PATIENCE, STOCK_EVENTS, wait_until};
 use crate::scale;
 
 fn daemon() -> Daemon {
@@ -105,7 +105,7 @@ fn a_file_that_can_not_be_read_any_more_is_noticed_although_nobody_writes() {
     let before = watchers.head;
     control.arm(lasting(Place::ReadDatabase, Fault::Io));
     control.arm(lasting(Place::ReadWal, Fault::Io));
-    let deadline = Instant::now() + Duration::from_secs(45);
+    let deadline = Instant::now() + Duration::from_secs(30) + PATIENCE;
     while daemon.get("/readyz").status == 200 {
         assert!(Instant::now() < deadline, "not noticed");
         pause();
