@@ -190,6 +190,11 @@ impl Settings {
         self.option("--poll-interval", "1h")
     }
 
+    /// Nobody is cut off who reads nothing while a test goes about something that may take its time.
+    pub fn without_write_timeout(self) -> Settings {
+        self.option("--write-timeout", "1h")
+    }
+
     /// A system on which nothing can be watched: every attempt to use inotify fails.
     pub fn without_file_events(mut self) -> Settings {
         self.file_events = false;

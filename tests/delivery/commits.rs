@@ -76,7 +76,8 @@ fn rows_of_a_writer_that_stays_arrive_alone_and_in_bursts() {
 
 #[test]
 fn rows_that_come_densely_are_asked_for_and_the_next_one_is_heard_of() {
-    let mut rig = Rig::without_poll();
+    let settings = Daemon::on_new_file().without_poll().without_write_timeout();
+    let mut rig = Rig::around(settings.start());
     let last = rig.walcast.commit_densely();
     rig.all_up_to(last);
     wait_until("writes are heard again", || rig.walcast.hears_of_writes());

@@ -218,7 +218,10 @@ fn a_file_replaced_by_rename_is_another_history() {
 #[test]
 fn a_file_replaced_while_commits_come_densely_is_another_history() {
     let dir = directory();
-    let walcast = Daemon::on(dir.path()).without_poll().start();
+    let settings = Daemon::on(dir.path())
+        .without_poll()
+        .without_write_timeout();
+    let walcast = settings.start();
     let other = another_history(dir.path());
     let mut resumable = walcast.subscribe_live();
     walcast.commit_densely();
@@ -231,7 +234,10 @@ fn a_file_replaced_while_commits_come_densely_is_another_history() {
 #[test]
 fn a_file_replaced_while_its_writer_goes_on_densely_is_another_history() {
     let dir = directory();
-    let walcast = Daemon::on(dir.path()).without_poll().start();
+    let settings = Daemon::on(dir.path())
+        .without_poll()
+        .without_write_timeout();
+    let walcast = settings.start();
     let other = another_history(dir.path());
     let writer = walcast.database().connect();
     writer.pragma_update(None, "synchronous", "OFF").unwrap();

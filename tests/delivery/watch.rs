@@ -234,7 +234,7 @@ fn a_link_pointed_elsewhere_is_followed(way: Way) {
 
 fn dense_commits_are_asked_for_and_the_next_row_is_heard_of(way: Way) {
     let directory = directory();
-    let walcast = way.on(directory.path()).start();
+    let walcast = way.on(directory.path()).without_write_timeout().start();
     let mut plain = walcast.subscribe("");
     let last = walcast.commit_densely();
     plain.rows_to(last);

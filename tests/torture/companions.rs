@@ -113,7 +113,10 @@ fn companions_moved_away_and_back_are_noticed() {
 #[test]
 fn companions_removed_while_commits_come_densely_are_noticed() {
     let directory = directory();
-    let walcast = Daemon::on(directory.path()).without_poll().start();
+    let settings = Daemon::on(directory.path())
+        .without_poll()
+        .without_write_timeout();
+    let walcast = settings.start();
     let mut subscriber = walcast.subscribe_live();
     walcast.commit_densely();
     remove(&walcast.database(), &["-wal", "-shm"]);
