@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use walcast::access::{Gate, Owners};
 use walcast::cli::{Cli, Command, FeedsArgs, ServeArgs};
@@ -105,9 +106,10 @@ fn serve_as(args: ServeArgs, as_edge: bool) -> ExitCode {
         Ok(publish) => publish,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
+    // Who holds a lock is waited for when clients can be told so.
     if args.file.is_some()
         && let Err(reason @ Unavailable::Broken { .. }) =
-            commands::look_into(&config.database, |_| Ok(()))
+            commands::look_into_within(&config.database, Duration::ZERO, |_| Ok(()))
     {
         return fail(&reason, FAILED);
     }

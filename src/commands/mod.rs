@@ -16,7 +16,7 @@ mod types;
 
 pub use bad_usage::BadUsage;
 pub use capture::capture;
-pub use check::{check, look_into};
+pub use check::{check, look_into, look_into_within};
 pub use emit::emit;
 pub use feeds::{feeds, ready};
 pub use init::init;

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
+
+use rusqlite::Connection;
 
 use crate::common::{directory, wait_until};
 use crate::program::{Running, database, names, refusal, text, walcast, write_no_database};
@@ -63,6 +66,27 @@ fn a_named_file_is_served_and_left_as_it_was() {
     }
     assert_eq!(std::fs::read(&file).unwrap(), before);
     assert_eq!(names(dir.path()), [file, dir.path().join("state")]);
+}
+
+#[test]
+fn a_named_file_that_is_locked_is_not_waited_for_before_it_listens() {
+    let dir = directory();
+    let locking = Connection::open(database(&dir, SCHEMA)).unwrap();
+    locking.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    wait_until(
+        "it listens before who began to wait earlier gives up",
+        || {
+            let other = Connection::open(dir.path().join("events.db")).unwrap();
+            // SQLite counts its own pauses: on a machine that stands still they do not pass.
+            other.busy_timeout(Duration::from_secs(2)).unwrap();
+            let waiting = std::thread::spawn(move || other.execute_batch("BEGIN IMMEDIATE"));
+            let mut running = Running::start(&mut at(dir.path(), &["events.db", "--listen", "0"]));
+            running.says(" listens on ");
+            let is_first = !waiting.is_finished();
+            assert!(waiting.join().unwrap().is_err(), "it was not locked");
+            is_first
+        },
+    );
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub(super) fn look(config: &Config, place: &DatabasePlace, report: &mut Report) 
         return Some(true);
     }
     let (before, wal_before) = (version(&place.real), FileId::of(&place.companion("-wal")));
-    let opened = match open(place) {
+    let opened = match open(place, BUSY) {
         Ok(opened) => opened,
         Err(reason) => {
             reason.report(place, report);
@@ -80,6 +80,15 @@ pub fn look_into<T>(
     path: &Path,
     ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> Result<T, Unavailable> {
+    look_into_within(path, BUSY, ask)
+}
+
+/// The same, waiting for locks no longer than this.
+pub fn look_into_within<T>(
+    path: &Path,
+    patience: Duration,
+    ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, Unavailable> {
     let place = DatabasePlace::of(path);
     if !place.exists {
         return Err(Unavailable::NoFile(path.to_owned()));
@@ -90,7 +99,7 @@ pub fn look_into<T>(
         return Err(other.unreadable(path));
     }
     let wal_before = FileId::of(&place.companion("-wal"));
-    let opened = open(&place).map_err(|reason| match reason {
+    let opened = open(&place, patience).map_err(|reason| match reason {
         Unopened::HalfDone => Unavailable::Busy(format!(
             "{} holds a transaction that a crash left half done; walcast or the next writer undoes it",
             path.display()
@@ -154,16 +163,16 @@ impl Unopened {
 
 /// Opens the file so that nothing is left behind. A connection that may only read creates `-wal` and `-shm` all the
 /// same where they are missing, and can't remove them; so a WAL file that nobody has open is read as an immutable one.
-fn open(place: &DatabasePlace) -> Result<Opened, Unopened> {
+fn open(place: &DatabasePlace, patience: Duration) -> Result<Opened, Unopened> {
     let path = &place.real;
     let refused = |e| Unopened::from(e, path);
     let in_use = place.companion("-wal").exists() && place.companion("-shm").exists();
     let (wal, parameters) = match () {
         _ if in_use => (true, ""),
-        _ if is_wal(path).map_err(refused)? => (true, "immutable=1"),
+        _ if is_wal(path, patience).map_err(refused)? => (true, "immutable=1"),
         _ => (false, ""),
     };
-    let connection = connect(path, parameters).map_err(refused)?;
+    let connection = connect(path, parameters, patience).map_err(refused)?;
     first_read(&connection).map_err(refused)?;
     Ok(Opened {
         connection,
@@ -174,12 +183,12 @@ fn open(place: &DatabasePlace) -> Result<Opened, Unopened> {
 
 /// Without locks SQLite refuses a file in WAL mode, and only that; so its header tells the mode without a shared memory
 /// being made for it.
-fn is_wal(path: &Path) -> rusqlite::Result<bool> {
-    match connect(path, "nolock=1").and_then(|connection| first_read(&connection)) {
+fn is_wal(path: &Path, patience: Duration) -> rusqlite::Result<bool> {
+    match connect(path, "nolock=1", patience).and_then(|connection| first_read(&connection)) {
         Ok(()) => Ok(false),
         Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) => {
             // It can't be opened in either way: then it is not for its mode.
-            connect(path, "immutable=1")
+            connect(path, "immutable=1", patience)
                 .and_then(|connection| first_read(&connection))
                 .map(|()| true)
         }
@@ -191,9 +200,9 @@ fn first_read(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
 }
 
-fn connect(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
+fn connect(path: &Path, parameters: &str, patience: Duration) -> rusqlite::Result<Connection> {
     let connection = open_by_uri(path, parameters)?;
-    connection.busy_timeout(BUSY)?;
+    connection.busy_timeout(patience)?;
     names_are_names(&connection)?;
     Ok(connection)
 }
@@ -352,7 +361,7 @@ mod tests {
                 .execute_batch(&format!("PRAGMA journal_mode = {mode}; CREATE TABLE t(a)"))
                 .unwrap();
             let place = DatabasePlace::of(&path);
-            let while_open = open(&place).unwrap();
+            let while_open = open(&place, BUSY).unwrap();
             assert_eq!(
                 (while_open.wal, while_open.frozen),
                 (wal, false),
@@ -360,7 +369,7 @@ mod tests {
             );
             drop((while_open, writer));
             let before = (names(directory.path()), version(&path));
-            let opened = open(&place).unwrap();
+            let opened = open(&place, BUSY).unwrap();
             assert_eq!((opened.wal, opened.frozen), (wal, wal), "{mode}");
             drop(opened);
             assert_eq!((names(directory.path()), version(&path)), before, "{mode}");

@@ -24,7 +24,7 @@ use crate::commands::named_file::existing;
 use crate::config::Config;
 use crate::sqlite::discovery::discover;
 use crate::text::harmless::harmless_lines;
-pub use database::look_into;
+pub use database::{look_into, look_into_within};
 use place::DatabasePlace;
 use report::Report;
 
