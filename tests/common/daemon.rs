@@ -127,16 +127,18 @@ impl Daemon {
             .prepare("INSERT INTO remediation_events(ts, tenant) VALUES ('dense', 'acme')")
             .expect("the table is there");
         let deadline = Instant::now() + 4 * PATIENCE;
-        while self.hears_of_writes() {
+        loop {
+            for _ in 0..200 {
+                insert.execute([]).expect("a row can be written");
+            }
+            if !self.hears_of_writes() {
+                return writer.last_insert_rowid();
+            }
             assert!(
                 Instant::now() < deadline,
                 "the daemon never asks for commits"
             );
-            for _ in 0..200 {
-                insert.execute([]).expect("a row can be written");
-            }
         }
-        writer.last_insert_rowid()
     }
 
     /// Whether the daemon has a watch on a directory at the moment, as the kernel has noted.

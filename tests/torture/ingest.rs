@@ -1,31 +1,36 @@
 //! Rows that come by HTTP, faster than the file can take them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::common::database;
-use crate::common::{Daemon, STOCK_EVENTS, StopAtEnd};
+use crate::common::{Daemon, STOCK_EVENTS, StopAtEnd, wait_until};
 use crate::scale::sized;
 
 /// Large ones hold the lock for long each, small ones one after the other.
 #[test]
 fn the_applications_own_writer_has_its_turn() {
-    for rows in [10_000, 1] {
+    // How many bodies may pass the writer by. Of small ones that is as many as there are in SQLite's own pauses, so that only
+    // its patience is a bound.
+    for (rows, passing) in [(10_000, 8), (1, usize::MAX)] {
         let walcast = Daemon::on_new_file().stock_feed("ingest = true").start();
         let mut subscriber = walcast.subscribe("");
         let body = serde_json::Value::from(vec![json!({"ts": "ingested"}); rows]);
         let stop = AtomicBool::new(false);
-        let mut worst = Duration::ZERO;
-        let (mut own, mut ingested) = (0, 0);
+        let (mut own, mut ingested, mut most) = (0, 0, 0);
+        let bodies = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let _stop_at_end = StopAtEnd(&stop);
             let post = || {
                 let mut taken = 0;
                 while !stop.load(Ordering::Relaxed) {
                     match walcast.post(STOCK_EVENTS, &body).status {
-                        201 => taken += rows,
+                        201 => {
+                            taken += rows;
+                            bodies.fetch_add(1, Ordering::Relaxed);
+                        }
                         503 => {}
                         other => panic!("{other}"),
                     }
@@ -37,11 +42,13 @@ fn the_applications_own_writer_has_its_turn() {
             writer
                 .busy_timeout(Duration::from_secs(60))
                 .expect("a connection can be told to wait");
-            let begun = Instant::now();
-            while begun.elapsed() < sized(Duration::from_secs(2), Duration::from_secs(12)) {
-                let asked = Instant::now();
+            let taken = || bodies.load(Ordering::Relaxed);
+            for _ in 0..sized(10, 100) {
+                let before = taken();
+                wait_until("another body was taken", || taken() > before);
+                let before = taken();
                 database::insert(&writer, "acme", "the application's own");
-                worst = worst.max(asked.elapsed());
+                most = most.max(taken() - before);
                 own += 1;
             }
             stop.store(true, Ordering::Relaxed);
@@ -49,11 +56,7 @@ fn the_applications_own_writer_has_its_turn() {
                 ingested += client.join().expect("a client ends");
             }
         });
-        // It was seconds; what an unburdened machine shows is under a quarter of one.
-        assert!(
-            worst < Duration::from_secs(2),
-            "{rows} rows a body: {worst:?}"
-        );
+        assert!(most <= passing, "{most} bodies of {rows} rows passed it by");
         assert!(ingested > 0 && own > 0);
         let all = walcast
             .database()
@@ -61,7 +64,7 @@ fn the_applications_own_writer_has_its_turn() {
         assert_eq!(all, (own + ingested) as i64);
         subscriber.rows_to(all);
         eprintln!(
-            "{rows} rows a body: {ingested} ingested beside {own}, who waited {worst:?} at most"
+            "{rows} rows a body: {ingested} ingested beside {own}, who waited for {most} bodies at most"
         );
     }
 }

@@ -28,7 +28,7 @@ fn stuck(walcast: &Daemon) -> Subscriber {
 fn of_the_pongs_owed_to_a_client_only_the_newest_is_kept() {
     const PINGS: usize = 3_000;
     let clients = sized(60, 200);
-    let walcast = Daemon::start_new();
+    let walcast = Daemon::on_new_file().without_write_timeout().start();
     walcast.fill(30_000);
     let mut stuck: Vec<Subscriber> = (0..clients).map(|_| stuck(&walcast)).collect();
     let pings = |range: std::ops::Range<usize>| -> Vec<u8> {
