@@ -287,6 +287,8 @@ fn a_jwt_that_expires_in_the_middle_of_a_replay_costs_no_row_and_doubles_none() 
     wait_until("it has expired", || {
         office.daemon.log().contains("closing code=4401")
     });
+    // What is on its way has to be taken before the daemon gives up on the close.
+    slow.enlarge_buffer();
     assert_eq!(office.get(EVENTS, Some(&short)).status, 401);
     let mut got = Vec::new();
     let code = loop {
