@@ -8,7 +8,7 @@ use std::process::{Child, ExitStatus};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::database::{Database, insert};
+use super::database::Database;
 use super::log::Log;
 use super::secrets;
 use super::settings::Settings;
