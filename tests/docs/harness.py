@@ -143,6 +143,7 @@ class Daemon:
 
     # How it is asked; with `https` there is a `context` that says whom to believe.
     scheme, context = "http", None
+    subcommand, host = "serve", "127.0.0.1"
 
     def __init__(self, place, *arguments, database="events.db", port=0, environment=None):
         self.place = Path(place)
@@ -164,7 +165,7 @@ class Daemon:
 
     def start(self):
         log = self.place / "walcast.log"
-        command = [BINARY, "serve", "--listen", f"127.0.0.1:{self.port}", "--state-dir", self.place / "state", *self.arguments]
+        command = [BINARY, self.subcommand, "--listen", f"{self.host}:{self.port}", "--state-dir", self.place / "state", *self.arguments]
         if "--config" not in self.arguments:
             command += ["--db", self.database]
         with open(log, "wb") as out:
@@ -173,7 +174,7 @@ class Daemon:
         def address():
             text = log.read_text(errors="replace")
             assert self.process.poll() is None, f"the daemon ended: {text}"
-            return re.search(rf"{self.scheme}://127\.0\.0\.1:(\d+)", text)
+            return re.search(rf"{self.scheme}://{re.escape(self.host)}:(\d+)", text)
 
         self.port = int(wait_until("the daemon says its address", address)[1])
         wait_until("the daemon is ready", lambda: self.answers("/readyz") or self.answers("/healthz"))
@@ -191,7 +192,7 @@ class Daemon:
             return False
 
     def get(self, path, headers=()):
-        return get(f"{self.scheme}://127.0.0.1:{self.port}{path}", headers, self.context)
+        return get(f"{self.scheme}://{self.host}:{self.port}{path}", headers, self.context)
 
 
 def get(url, headers=(), context=None):
@@ -216,8 +217,8 @@ def place():
 class WebSocket:
     """A client that reads text frames. The daemon's frames are neither masked nor fragmented."""
 
-    def __init__(self, port, path, host=None, origin=None, more=()):
-        self.stream = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    def __init__(self, port, path, host=None, origin=None, more=(), address="127.0.0.1"):
+        self.stream = socket.create_connection((address, port), PATIENCE)
         key = base64.b64encode(os.urandom(16)).decode()
         headers = [f"GET {path} HTTP/1.1", f"Host: {host or f'127.0.0.1:{port}'}", "Connection: Upgrade", "Upgrade: websocket"]
         headers += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}"]
@@ -238,6 +239,11 @@ class WebSocket:
     def __exit__(self, *_):
         self.stream.close()
 
+    def cut(self):
+        """Ends the connection for a thread that reads from it, too."""
+        with contextlib.suppress(OSError):
+            self.stream.shutdown(socket.SHUT_RDWR)
+
     def _more(self):
         chunk = self.stream.recv(65536)
         if not chunk:
@@ -254,6 +260,9 @@ class WebSocket:
                 return json.loads(frame[1:])
             elif frame[0] & 0x0F == 8:
                 raise ConnectionError(f"closed: {frame[1:]!r}")
+            elif frame[0] & 0x0F == 9:
+                # A pong; its mask is all zeros.
+                self.stream.sendall(bytes([0x8A, 0x80 | len(frame) - 1, 0, 0, 0, 0]) + frame[1:])
 
 
 def first_frame(data):
