@@ -3,6 +3,7 @@
 mod bulk;
 mod capture;
 mod edge;
+mod edges;
 mod fanout;
 mod filters;
 mod growth;
@@ -82,6 +83,10 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "edge",
         run: edge::run,
+    },
+    Scenario {
+        name: "edges",
+        run: edges::run,
     },
     Scenario {
         name: "startup",

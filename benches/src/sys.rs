@@ -109,6 +109,20 @@ pub fn be_nice(level: i32) {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, level) };
 }
 
+/// The same for all threads of another process, and those that it starts.
+///
+/// # Errors
+/// When there is no such process.
+pub fn be_nice_as(pid: u32, level: i32) -> io::Result<()> {
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        if let Some(id) = thread?.file_name().to_str().and_then(|id| id.parse().ok()) {
+            // SAFETY: plain integers.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, id, level) };
+        }
+    }
+    Ok(())
+}
+
 /// Raises the descriptor limit to the hard limit, for this process and those it starts; returns it.
 ///
 /// # Errors

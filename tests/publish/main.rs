@@ -14,6 +14,7 @@ mod histories;
 #[path = "../edge/line.rs"]
 #[expect(dead_code, reason = "not all of it is needed here")]
 mod line;
+mod long_outage;
 mod outages;
 mod refusals;
 #[path = "../changes/scenes.rs"]
