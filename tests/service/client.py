@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Clients for the service tests, with nothing but the standard library.
 
-client.py follow PATH      follows a feed across reconnects; prints the id of every row, and "live" when caught up
-client.py knock            opens new connections without a pause until stdin closes; prints what became of them as JSON
-client.py get PATH [SOCK]  prints status and body of one request, over a Unix socket where one is named
+client.py follow PATH [PORT]  follows a feed across reconnects; prints the id of every row, and "live" when caught up
+client.py knock               opens new connections without a pause until stdin closes; prints what became of them as JSON
+client.py get PATH [WHERE]    prints status and body of one request; WHERE is a port, or the path of a Unix socket
 """
 
 import base64
@@ -25,12 +25,14 @@ class CutOff(ConnectionError):
     """Accepted, but not answered."""
 
 
-def connect(path=None):
-    if path is None:
+def connect(where=None):
+    if where is None:
         return socket.create_connection(ADDRESS, PATIENCE)
+    if where.isdigit():
+        return socket.create_connection((ADDRESS[0], int(where)), PATIENCE)
     unix = socket.socket(socket.AF_UNIX)
     unix.settimeout(PATIENCE)
-    unix.connect(path)
+    unix.connect(where)
     return unix
 
 
@@ -49,16 +51,16 @@ def request(stream, path, headers=""):
     return int(head.split()[1]), rest
 
 
-def get(path, unix=None):
-    with connect(unix) as stream:
+def get(path, where=None):
+    with connect(where) as stream:
         status, body = request(stream, path, "Connection: close\r\n")
         while chunk := stream.recv(65536):
             body += chunk
     return status, body.decode().strip()
 
 
-def open_websocket(path):
-    stream = connect()
+def open_websocket(path, port):
+    stream = connect(port)
     key = base64.b64encode(os.urandom(16)).decode()
     upgrade = f"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
     status, rest = request(stream, path, upgrade)
@@ -92,12 +94,12 @@ def texts(stream, buffer):
             yield json.loads(payload)
 
 
-def follow(path):
+def follow(path, port=None):
     position, epoch = "earliest", None
     while True:
         try:
             query = f"?since={position}" + (f"&epoch={epoch}" if epoch else "")
-            stream, rest = open_websocket(path + query)
+            stream, rest = open_websocket(path + query, port)
             with stream:
                 for message in texts(stream, rest):
                     kind = message["type"]
@@ -144,11 +146,11 @@ def knock():
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["follow", path]:
-            follow(path)
+        case ["follow", path, *port]:
+            follow(path, *port)
         case ["knock"]:
             knock()
-        case ["get", path, *unix]:
-            print(*get(path, *unix))
+        case ["get", path, *where]:
+            print(*get(path, *where))
         case _:
             sys.exit(__doc__)
