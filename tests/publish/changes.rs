@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use walcast::config::CaptureMode::{self, Full, Keys};
+use walcast::sqlite::capture::remove;
 
 use crate::common::secrets::add_token;
 use crate::common::wait::pause;
@@ -378,5 +379,35 @@ fn a_feed_that_becomes_one_of_changes_is_one_in_its_stream_and_at_an_edge() {
     database.execute("DELETE FROM orders WHERE id = 7");
     wait_for_head(&edge, head(&origin));
     assert_eq!(follow_live(&edge, "since=earliest").1, table(&database));
+    assert_eq!(listed(&origin)["published"]["state"], "live");
+}
+
+#[test]
+fn a_feed_that_is_one_of_changes_no_more_is_one_of_rows_in_its_stream_and_at_an_edge() {
+    let server = Server::start();
+    let toml = format!("feeds = \"*\"\n{}", section(&server, ""));
+    let settings = Settings::on_new_file().with_tables(ORDERS).toml(toml);
+    let origin = settings.start();
+    let database = origin.database();
+    capture(&database, "orders", Keys, &[]);
+    database.execute(WRITES);
+    wait_for_changes(&server);
+    let mut edge = edge_of(&server, &origin).start();
+    wait_for_head(&edge, head(&origin));
+    wait_for_stream_alone(&origin);
+    assert_eq!(follow_live(&edge, "since=earliest").1, table(&database));
+    let removed = remove(&mut database.connect(), "orders");
+    assert!(removed.expect("a capture can be removed"));
+    database.execute("INSERT INTO orders(id) VALUES (8)");
+    // As the service does by itself.
+    assert_eq!(edge.wait_for_exit().code(), Some(1));
+    let edge = edge.settings().clone().start();
+    wait_for_head(&edge, 8);
+    let mut subscriber = edge.subscribe_to("/ws/orders", "since=earliest");
+    assert_eq!(subscriber.expect("hello")["kind"], json!(null));
+    let (ids, _) = subscriber.replay();
+    assert_eq!(ids, [1, 4, 7, 8]);
+    database.execute("INSERT INTO orders(id) VALUES (9)");
+    assert_eq!(subscriber.next_row()["id"], 9);
     assert_eq!(listed(&origin)["published"]["state"], "live");
 }

@@ -117,6 +117,10 @@ fn check_names_what_feeds_of_changes_need() {
     let (printed, works) = check(origin.settings().directory(), &toml);
     let note = "changes go into the streams of orders; edges need upstream";
     assert!(printed.contains(note) && works, "{printed}");
+    // A table is captured where the configuration does not say so, too.
+    let toml = format!("feeds = \"*\"\n{section}");
+    let (printed, works) = check(origin.settings().directory(), &toml);
+    assert!(printed.contains(note) && works, "{printed}");
     let (printed, works) = check_edge(&server, "");
     assert!(printed.contains("edge.upstream") && !works, "{printed}");
     let upstream = format!("upstream = \"ws://{}\"", origin.address());

@@ -104,10 +104,18 @@ impl TableFollower {
         let reached = Cursor(state.head.unwrap_or(i64::MIN));
         let highest = table.table().max_key(connection)?;
         let head = reached.max(Cursor(highest.unwrap_or(i64::MIN)));
-        let (served, reason) = ((state.epoch, state.generation), state.reason);
+        let served = (state.epoch, state.generation);
         let before = spooled.served.replace(served.clone());
         spooled.reached = reached;
         let position = &mut self.position;
+        let is_captured = position.feed.config.capture.is_some();
+        let reason = match &before {
+            // Changes of this very history are gone, here and wherever they were asked for.
+            Some((epoch, _)) if is_captured && *epoch == served.0 => {
+                ResetReason::CaptureInterrupted
+            }
+            _ => state.reason,
+        };
         match before {
             // Rows above the head are news.
             Some(before) if before == served => {}

@@ -59,10 +59,12 @@ fn changes_that_nobody_has_any_more_are_told_of_with_the_table_as_it_is() {
     server.run();
     let said = take_until_held(&mut subscriber, &mut held, &database);
     let resets = said.iter().filter(|frame| frame["type"] == "reset");
-    assert_eq!(
-        resets.map(|reset| &reset["snapshot"]).collect::<Vec<_>>(),
-        [&json!(true)]
-    );
+    let resets: Vec<&Value> = resets.collect();
+    assert_eq!(resets.len(), 1, "{resets:?}");
+    // It is the history of before, some of which nobody was told.
+    assert_eq!(resets[0]["reason"], "capture_interrupted");
+    assert_eq!(resets[0]["snapshot"], true);
+    assert_eq!(resets[0]["epoch"], origin.epoch());
     let messages = Client::of(&server).wait_for_row(STREAM, head(&origin));
     let gap = messages.iter().find(|message| message.kind == "gap");
     let gap = gap.expect("the stream tells of it");
