@@ -326,10 +326,15 @@ impl Filling<'_> {
                 return Err(Filled::NotThere("it has another history".to_owned()));
             }
             OriginControl::Live { id } | OriginControl::Heartbeat { head: id } => {
+                (self.is_whole, self.reached) = (true, Cursor(id.0));
+                if self.reached < self.gap.until() {
+                    // All that it has is not all there is.
+                    let why = format!("{}, which is behind itself", self.gap.shown());
+                    self.taking.status.cut_off(&feed, &why);
+                    return Ok(());
+                }
                 let up_to = SpoolItem::UpTo(id.0);
                 self.taking.intake.push(&feed, up_to, 0)?;
-                self.is_whole = true;
-                self.reached = Cursor(id.0);
             }
             OriginControl::Waiting { message } => {
                 return Err(Filled::Later(format!("it waits: {message}")));

@@ -4,9 +4,12 @@ use serde_json::json;
 
 use crate::common::secrets::add_token;
 use crate::common::{Daemon, Settings, wait_until};
+use crate::line::Line;
 use crate::server::Server;
 use crate::setup::{STREAM, publishing, section, wait_for_state};
 use crate::stored::Client;
+
+const LAG: &str = r#"walcast_edge_lag_seconds{feed="remediation"}"#;
 
 /// An edge of the streams of this server, that asks this daemon for what they have no more.
 fn edge_of(server: &Server, upstream: &Daemon) -> Settings {
@@ -98,6 +101,35 @@ fn rows_that_were_never_published_come_from_another_edge() {
     let ids = crate::common::ids(subscriber.ledger());
     assert_eq!(ids, (before + 1..=last).collect::<Vec<i64>>());
     edge.wait_for_log("came from edge.upstream");
+}
+
+#[test]
+fn an_edge_lags_while_the_upstream_that_is_to_fill_a_gap_is_behind_itself() {
+    let server = Server::start();
+    let (origin, before) = origin(&server);
+    let line = Line::slow_to(origin.address());
+    let other = Settings::on_new_file()
+        .edge_of(format!("ws://{}", line.address))
+        .start();
+    other.wait_for_head(before);
+    let edge = edge_of(&server, &other).start();
+    edge.wait_for_head(before);
+    let edge = edge.stop();
+    line.cut();
+    let last = origin.fill(500);
+    let client = Client::of(&server);
+    client.wait_for_row(STREAM, last);
+    client.purge_all_but_one(STREAM);
+    let edge = edge.start();
+    edge.wait_for_log("which is behind itself");
+    assert!(edge.metric(LAG) > 0.0);
+    let told = edge.get("/readyz").json();
+    assert!(told["edge"]["lag_seconds"].as_f64() > Some(0.0), "{told}");
+    line.mend();
+    edge.wait_for_head(last);
+    wait_until("it lags no more", || edge.metric(LAG) == 0.0);
+    let all: Vec<i64> = (before + 1..=last).collect();
+    assert_eq!(resumed(&edge, before, &origin.epoch()), (all, true));
 }
 
 #[test]
