@@ -95,4 +95,7 @@ fn clients_of_an_edge_that_is_stopped_go_on_at_the_other_one() {
     assert!(!delays.is_empty() && delays.len() < CLIENTS, "{delays:?}");
     let different: BTreeSet<_> = delays.iter().collect();
     assert!(different.len() > 1, "{delays:?}");
+    // While it ends it does not answer any more.
+    let [mut stopped, _other] = edges;
+    stopped.wait_for_exit();
 }
