@@ -65,17 +65,9 @@ fn away_under_load(time: Duration, many: usize) {
     let after = write(&origin, &written, time / 10, many);
     *written.last.lock().expect("not poisoned") = Some(after);
 
-    for (number, client) in clients.into_iter().enumerate() {
-        let receipts = client.join().expect("a subscriber has every row in order");
-        if number == 0 {
-            for (phase, ids) in [
-                ("before", 1..before),
-                ("while it is away", before..during),
-                ("after", during..after),
-            ] {
-                println!("rows {phase}: {}", latencies(&written, &receipts, ids));
-            }
-        }
+    let mut receipts = vec![];
+    for client in clients {
+        receipts = client.join().expect("a subscriber has every row in order");
     }
     at_edge.join().expect("the edge's has, too");
     Client::of(&server).expect_rows_to(after);
@@ -88,6 +80,13 @@ fn away_under_load(time: Duration, many: usize) {
         grown >> 10,
         rest >> 10,
     );
+    for (phase, ids) in [
+        ("before", 1..before),
+        ("while it is away", before..during),
+        ("after", during..after),
+    ] {
+        println!("rows {phase}: {}", latencies(&written, &receipts, ids));
+    }
     assert!(grown < GROWTH, "the rows that waited took {grown} bytes");
 }
 
