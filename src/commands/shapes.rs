@@ -44,6 +44,8 @@ pub(super) fn shapes(config: &Config) -> anyhow::Result<Shapes> {
         for feed in feeds {
             shapes.add(connection, feed)?;
         }
+        let unfit = shapes.unfit.into_iter();
+        shapes.unfit = unfit.map(|unfit| unfit.in_file(&config.database)).collect();
         Ok(shapes)
     };
     look_into(&config.database, look).map_err(|reason| anyhow!("{reason}"))

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use crate::config::{CaptureRules, Config};
 use crate::sqlite::capture::{
     CaptureState, Installed, Prune, Pruning, Subject, install, install_command, look,
-    prepare_for_pruning,
+    prepare_for_pruning, remove_command,
 };
 use crate::sqlite::error::Unavailable;
 use crate::sqlite::open::{leave_on_close, open_reading, open_writing};
@@ -194,11 +194,11 @@ impl CaptureUpkeep {
         match installed {
             Ok(Installed::Already) => {}
             Ok(_) => {
-                let back = format!("back with: walcast capture remove --db {database} {table}");
+                let back = remove_command(&self.config.database, table);
                 match lost {
                     None => tracing::info!(
                         "table {table}: changes are captured from now on (triggers and tables named _walcast_… were added to {database}); \
-                         {back}"
+                         back with: {back}"
                     ),
                     Some(reason) => tracing::warn!(
                         "table {table}: changes may have been missed ({reason}); captured anew, and subscribers start over"

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode};
 
@@ -23,11 +24,21 @@ pub struct Discovered {
 }
 
 /// A table or view that can't be a feed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {
     pub table: String,
     /// Why, and what would make it one, in a sentence that names it.
     pub reason: String,
+}
+
+impl Unfit {
+    /// The same for those who know the file: its name stands in the commands.
+    pub fn in_file(self, database: &Path) -> Unfit {
+        Unfit {
+            reason: capture::with_file_named(&self.reason, database),
+            ..self
+        }
+    }
 }
 
 impl fmt::Display for Unfit {

@@ -209,7 +209,7 @@ fn check_finds_columns_whose_changes_are_not_recorded() {
     for said in [
         "compares the column tenant, and the capture of table remediation_events does not record",
         "it records id, status; add it to `capture_filters` of feeds.remediation",
-        "walcast capture install --db FILE --filter status --filter tenant remediation_events",
+        "walcast capture install --db walcast.db --filter status --filter tenant remediation_events",
     ] {
         assert!(text.contains(said), "lacks {said}: {text}");
     }

@@ -7,6 +7,7 @@ use super::{DatabasePlace, captures, indexes, sinks};
 use crate::config::{Config, FeedConfig};
 use crate::model::filter::quote_identifier;
 use crate::model::position::Cursor;
+use crate::sqlite::capture::with_file_named;
 use crate::sqlite::error::Unavailable;
 use crate::sqlite::identity_store::IdentityFiles;
 use crate::sqlite::stock_table::tables;
@@ -67,7 +68,10 @@ pub(super) fn look(
             Err(TableError::Unfit(_)) if captures::awaits(connection, feed) => {
                 report.note(&label, "served once the table is captured".to_owned());
             }
-            Err(TableError::Unfit(reason)) => report.problem(&label, reason, &[]),
+            Err(TableError::Unfit(reason)) => {
+                let reason = with_file_named(&reason, &config.database);
+                report.problem(&label, reason, &[]);
+            }
             Err(TableError::Sqlite(e)) => {
                 report.problem(
                     &label,

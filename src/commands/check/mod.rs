@@ -104,7 +104,8 @@ fn tables(config: &mut Config, report: &mut Report) {
     let Ok(found) = look_into(&config.database, |connection| discover(connection, [])) else {
         return;
     };
-    for unfit in &found.unfit {
+    for unfit in found.unfit {
+        let unfit = unfit.in_file(&config.database);
         report.note(&format!("table {}", unfit.table), unfit.to_string());
     }
     if found.feeds.is_empty() {

@@ -4,6 +4,7 @@ use super::report::Report;
 use crate::access::Owners;
 use crate::config::{Config, FeedConfig, SinkConfig};
 use crate::sinks::{PreparedSink, missing_column};
+use crate::sqlite::capture::with_file_named;
 use crate::sqlite::table::Schema;
 
 /// Reports whether rows could be posted, and where to.
@@ -33,6 +34,7 @@ pub(super) fn look(config: &Config, report: &mut Report) {
 pub(super) fn columns(config: &Config, feed: &FeedConfig, schema: &Schema, report: &mut Report) {
     for sink in config.sinks.iter().filter(|sink| sink.feed == feed.name) {
         if let Some(trouble) = missing_column(feed, schema, &sink.filter) {
+            let trouble = with_file_named(&trouble, &config.database);
             report.problem(&format!("sink {}", sink.name), trouble, &[]);
         }
     }

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::tables::Tables;
 use crate::config::FeedConfig;
 use crate::source::table_follower::TableFollower;
-use crate::sqlite::discovery::discover;
+use crate::sqlite::discovery::{Unfit, discover};
 use crate::sqlite::spool;
 
 impl Tables {
@@ -30,10 +30,12 @@ impl Tables {
             }
         }
         let found = discover(connection, kept)?;
-        for unfit in found.unfit.iter().filter(|unfit| !reported.contains(unfit)) {
-            tracing::warn!("{unfit}");
+        let unfit = found.unfit.into_iter();
+        let unfit: Vec<Unfit> = unfit.map(|u| u.in_file(&self.config.database)).collect();
+        for news in unfit.iter().filter(|unfit| !reported.contains(unfit)) {
+            tracing::warn!("{news}");
         }
-        *reported = found.unfit;
+        *reported = unfit;
         for feed in found.feeds {
             self.follow(feed);
         }

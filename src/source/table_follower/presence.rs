@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::TableFollower;
 use super::open::OpenTable;
 use crate::hub::{Cause, Hub, Presence};
-use crate::sqlite::capture;
+use crate::sqlite::capture::{self, with_file_named};
 use crate::sqlite::error::{BrokenKind, Unavailable};
 use crate::sqlite::file::FileId;
 use crate::sqlite::identity::Verdict;
@@ -167,7 +167,10 @@ impl TableFollower {
                 let hint = tables_there(connection, table);
                 tracing::warn!("feed {name}: {reason}{hint}");
             }
-            _ => tracing::warn!("feed {name}: {reason}"),
+            _ => {
+                let reason = with_file_named(&reason.to_string(), &self.database);
+                tracing::warn!("feed {name}: {reason}");
+            }
         }
     }
 

@@ -20,6 +20,7 @@ mod uniques;
 
 pub use crate::config::CaptureMode;
 use crate::config::CaptureRules;
+use crate::text::shell::typed;
 pub use extent::LogExtent;
 pub use installation::{Installation, Installed, install, remove, removing};
 pub use look::{is_absent, look, rules_of};
@@ -94,8 +95,18 @@ pub fn public_install_command(table: &str, rules: &CaptureRules) -> String {
     install_into("FILE", table, rules)
 }
 
+/// Returns a text with [`public_install_command`] in it as it reads to those who know the file.
+pub fn with_file_named(text: &str, database: &Path) -> String {
+    let database = database.to_string_lossy();
+    let known = format!("{INSTALL} {} ", typed(&database));
+    text.replace(&format!("{INSTALL} FILE "), &known)
+}
+
+/// How the command begins, up to the file.
+const INSTALL: &str = "walcast capture install --db";
+
 fn install_into(database: &str, table: &str, rules: &CaptureRules) -> String {
-    let mut command = format!("walcast capture install --db {database}");
+    let mut command = format!("{INSTALL} {database}");
     if rules.mode == CaptureMode::Full {
         command.push_str(" --full");
     }
@@ -107,23 +118,16 @@ fn install_into(database: &str, table: &str, rules: &CaptureRules) -> String {
 
 /// Returns the command that takes a table's triggers and log out of the file.
 pub fn remove_command(database: &Path, table: &str) -> String {
-    let database = typed(&database.to_string_lossy());
-    format!("walcast capture remove --db {database} {}", typed(table))
+    let database = database.to_string_lossy();
+    let (database, table) = (typed(&database), typed(table));
+    format!("walcast capture remove --db {database} {table}")
 }
 
 /// Returns the command that prunes the log of a table, without saying how far.
 pub fn prune_command(database: &Path, table: &str) -> String {
-    let database = typed(&database.to_string_lossy());
-    format!("walcast capture prune --db {database} {}", typed(table))
-}
-
-/// A word as it is typed into a shell.
-fn typed(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
+    let database = database.to_string_lossy();
+    let (database, table) = (typed(&database), typed(table));
+    format!("walcast capture prune --db {database} {table}")
 }
 
 /// Returns the captured tables of the file, as the registry spells them; none where nothing was ever captured.
