@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Daemon, EventSource, Subscriber, http, wait_until};
+use crate::common::{Daemon, EventSource, Subscriber, http, settings, wait_until};
 
 const ALL: &str = "feeds = \"*\"";
 
@@ -49,6 +49,30 @@ fn every_table_that_can_be_a_feed_is_one_and_the_file_stays_as_it_is() {
             "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
         ),
         3
+    );
+}
+
+#[test]
+fn a_table_that_was_there_is_not_called_new_when_it_becomes_a_feed() {
+    let walcast = Daemon::on_new_file().with_tables(SCHEMA).toml(ALL).start();
+    walcast.wait_for_log("not a feed: table words");
+    let mut capture = settings::program();
+    capture.args(["capture", "install", "--db"]);
+    let captured = capture.arg(walcast.database().path()).arg("words").output();
+    assert!(captured.unwrap().status.success());
+    walcast
+        .wait_for_log("feed words: its table is captured now; it is one of changes, at /ws/words");
+    let database = walcast.database();
+    database.execute("CREATE TABLE notes(what TEXT)");
+    walcast.wait_for_log("not a feed: table notes");
+    database.execute("BEGIN; DROP TABLE notes; CREATE TABLE notes(id INTEGER PRIMARY KEY); COMMIT");
+    walcast.wait_for_log("the table notes can be a feed now: feed notes at /ws/notes");
+    database.execute("CREATE TABLE later(id INTEGER PRIMARY KEY)");
+    walcast.wait_for_log("the table later is new: feed later at /ws/later");
+    let log = walcast.log();
+    assert!(
+        !log.contains("words is new") && !log.contains("notes is new"),
+        "{log}"
     );
 }
 

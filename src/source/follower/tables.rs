@@ -100,17 +100,24 @@ impl Tables {
         now: Instant,
     ) -> rusqlite::Result<()> {
         let known = self.len();
+        let unfit_before = self.reported_unfit.clone().unwrap_or_default();
         self.discover(connection)?;
         keep_statements(connection, self.len());
         let (before, come) = self.feeds.split_at(known);
         for feed in come {
             let (table, place) = (feed.table_name(), feed.served_at());
-            let has_place = |before: &&TableFollower| {
-                before.is_retired() && before.table_name().eq_ignore_ascii_case(table)
-            };
-            match before.iter().rfind(has_place) {
-                None => tracing::info!("the table {table} is new: {place}"),
-                Some(_) => tracing::info!("{}", feed.told_of_capture()),
+            let is_table = |name: &str| name.eq_ignore_ascii_case(table);
+            let had_another = before
+                .iter()
+                .any(|before| before.is_retired() && is_table(before.table_name()));
+            let was_unfit = unfit_before.iter().any(|unfit| is_table(&unfit.table));
+            match (had_another, was_unfit) {
+                (true, _) => tracing::info!("{}", feed.told_of_capture()),
+                (false, true) if feed.is_of_changes() => {
+                    tracing::info!("{}", feed.told_of_capture());
+                }
+                (false, true) => tracing::info!("the table {table} can be a feed now: {place}"),
+                (false, false) => tracing::info!("the table {table} is new: {place}"),
             }
         }
         self.attach(connection, file, true, now)

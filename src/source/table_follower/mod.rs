@@ -75,11 +75,15 @@ impl TableFollower {
         format!("feed {} at {}", config.name, config.ws.join(" "))
     }
 
+    pub(crate) fn is_of_changes(&self) -> bool {
+        self.feed().config.capture.is_some()
+    }
+
     /// What the feed is of since its table was captured, or was no more, for the log.
     pub(crate) fn told_of_capture(&self) -> String {
         let config = &self.feed().config;
         let (name, place) = (&config.name, config.ws.join(" "));
-        match config.capture.is_some() {
+        match self.is_of_changes() {
             true => {
                 format!("feed {name}: its table is captured now; it is one of changes, at {place}")
             }
