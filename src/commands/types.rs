@@ -58,9 +58,7 @@ fn interfaces(name: &str, shape: &Shape) -> String {
     for exposed in &shape.schema.exposed {
         let (_, columns) = shape.schema.shown();
         if let Some(column) = columns.iter().find(|column| column.name == exposed.name) {
-            let is_key =
-                shape.schema.changes.is_none() && column.name == shape.schema.table.key_name();
-            let kind = value_type(column, exposed, shape.strict, is_key);
+            let kind = value_type(column, exposed, shape);
             text.push_str(&format!("  {}: {kind};\n", property(&column.name)));
         }
     }
@@ -103,18 +101,22 @@ fn change_interfaces(name: &str, feed: &FeedConfig, changes: &ChangeLog) -> Stri
 }
 
 /// What a column's values are in JSON.
-fn value_type(column: &Column, exposed: &Exposed, strict: bool, is_key: bool) -> String {
+fn value_type(column: &Column, exposed: &Exposed, shape: &Shape) -> String {
     if exposed.json {
         return "unknown".to_owned();
     }
-    let kind = match affinity(&column.declared, strict) {
+    let changes = shape.schema.changes.as_ref();
+    let is_key = changes.is_none() && column.name == shape.schema.table.key_name();
+    let kind = match affinity(&column.declared, shape.strict) {
         // Rows without an integer there are none of the feed's.
         _ if is_key => "number",
         Affinity::Number => "number",
         Affinity::Text => "string",
         Affinity::Any => "number | string",
     };
-    match column.not_null || column.rowid || is_key {
+    // Nor are those of a captured table whose key holds NULL, as SQLite lets it.
+    let is_part_of_key = changes.is_some_and(|changes| changes.key.contains(&column.name));
+    match column.not_null || column.rowid || is_key || is_part_of_key {
         true => kind.to_owned(),
         false => format!("{kind} | null"),
     }
