@@ -8,7 +8,8 @@ use clap::{Args, ValueHint};
 /// How many sample events to write, and how fast.
 #[derive(Debug, Clone, Args)]
 pub struct EmitArgs {
-    /// SQLite file to write to; file and stock table are created when missing [default: ./walcast.db]
+    /// SQLite file to write to; it is created when missing, and the stock table where the file holds no table [default:
+    /// ./walcast.db]
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: Option<String>,
 

@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use rusqlite::Connection;
 
+use super::BadUsage;
+use super::named_file::not_an_address;
 use crate::cli::EmitArgs;
 use crate::os::interrupt::on_interrupt;
 use crate::sqlite::error::Unavailable;
 use crate::sqlite::open::open_writing;
-use crate::sqlite::stock_table::STOCK_SCHEMA;
+use crate::sqlite::stock_table::{STOCK_SCHEMA, STOCK_TABLE, is_stock, listed, tables};
 
 /// How long one event waits for other writers. Long, for a writer that gives up loses its event.
 const BUSY: Duration = Duration::from_secs(60);
@@ -36,26 +38,44 @@ const INSERT: &str =
     "INSERT INTO remediation_events(ts, alertname, tenant, action, status, details)
     VALUES (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?1, ?2, ?3, ?4, ?5)";
 
-/// Writes the events, creating file and stock table where they are missing. Says on stderr what was written, also when
+/// Writes the events, creating the file where it is missing, and the stock table in one that holds no table. Says on stderr what was written, also when
 /// it was interrupted or failed on the way.
 ///
 /// # Errors
-/// The file can't be written, stays locked for a minute, or its `remediation_events` has not the stock columns.
+/// The file can't be written, stays locked for a minute, holds only tables of others, or its `remediation_events` has not the
+/// stock columns.
 pub fn emit(args: &EmitArgs) -> anyhow::Result<()> {
     let (sender, interrupted) = channel();
     // Where nobody receives, the writing is over already.
     on_interrupt(move || sender.send(()).unwrap_or_default())
         .context("signals can't be waited for")?;
     let path = &args.database();
+    not_an_address(path)?;
     let connection =
         open_writing(path, BUSY, true).map_err(|reason| cannot_write(path, &reason))?;
-    connection
-        .execute_batch(STOCK_SCHEMA)
-        .map_err(|e| explain(&e, path))?;
+    prepare(&connection, path)?;
     let mut written = Written::default();
     let result = write(&connection, args, &interrupted, &mut written);
     eprintln!("{}", written.summary(path));
     result.map_err(|e| explain(&e, path))
+}
+
+/// Makes the stock table where the file holds no table at all. Beside tables of others nothing is made.
+fn prepare(connection: &Connection, path: &Path) -> anyhow::Result<()> {
+    let found = tables(connection).map_err(|e| explain(&e, path))?;
+    if found.is_empty() {
+        let made = connection.execute_batch(STOCK_SCHEMA);
+        return made.map_err(|e| explain(&e, path));
+    }
+    if found.iter().any(|table| is_stock(table)) {
+        return Ok(());
+    }
+    bail!(BadUsage(format!(
+        "{} has no table {STOCK_TABLE}, and none is made beside tables of others (there are {}); name another file, which is \
+         made where it is missing",
+        path.display(),
+        listed(&found)
+    )))
 }
 
 fn write(

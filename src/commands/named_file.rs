@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::sqlite::file::directory_of;
 use crate::text::nearest::nearest;
+use crate::text::shell::typed;
 
 /// Why a name leads to no database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,7 @@ pub fn existing(path: &Path) -> Result<(), Misnamed> {
 /// The same where a command could have been meant, which are these.
 pub fn existing_or_command(path: &Path, commands: &[&str]) -> Result<(), Misnamed> {
     let shown = path.display();
+    not_an_address(path)?;
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => Err(Misnamed(match a_database_in(path) {
             Some(file) => format!(
@@ -47,6 +49,19 @@ pub fn existing_or_command(path: &Path, commands: &[&str]) -> Result<(), Misname
             "{shown} can't be looked up ({e}); this user needs search rights on every directory above it"
         ))),
     }
+}
+
+/// Checks that what was given as a file is no URL. The error names the commands that take one.
+pub(super) fn not_an_address(path: &Path) -> Result<(), Misnamed> {
+    let text = path.to_string_lossy();
+    if !text.contains("://") || path.exists() {
+        return Ok(());
+    }
+    let url = typed(&text);
+    Err(Misnamed(format!(
+        "{text} is an address, and this takes a database file; of a running daemon, `walcast feeds {url}` lists the feeds, \
+         `walcast tail {url}` prints the rows, and `walcast edge --upstream {url}` serves them here too"
+    )))
 }
 
 fn missing(path: &Path, commands: &[&str]) -> String {
@@ -144,6 +159,8 @@ mod tests {
             "{why}"
         );
         assert_eq!(existing(&at("orders.db")), Ok(()));
+        let address = existing(Path::new("http://h:1")).unwrap_err().to_string();
+        assert!(address.contains("`walcast feeds http://h:1`"), "{address}");
         let command = existing_or_command(Path::new("chekc"), &["check"]).unwrap_err();
         assert!(command.to_string().contains("`walcast check`"), "{command}");
     }

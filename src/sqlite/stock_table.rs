@@ -218,7 +218,8 @@ pub fn listed(tables: &[String]) -> String {
     }
 }
 
-fn is_stock(table: &str) -> bool {
+/// Returns whether a table of this name is the stock table, as SQLite compares names.
+pub fn is_stock(table: &str) -> bool {
     table.eq_ignore_ascii_case(STOCK_TABLE)
 }
 

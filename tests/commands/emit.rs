@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::program::{database, emit, refusal, text, walcast};
+use crate::program::{database, emit, execute, refusal, text, walcast};
 
 #[test]
 fn emit_creates_the_table_and_writes_events() {
@@ -28,6 +28,36 @@ fn emit_creates_the_table_and_writes_events() {
         )),
         42
     );
+}
+
+#[test]
+fn emit_makes_nothing_beside_tables_of_others() {
+    let directory = TempDir::new().unwrap();
+    let path = database(
+        &directory,
+        "CREATE TABLE orders(id INTEGER PRIMARY KEY); CREATE TABLE notes(id INTEGER PRIMARY KEY)",
+    );
+    let before = std::fs::read(&path).unwrap();
+    let output = walcast().arg("emit").arg(&path).output().unwrap();
+    let why = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{why}");
+    for part in ["no table remediation_events", "there are notes, orders"] {
+        assert!(why.contains(part), "{why}");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    // Where its owner made it, it is written to like any other.
+    execute(&path, include_str!("../../schema.sql"));
+    emit(&path, "1");
+}
+
+#[test]
+fn emit_fills_a_database_that_holds_no_table() {
+    let directory = TempDir::new().unwrap();
+    let path = database(&directory, "PRAGMA user_version = 7");
+    emit(&path, "2");
+    let db = Connection::open(&path).unwrap();
+    let version = db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+    assert_eq!(version, Ok(7));
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn feeds_lists_what_is_and_says_why_others_are_not() {
     assert!(
         why.contains("not a feed: table words")
             && why.contains("key = \"seq\"")
-            && why.contains("walcast capture install --db FILE words"),
+            && why.contains("walcast capture install --db events.db words"),
         "{why}"
     );
     assert_eq!(names(dir.path()), [file]);
@@ -152,10 +152,57 @@ fn feeds_lists_what_is_and_says_why_others_are_not() {
     let checked = run(dir.path(), &["check", "events.db"]);
     let found = text(&checked.stdout);
     assert!(
-        found.contains("feed orders") && found.contains("table words"),
+        found.contains("feed orders") && found.contains("install --db events.db words"),
         "{found}"
     );
     assert_eq!(checked.status.code(), Some(0), "{found}");
+}
+
+#[test]
+fn a_command_to_paste_names_the_file_as_a_shell_takes_it() {
+    let dir = directory();
+    let file = database(&dir, SCHEMA);
+    std::fs::rename(file, dir.path().join("it's ours.db")).unwrap();
+    let command = r"walcast capture install --db 'it'\''s ours.db' words";
+    let said = text(&run(dir.path(), &["feeds", "it's ours.db"]).stderr);
+    assert!(said.contains(command), "{said}");
+    let mut served = Running::start(&mut at(dir.path(), &["it's ours.db", "--listen", "0"]));
+    let logged = served.says("not a feed: table words");
+    assert!(logged.contains(command), "{logged}");
+    let written = text(&run(dir.path(), &["init", "it's ours.db", "--output", "-"]).stdout);
+    let absolute = dir.path().join("it's ours.db").display().to_string();
+    let absolute = absolute.replace('\'', r"'\''");
+    let line = format!("walcast capture install --db '{absolute}' words");
+    assert!(written.contains(&line), "{written}");
+    let line = "walcast tail 'it'\\''s ours.db' --feed orders";
+    let several = text(&run(dir.path(), &["tail", "it's ours.db"]).stderr);
+    assert!(several.contains(line), "{several}");
+}
+
+#[test]
+fn an_address_in_the_place_of_a_file_is_told_where_it_goes() {
+    let dir = directory();
+    let url = "http://127.0.0.1:8010/?a=b&c";
+    for (arguments, code) in [
+        (&[url][..], 2),
+        (&["serve", url], 2),
+        (&["check", url], 1),
+        (&["types", url], 1),
+        (&["init", url], 1),
+        (&["emit", url], 1),
+    ] {
+        let output = run(dir.path(), arguments);
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        for part in [
+            "this takes a database file",
+            "`walcast feeds 'http://127.0.0.1:8010/?a=b&c'`",
+            "`walcast tail 'http://127.0.0.1:8010/?a=b&c'`",
+        ] {
+            assert!(said.contains(part), "{arguments:?}: {said}");
+        }
+        assert!(!said.contains("directory http:"), "{arguments:?}: {said}");
+    }
 }
 
 #[test]
@@ -292,6 +339,27 @@ fn types_are_those_of_the_columns() {
         "{types}"
     );
     assert_eq!(names(dir.path()), [file, dir.path().join("walcast.toml")]);
+}
+
+#[test]
+fn the_key_of_a_captured_table_is_never_null() {
+    let dir = directory();
+    let file = database(
+        &dir,
+        "CREATE TABLE words(word TEXT PRIMARY KEY, said); CREATE TABLE pairs(a, \"b c\" TEXT, v TEXT, PRIMARY KEY (a, \"b c\"))",
+    );
+    for table in ["words", "pairs"] {
+        let mut capture = at(dir.path(), &["capture", "install", "--db"]);
+        let captured = capture.arg(&file).arg(table).output().unwrap();
+        assert!(captured.status.success(), "{}", text(&captured.stderr));
+    }
+    let types = text(&run(dir.path(), &["types", "events.db"]).stdout);
+    for part in [
+        "export interface Words {\n  word: string;\n  said: number | string | null;\n}",
+        "export interface Pairs {\n  a: number | string;\n  \"b c\": string;\n  v: string | null;\n}",
+    ] {
+        assert!(types.contains(part), "{part} is not in {types}");
+    }
 }
 
 #[test]

@@ -45,8 +45,14 @@ pub fn names(directory: &Path) -> Vec<PathBuf> {
 
 pub fn database(directory: &TempDir, sql: &str) -> PathBuf {
     let path = directory.path().join("events.db");
-    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    execute(&path, sql);
     path
+}
+
+pub fn execute(path: &Path, sql: &str) {
+    let writer = Connection::open(path).unwrap();
+    writer.busy_timeout(PATIENCE).unwrap();
+    writer.execute_batch(sql).unwrap();
 }
 
 pub fn emit(path: &Path, count: &str) -> Output {
