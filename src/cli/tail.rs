@@ -21,7 +21,7 @@ pub struct TailArgs {
     #[arg(value_name = "URL|FILE", value_parser = tail_source, value_hint = ValueHint::FilePath)]
     url: Option<TailSource>,
 
-    /// SQLite file to follow without a daemon; it need not exist yet
+    /// SQLite file to follow without a daemon; it need not exist yet, nor its table
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     db: Option<PathBuf>,
 

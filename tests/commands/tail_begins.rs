@@ -1,11 +1,10 @@
 //! Where `walcast tail` begins, what it says of that, and which feed it takes where none is named.
 
-use std::path::Path;
 use std::process::Command;
 
 use crate::common::wait::pause;
 use crate::common::{Daemon, directory};
-use crate::program::{Running, database, text, walcast};
+use crate::program::{Running, database, execute, refusal, text, walcast};
 use crate::terminal::OnTerminal;
 
 const TWO_TABLES: &str = "
@@ -153,7 +152,51 @@ fn of_several_tables_each_is_named_with_its_command() {
         let line = format!("\n  walcast tail {file} --feed {feed}");
         assert!(why.contains(&line), "{why}");
     }
-    let mut waits = Running::tail(&[&file, "--feed", "order"]);
-    waits.says("did you mean orders?");
-    assert!(Path::new(&file).exists());
+}
+
+#[test]
+fn a_feed_that_a_file_has_not_is_refused_and_waited_for_only_where_that_was_said() {
+    let dir = directory();
+    let path = database(&dir, TWO_TABLES);
+    let file = path.display().to_string();
+    for (typed, near) in [("order", " (did you mean \"orders\"?)"), ("x", "")] {
+        let why = refused_with_2(&mut tail(&file, &["--feed", typed]));
+        let said = format!("{file} has no feed {typed}{near}; name one:");
+        assert!(why.contains(&said), "{why}");
+        for line in [
+            format!("\n  walcast tail {file} --feed notes"),
+            format!("\n  walcast tail --db {file} --feed {typed}\n"),
+        ] {
+            assert!(why.contains(&line), "{why}");
+        }
+    }
+    let mut waits = Running::tail(&["--db", &file, "--feed", "ordered"]);
+    let said = waits.says("waiting for a table of that name");
+    assert!(said.contains("there is no feed ordered yet"), "{said}");
+    assert!(said.contains("did you mean \"orders\"?"), "{said}");
+    let table = "CREATE TABLE ordered(id INTEGER PRIMARY KEY); INSERT INTO ordered VALUES (7)";
+    execute(&path, table);
+    assert_eq!(waits.ids(1), [7]);
+}
+
+#[test]
+fn a_file_without_any_table_may_get_the_one_that_was_named() {
+    let dir = directory();
+    let path = database(&dir, "PRAGMA user_version = 1");
+    let file = path.display().to_string();
+    let mut waits = Running::tail(&[&file, "--feed", "orders"]);
+    waits.says("there is no feed orders yet; waiting for a table of that name");
+    execute(&path, TWO_TABLES);
+    assert_eq!(waits.ids(2), [1, 2]);
+}
+
+#[test]
+fn a_table_that_can_be_no_feed_is_told_why_with_a_command_to_paste() {
+    let dir = directory();
+    let words =
+        "CREATE TABLE words(word TEXT PRIMARY KEY); CREATE TABLE notes(id INTEGER PRIMARY KEY)";
+    let file = database(&dir, words).display().to_string();
+    let why = refusal(&mut tail(&file, &["--feed", "words"]));
+    let command = format!("walcast capture install --db {file} words");
+    assert!(why.contains(&command), "{why}");
 }

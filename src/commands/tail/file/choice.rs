@@ -8,21 +8,37 @@ use super::BUSY;
 use crate::cli::TailArgs;
 use crate::commands::BadUsage;
 use crate::commands::named_file::existing;
-use crate::commands::tail::notice;
 use crate::config::FeedConfig;
-use crate::sqlite::discovery::discover;
+use crate::sqlite::discovery::{Discovered, discover};
 use crate::sqlite::open::open_reading;
-use crate::text::nearest::nearest;
+use crate::text::nearest::did_you_mean;
+use crate::text::shell::typed;
+
+/// A feed to follow.
+pub(super) struct Chosen {
+    pub feed: FeedConfig,
+    /// What is said where its table is not there when it is followed.
+    pub missing: Option<String>,
+}
+
+impl From<FeedConfig> for Chosen {
+    fn from(feed: FeedConfig) -> Chosen {
+        Chosen {
+            feed,
+            missing: None,
+        }
+    }
+}
 
 /// The feed that was asked for, or else the one there is.
-pub(super) fn chosen(path: &Path, args: &TailArgs) -> anyhow::Result<FeedConfig> {
+pub(super) fn chosen(path: &Path, args: &TailArgs) -> anyhow::Result<Chosen> {
     if args.must_exist() {
         existing(path)?;
     }
     // Where it can't be looked into yet, it is waited for.
     let found = open_reading(path, BUSY).ok();
     let found = found.and_then(|connection| discover(&connection, []).ok());
-    let mut feeds = found.map(|found| found.feeds).unwrap_or_default();
+    let Discovered { mut feeds, unfit } = found.unwrap_or_default();
     let stock = FeedConfig::stock().name;
     let name = args.feed.as_deref();
     let wanted = |feed: &FeedConfig| {
@@ -30,28 +46,55 @@ pub(super) fn chosen(path: &Path, args: &TailArgs) -> anyhow::Result<FeedConfig>
         feed.name == name || feed.table.eq_ignore_ascii_case(name)
     };
     if let Some(place) = feeds.iter().position(wanted) {
-        return Ok(feeds.swap_remove(place));
+        return Ok(feeds.swap_remove(place).into());
     }
     match (name, feeds.as_slice()) {
-        (Some(name), _) => {
-            if let Some(near) = nearest(name, feeds.iter().map(|feed| &*feed.name)) {
-                notice(format_args!(
-                    "there is no feed {name}; did you mean {near}?"
-                ));
-            }
-            Ok(FeedConfig::named(name))
+        (Some(name), others) => {
+            // Why such a table is no feed is said where it is followed.
+            let is_table = unfit.iter().any(|u| u.table.eq_ignore_ascii_case(name));
+            named(path, args, name, others, is_table)
         }
-        (None, []) => Ok(FeedConfig::stock()),
-        (None, [only]) => Ok(only.clone()),
-        (None, several) => {
-            let file = path.display();
-            let lines = several
-                .iter()
-                .map(|feed| format!("\n  walcast tail {file} --feed {}", feed.name));
-            bail!(BadUsage(format!(
-                "{file} has several feeds; name one:{}",
-                lines.collect::<String>()
-            )))
-        }
+        (None, []) => Ok(FeedConfig::stock().into()),
+        (None, [only]) => Ok(only.clone().into()),
+        (None, several) => bail!(BadUsage(format!(
+            "{} has several feeds; name one:{}",
+            path.display(),
+            each(path, several)
+        ))),
     }
+}
+
+/// A feed of this name, which is none of `others`: one that may come, where that was said or nothing else is there.
+fn named(
+    path: &Path,
+    args: &TailArgs,
+    name: &str,
+    others: &[FeedConfig],
+    is_table: bool,
+) -> anyhow::Result<Chosen> {
+    let near = did_you_mean(name, others.iter().map(|feed| &*feed.name));
+    if args.must_exist() && !others.is_empty() && !is_table {
+        bail!(BadUsage(format!(
+            "{} has no feed {name}{near}; name one:{}\nTo wait for a table of that name:\n  walcast tail --db {} --feed {}",
+            path.display(),
+            each(path, others),
+            typed(&path.to_string_lossy()),
+            typed(name),
+        )));
+    }
+    let missing = format!("there is no feed {name} yet{near}; waiting for a table of that name");
+    Ok(Chosen {
+        feed: FeedConfig::named(name),
+        missing: Some(missing),
+    })
+}
+
+/// The commands that follow each feed, to be pasted.
+fn each(path: &Path, feeds: &[FeedConfig]) -> String {
+    let path = path.to_string_lossy();
+    let file = typed(&path);
+    let lines = feeds
+        .iter()
+        .map(|feed| format!("\n  walcast tail {file} --feed {}", feed.name));
+    lines.collect()
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 
-use self::choice::chosen;
+use self::choice::{Chosen, chosen};
 use self::subscriber::Subscriber;
 use crate::cli::{TailArgs, TailSince as Asked};
 use crate::commands::tail::output::Output;
@@ -23,6 +23,7 @@ use crate::model::wakeup::{Waiter, Wakes};
 use crate::os::interrupt::on_interrupt;
 use crate::session::{Request, Since};
 use crate::source::follower::FeedLoop;
+use crate::sqlite::capture::with_file_named;
 use crate::sqlite::error::Unavailable;
 use crate::sqlite::open::open_reading;
 use crate::sqlite::open_connections::OpenConnections;
@@ -46,7 +47,7 @@ pub(in crate::commands::tail) fn follow(
     let stop = Arc::clone(waiter.wake());
     on_interrupt(move || stop.signal(Wakes::STOP)).context("signals can't be waited for")?;
     refuse_unreadable(path)?;
-    let feed = chosen(path, args)?;
+    let Chosen { feed, missing } = chosen(path, args)?;
 
     let config = Arc::new(config(path, feed));
     let loop_waiter = Waiter::new()?;
@@ -72,13 +73,14 @@ pub(in crate::commands::tail) fn follow(
     );
     feed_loop.start();
     if let Some(reason) = feed_loop.unfit() {
-        bail!("{reason}");
+        bail!(with_file_named(reason, path));
     }
     let feed = &hub.feeds[0];
     let request = request(args, unasked);
     let mut subscriber = Subscriber::new(path, feed, open_connections, request, output)?;
     subscriber.refuse_unknown_columns()?;
     subscriber.tell_plain_beginning();
+    subscriber.tell_missing(missing);
 
     let feed_thread = std::thread::Builder::new()
         .name("walcast-feeds".into())

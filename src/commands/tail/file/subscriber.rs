@@ -11,7 +11,7 @@ use crate::catchup::PAGE;
 use crate::commands::tail::message::Message;
 use crate::commands::tail::output::Output;
 use crate::commands::tail::{beginning, none_up_to, notice};
-use crate::hub::{Feed, Presence, TooManyValues, View};
+use crate::hub::{Cause, Feed, Presence, TooManyValues, View};
 use crate::model::filter::{Filter, FilterColumn};
 use crate::model::position::Cursor;
 use crate::model::wakeup::{Waiter, Wakes};
@@ -104,6 +104,17 @@ impl<'a> Subscriber<'a> {
     pub(super) fn tell_plain_beginning(&self) {
         if !self.session.is_resumable() && self.feed.presence() == Presence::Open {
             self.tell_beginning(&self.feed.config.name, self.session.position(), true);
+        }
+    }
+
+    /// Says that the table is waited for, in the words for whoever named it, where it is not there.
+    pub(super) fn tell_missing(&mut self, words: Option<String>) {
+        let presence = self.feed.presence();
+        if let (Presence::Away(absence), Some(words)) = (&presence, words)
+            && absence.cause == Cause::NoTable
+        {
+            notice(words);
+            self.presence = presence;
         }
     }
 
