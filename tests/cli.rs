@@ -185,6 +185,10 @@ fn bad_usage_and_bad_configuration_are_exit_code_2() {
     );
     assert_names(&line, &["/nowhere/walcast.toml"]);
 
+    let behind = walcast(dir.path(), &["--listen", ":8199", "config"]);
+    assert_eq!(behind.status.code(), Some(2));
+    let said = "the command comes first: walcast config --listen :8199\n";
+    assert_names(&stderr(&behind), &[said]);
     let line = refusal(&walcast(dir.path(), &["chekc"]), 2);
     assert_names(&line, &["chekc", "did you mean `walcast check`?"]);
     for arguments in [&["--nonsense"][..], &["--listen"], &["nonsense"]] {
@@ -229,6 +233,14 @@ fn help_lists_what_a_command_takes_and_nothing_else() {
         let names = listed(command);
         assert!(names.iter().any(|listed| listed == "--db"), "{names:?}");
         assert!(!names.iter().any(|listed| listed == "--open"), "{names:?}");
+    }
+    assert_eq!(listed("types"), ["[FILE]", "--db", "--config"]);
+    let feeds = listed("feeds");
+    for name in ["--listen", "--tls-cert", "--ready", "--token-file", "--ca"] {
+        assert!(feeds.iter().any(|listed| listed == name), "{feeds:?}");
+    }
+    for name in ["--log-level", "--ring-rows", "--journal-mode", "--origin"] {
+        assert!(!feeds.iter().any(|listed| listed == name), "{feeds:?}");
     }
     assert!(listed("serve").iter().any(|listed| listed == "--open"));
     let dir = directory();
@@ -278,7 +290,10 @@ fn a_table_that_cannot_be_a_feed_keeps_no_other_from_being_one() {
             why.contains("integer primary key") || why.contains("view"),
             "{table}: {why}"
         );
-        assert_names(&walcast.log(), &["jobs", &why]);
+        // The log names the file in the command that mends it; public answers don't.
+        let file = walcast.database().path().display().to_string();
+        let logged = why.replace("--db FILE", &format!("--db {file}"));
+        assert_names(&walcast.log(), &["jobs", &logged]);
         let mut plain = walcast.subscribe("");
         let id = walcast.database().insert("beside it");
         assert_eq!(plain.next_row()["id"], id);

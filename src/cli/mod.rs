@@ -22,6 +22,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
+use crate::config::Config;
 pub use crate::config::ServeArgs;
 pub use capture::{CaptureArgs, CaptureCommand, CaptureFileArgs};
 pub use check::CheckArgs;
@@ -34,7 +35,12 @@ pub use feeds::FeedsArgs;
 pub use init::InitArgs;
 pub use tail::{TailArgs, TailSince, TailSource};
 pub use token::{GrantArgs, TokenArgs, TokenCommand, TokenFileArgs};
-use two_words::explained;
+use two_words::{behind_flags, explained};
+
+/// The settings that say which tables there are; others come with the configuration, and change nothing of the rows.
+const USED_BY_TYPES: &[&str] = &["db"];
+/// These too say where a daemon is that is asked with `--ready`.
+const USED_BY_FEEDS: &[&str] = &["db", "listen", "tls-cert", "tls-key"];
 
 /// What was asked for on the command line.
 #[derive(Debug, Clone)]
@@ -90,6 +96,9 @@ impl Cli {
         let matches = definition
             .try_get_matches_from_mut(&args)
             .map_err(|error| explained(error, &mut definition, &args))?;
+        if let Some(error) = behind_flags(&matches, &mut definition, &args) {
+            return Err(error);
+        }
         let arguments = Arguments::from_arg_matches(&matches)?;
         let command = match arguments.command {
             None => Command::Serve(arguments.serve),
@@ -120,6 +129,18 @@ impl Cli {
         for command in ["check", "config", "feeds", "types"] {
             definition = without_mention(definition, command, "open");
         }
+        for flag in Config::flags() {
+            for (command, used) in [("feeds", USED_BY_FEEDS), ("types", USED_BY_TYPES)] {
+                if !used.contains(&flag.name) {
+                    definition = without_mention(definition, command, flag.name);
+                }
+            }
+        }
+        definition = definition.mut_subcommand("types", |types| {
+            types.mut_arg("file", |file| {
+                file.help("SQLite file whose tables are to be described")
+            })
+        });
         for name in ["serve", "edge", "check", "config", "types"] {
             definition = definition.mut_subcommand(name, without_file_names);
         }

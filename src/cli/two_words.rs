@@ -1,10 +1,12 @@
 //! What was probably meant where clap takes the first of two words for a FILE, and finds no room for the second.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::text::nearest::nearest;
+use crate::text::shell::typed;
 
 /// The error in words that lead on: a command that was mistyped, or that does not come first. Others stay as they are.
 pub(super) fn explained(
@@ -23,11 +25,52 @@ pub(super) fn explained(
         .map(|command| command.get_name().to_owned())
         .collect();
     let args: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
-    let text = meant(&args, &second, &commands);
+    let text = meant(&args, &second, &commands, definition);
     definition.error(ErrorKind::InvalidSubcommand, text)
 }
 
-fn meant(args: &[&str], second: &str, commands: &[String]) -> String {
+/// The error where the only word is no FILE but a command behind flags; `None` where it is a file, or meant as one.
+pub(super) fn behind_flags(
+    matches: &clap::ArgMatches,
+    definition: &mut clap::Command,
+    args: &[OsString],
+) -> Option<clap::Error> {
+    if matches.subcommand().is_some() || args.iter().any(|arg| arg == "--") {
+        return None;
+    }
+    let word = matches.get_one::<String>("file")?;
+    let is_command = definition.find_subcommand(word).is_some();
+    if !is_command || Path::new(word).exists() {
+        return None;
+    }
+    let args: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let text = comes_first(&args, word, definition);
+    Some(definition.error(ErrorKind::InvalidSubcommand, text))
+}
+
+/// Says where the command belongs: as the line that was meant, where that is one.
+fn comes_first(args: &[&str], command: &str, definition: &mut clap::Command) -> String {
+    let mut others: Vec<&str> = args.iter().copied().skip(1).collect();
+    if let Some(place) = others.iter().rposition(|arg| *arg == command) {
+        others.remove(place);
+    }
+    let line = ["walcast", command].into_iter().chain(others);
+    let line: Vec<&str> = line.collect();
+    match definition.try_get_matches_from_mut(&line) {
+        Ok(_) => {
+            let line: Vec<_> = line.into_iter().map(typed).collect();
+            format!("the command comes first: {}", line.join(" "))
+        }
+        Err(_) => format!("the command comes first: walcast {command} …"),
+    }
+}
+
+fn meant(
+    args: &[&str],
+    second: &str,
+    commands: &[String],
+    definition: &mut clap::Command,
+) -> String {
     let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
     let before: Vec<&str> = args
         .iter()
@@ -38,7 +81,7 @@ fn meant(args: &[&str], second: &str, commands: &[String]) -> String {
         .collect();
     let words = || before.iter().copied().chain([second]);
     if let Some(command) = words().find(|word| commands.contains(word)) {
-        return format!("the command comes first: walcast {command} …");
+        return comes_first(args, command, definition);
     }
     let mistyped = words().find_map(|word| Some((word, nearest(word, commands.iter().copied())?)));
     match mistyped {
@@ -73,6 +116,26 @@ mod tests {
         );
         for line in ["walcast app.db check", "walcast --listen 0 check app.db"] {
             assert_said(line, "the command comes first: walcast check");
+        }
+        for (line, moved) in [
+            ("--listen :8199 config", "walcast config --listen :8199"),
+            (
+                "--listen=:8199 app.db check",
+                "walcast check --listen=:8199 app.db",
+            ),
+            ("--db my#.db feeds", "walcast feeds --db 'my#.db'"),
+            ("--log-level debug tail a.db", "walcast tail …"),
+            ("--anonymous tail", "walcast tail …"),
+        ] {
+            let said = format!("the command comes first: {moved}\n");
+            assert_said(&format!("walcast {line}"), &said);
+        }
+        // These mean files of such names.
+        for line in [
+            "walcast --listen 0 ./config",
+            "walcast --listen 0 -- config",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
         assert_said("walcast app.db orders", "\"orders\" is a word too many");
         assert_said(
