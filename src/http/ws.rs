@@ -69,7 +69,7 @@ async fn accept(
     let mut request = params::subscription(raw, feed.schema().as_deref())?;
     request.filter = request.filter.within(scope_of(app, &feed, &peer.grant)?);
     if !asks_for_websocket(headers) {
-        return Ok(upgrade_required());
+        return Ok(needs_upgrade(&feed));
     }
     let key = websocket_key(headers)?;
     has_no_body(headers)?;
@@ -80,7 +80,7 @@ async fn accept(
     let agreement = agreement(headers, &feed, app)?;
     // hyper has one for every HTTP/1.1 request that asks for an upgrade.
     if on_upgrade.is_none() {
-        return Ok(upgrade_required());
+        return Ok(needs_upgrade(&feed));
     }
     let session = enter(app, &feed, request, &peer).await?;
     let session = match whole {
@@ -88,7 +88,7 @@ async fn accept(
         false => session,
     };
     let Some(on_upgrade) = on_upgrade.take() else {
-        return Ok(upgrade_required());
+        return Ok(needs_upgrade(&feed));
     };
     let span = connection_span(&feed.config.name, path.as_str(), peer.address);
     let coding = match agreement {
@@ -113,6 +113,14 @@ async fn accept(
         response.headers_mut().insert(name, agreed);
     }
     Ok(response)
+}
+
+/// Names what serves the feed over plain HTTP.
+fn needs_upgrade(feed: &Feed) -> Response {
+    let name = &feed.config.name;
+    upgrade_required(&format!(
+        "or read /sse/{name} for the same rows as server-sent events, or /api/feeds/{name}/events for those of before"
+    ))
 }
 
 /// What is agreed on, and the size in bytes from which rows are compressed; `None` where none is.

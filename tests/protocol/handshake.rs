@@ -74,6 +74,16 @@ fn what_is_no_websocket_handshake_is_told_to_upgrade() {
     assert_eq!(response.status, 426);
     assert_eq!(response.header("Upgrade"), Some("websocket"));
     assert_eq!(response.error_code(), "upgrade_required");
+    let how = response.error_message();
+    for path in ["/sse/remediation", "/api/feeds/remediation/events"] {
+        assert!(how.contains(path), "{how}");
+        let head = http::head("GET", path, "localhost", &[]);
+        let mut stream = walcast.connect();
+        std::io::Write::write_all(&mut stream, head.as_bytes()).expect("walcast reads");
+        let mut line = [0; 12];
+        std::io::Read::read_exact(&mut stream, &mut line).expect("an answer");
+        assert_eq!(&line, b"HTTP/1.1 200", "{path}");
+    }
     let version = http::UPGRADE.map(|(name, value)| match name {
         "Sec-WebSocket-Version" => (name, "8"),
         _ => (name, value),

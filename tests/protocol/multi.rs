@@ -235,6 +235,11 @@ fn handshakes_that_are_none_are_refused_with_words() {
         (plain.status, plain.error_code()),
         (426, "upgrade_required".into())
     );
+    let how = plain.error_message();
+    assert!(
+        how.contains("walcast.multi.v1") && !how.contains("history"),
+        "{how}"
+    );
     let nothing_offered = walcast.upgrade("/ws", &[]);
     assert_eq!(
         (nothing_offered.status, nothing_offered.error_code()),

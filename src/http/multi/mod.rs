@@ -59,6 +59,14 @@ pub(super) async fn upgrade(
     }
 }
 
+/// Names what such a socket needs, and where each feed has a path of its own.
+fn needs_upgrade() -> Response {
+    upgrade_required(&format!(
+        "with the subprotocol {MULTI_SUBPROTOCOL} for several feeds over one socket; what each feed has of its own is listed at \
+         /api/feeds"
+    ))
+}
+
 fn accept(
     headers: &HeaderMap,
     raw: &str,
@@ -67,7 +75,7 @@ fn accept(
     app: &Arc<App>,
 ) -> Result<Response, HttpError> {
     if !asks_for_websocket(headers) {
-        return Ok(upgrade_required());
+        return Ok(needs_upgrade());
     }
     let key = websocket_key(headers)?;
     has_no_body(headers)?;
@@ -84,7 +92,7 @@ fn accept(
         return Err(HttpError::unavailable("the daemon is shutting down"));
     }
     let Some(on_upgrade) = on_upgrade.take() else {
-        return Ok(upgrade_required());
+        return Ok(needs_upgrade());
     };
     let span = connection_span(MANY, PATH, peer.address);
     let app = Arc::clone(app);
