@@ -36,17 +36,25 @@ fn text(database: &Path, shapes: &[Shape]) -> String {
     );
     let mut names: Vec<String> = Vec::new();
     for shape in shapes {
-        let name = (1..)
-            .map(|number| match number {
-                1 => type_name(&shape.feed.name),
-                _ => format!("{}{number}", type_name(&shape.feed.name)),
-            })
-            .find(|name| !names.contains(name))
-            .unwrap_or_default();
+        let name = free_name(&type_name(&shape.feed.name), &mut names);
         text.push_str(&interfaces(&name, shape));
-        names.push(name);
     }
     text
+}
+
+/// A name whose interfaces are none of those there are, numbered where it has to be. A second of one name would be taken
+/// for more of the first.
+fn free_name(name: &str, taken: &mut Vec<String>) -> String {
+    let mut numbered = name.to_owned();
+    for number in 2.. {
+        let of_feed = ["", "Change", "Message"].map(|end| format!("{numbered}{end}"));
+        if of_feed.iter().all(|name| !taken.contains(name)) {
+            taken.extend(of_feed);
+            break;
+        }
+        numbered = format!("{name}{number}");
+    }
+    numbered
 }
 
 fn interfaces(name: &str, shape: &Shape) -> String {
@@ -181,6 +189,29 @@ fn comment(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_feeds_share_an_interface() {
+        let mut taken = Vec::new();
+        let feeds = [
+            "Orders",
+            "Orders",
+            "OrdersMessage",
+            "LinesChange",
+            "Lines",
+            "Orders2",
+        ];
+        let named = feeds.map(|name| free_name(name, &mut taken));
+        let wanted = [
+            "Orders",
+            "Orders2",
+            "OrdersMessage2",
+            "LinesChange",
+            "Lines2",
+            "Orders22",
+        ];
+        assert_eq!(named, wanted);
+    }
 
     #[test]
     fn names_of_types_and_properties_are_valid() {
