@@ -180,6 +180,19 @@ fn a_feed_that_a_file_has_not_is_refused_and_waited_for_only_where_that_was_said
 }
 
 #[test]
+fn of_many_feeds_the_first_are_listed_and_where_the_others_are() {
+    let dir = directory();
+    let tables = (0..40).map(|n| format!("CREATE TABLE t{n}(id INTEGER PRIMARY KEY);"));
+    let file = database(&dir, &tables.collect::<String>())
+        .display()
+        .to_string();
+    let why = refused_with_2(&mut tail(&file, &[]));
+    assert!(why.contains("--feed t0\n"), "{why}");
+    let rest = format!("  and 24 more: walcast feeds {file}\n");
+    assert!(why.ends_with(&rest), "{why}");
+}
+
+#[test]
 fn a_file_without_any_table_may_get_the_one_that_was_named() {
     let dir = directory();
     let path = database(&dir, "PRAGMA user_version = 1");

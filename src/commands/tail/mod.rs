@@ -15,6 +15,9 @@ use output::Output;
 /// Rows of before that are shown on a terminal where nothing was said of where to begin: enough to see what comes here.
 const SHOWN_UNASKED: u32 = 10;
 
+/// Feeds that are listed where one has to be chosen. What is said above them stays on the screen.
+const LISTED: usize = 16;
+
 /// Prints rows until it is interrupted, or until nobody reads its output any more; both are a good end.
 ///
 /// # Errors
@@ -35,6 +38,17 @@ pub fn tail(args: &TailArgs) -> anyhow::Result<()> {
             Ok(())
         }
         result => result,
+    }
+}
+
+/// The commands that follow each feed, to be pasted; of many the first, and where the others are listed.
+fn commands(followed: impl ExactSizeIterator<Item = String>, place: &str) -> String {
+    let more = followed.len().saturating_sub(LISTED);
+    let lines = followed.take(LISTED);
+    let lines: String = lines.map(|one| format!("\n  walcast tail {one}")).collect();
+    match more {
+        0 => lines,
+        more => format!("{lines}\n  and {more} more: walcast feeds {place}"),
     }
 }
 

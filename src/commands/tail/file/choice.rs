@@ -8,6 +8,7 @@ use super::BUSY;
 use crate::cli::TailArgs;
 use crate::commands::BadUsage;
 use crate::commands::named_file::existing;
+use crate::commands::tail::commands;
 use crate::config::FeedConfig;
 use crate::sqlite::discovery::{Discovered, discover};
 use crate::sqlite::open::open_reading;
@@ -89,12 +90,12 @@ fn named(
     })
 }
 
-/// The commands that follow each feed, to be pasted.
+/// The commands that follow each feed.
 fn each(path: &Path, feeds: &[FeedConfig]) -> String {
     let path = path.to_string_lossy();
     let file = typed(&path);
-    let lines = feeds
+    let followed = feeds
         .iter()
-        .map(|feed| format!("\n  walcast tail {file} --feed {}", feed.name));
-    lines.collect()
+        .map(|feed| format!("{file} --feed {}", feed.name));
+    commands(followed, &file)
 }

@@ -7,6 +7,7 @@ use super::url::FeedUrl;
 use crate::cli::TailArgs;
 use crate::commands::BadUsage;
 use crate::commands::running_daemon::feeds_of;
+use crate::commands::tail::commands;
 use crate::net::remote_daemon::RemoteDaemon;
 use crate::text::nearest::did_you_mean;
 
@@ -77,12 +78,10 @@ fn choose<'a>(
     }
 }
 
-/// The commands that follow each feed, to be pasted.
+/// The commands that follow each feed.
 fn each(feeds: &[Listed<'_>], place: &str) -> String {
-    let lines = feeds
-        .iter()
-        .map(|feed| format!("\n  walcast tail {place}{}", feed.path));
-    format!("name one:{}", lines.collect::<String>())
+    let followed = feeds.iter().map(|feed| format!("{place}{}", feed.path));
+    format!("name one:{}", commands(followed, place))
 }
 
 #[cfg(test)]
