@@ -109,9 +109,9 @@ fn feed(shape: &Shape) -> String {
     text.push_str(&match &feed.capture {
         Some(rules) => captured(rules),
         None => format!(
-            "# key = {}                # what rows are ordered and resumed by; it is the primary key unless said otherwise\n\
+            "{:<40}# what rows are ordered and resumed by; it is the primary key unless said otherwise\n\
              # capture = \"keys\"                    # sends updates and deletes too, by triggers that are added to the file\n",
-            quoted(table.key_name())
+            format!("# key = {} ", quoted(table.key_name()))
         ),
     });
     text.push_str(&format!(

@@ -13,7 +13,7 @@ const SCHEMA: &str = "
     CREATE TABLE orders(id INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, price REAL, meta JSON, \"odd name\" BLOB);
     CREATE TABLE words(word TEXT PRIMARY KEY, seq INTEGER NOT NULL UNIQUE);
     CREATE TABLE kept(k INT PRIMARY KEY, v ANY, b BLOB) STRICT;
-    INSERT INTO orders(what) VALUES ('tea'), ('milk');";
+    INSERT INTO orders(what) VALUES ('tea'), ('milk'); INSERT INTO kept VALUES (5, 1, x'00');";
 
 fn run(directory: &Path, arguments: &[&str]) -> Output {
     at(directory, arguments).output().unwrap()
@@ -155,6 +155,9 @@ fn feeds_lists_what_is_and_says_why_others_are_not() {
         found.contains("feed orders") && found.contains("install --db events.db words"),
         "{found}"
     );
+    for rows in ["2 rows, ids 1 to 2", "1 row, id 5"] {
+        assert!(found.contains(rows), "{found}");
+    }
     assert_eq!(checked.status.code(), Some(0), "{found}");
 }
 

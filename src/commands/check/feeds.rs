@@ -144,13 +144,17 @@ fn found(connection: &Connection, schema: &Schema) -> rusqlite::Result<[String; 
     let rows = match (rows, table.min_key(connection)?, table.max_key(connection)?) {
         (0, ..) => "no rows".to_owned(),
         (rows, Some(lowest), Some(highest)) => {
-            let count = if rows > COUNTED {
-                format!("more than {COUNTED}")
-            } else {
-                rows.to_string()
+            let count = match rows {
+                1 => "1 row".to_owned(),
+                2..=COUNTED => format!("{rows} rows"),
+                _ => format!("more than {COUNTED} rows"),
             };
-            format!("{count} rows, ids {lowest} to {highest}")
+            match lowest == highest {
+                true => format!("{count}, id {lowest}"),
+                false => format!("{count}, ids {lowest} to {highest}"),
+            }
         }
+        (1, ..) => "1 row, without an id".to_owned(),
         (rows, ..) => format!("{rows} rows, none of them with an id"),
     };
     let head = table.highest(connection)?.unwrap_or(0);

@@ -113,21 +113,34 @@ fn install_into(database: &str, table: &str, rules: &CaptureRules) -> String {
     for filter in &rules.filters {
         command.push_str(&format!(" --filter {}", typed(filter)));
     }
-    format!("{command} {}", typed(table))
+    command + &last_word(table)
+}
+
+/// A table's name at the end of a command.
+fn last_word(table: &str) -> String {
+    // Else it would be taken for a flag.
+    let end_of_flags = if table.starts_with('-') { " --" } else { "" };
+    format!("{end_of_flags} {}", typed(table))
 }
 
 /// Returns the command that takes a table's triggers and log out of the file.
 pub fn remove_command(database: &Path, table: &str) -> String {
     let database = database.to_string_lossy();
-    let (database, table) = (typed(&database), typed(table));
-    format!("walcast capture remove --db {database} {table}")
+    format!(
+        "walcast capture remove --db {}{}",
+        typed(&database),
+        last_word(table)
+    )
 }
 
 /// Returns the command that prunes the log of a table, without saying how far.
 pub fn prune_command(database: &Path, table: &str) -> String {
     let database = database.to_string_lossy();
-    let (database, table) = (typed(&database), typed(table));
-    format!("walcast capture prune --db {database} {table}")
+    format!(
+        "walcast capture prune --db {}{}",
+        typed(&database),
+        last_word(table)
+    )
 }
 
 /// Returns the captured tables of the file, as the registry spells them; none where nothing was ever captured.

@@ -248,3 +248,20 @@ fn a_table_of_two_hundred_columns_keeps_every_value_as_it_is() {
         .collect();
     assert_eq!(logged, expected);
 }
+
+#[test]
+fn commands_are_fit_to_be_typed_whatever_the_names_are() {
+    let rules = CaptureRules::found(CaptureMode::Full, vec!["a b".to_owned()]);
+    let file = Path::new("it's.db");
+    assert_eq!(
+        install_command(file, "-dash", &rules),
+        r"walcast capture install --db 'it'\''s.db' --full --filter 'a b' -- -dash"
+    );
+    let remove = "walcast capture remove --db app.db 'Order Lines'";
+    assert_eq!(remove_command(Path::new("app.db"), "Order Lines"), remove);
+    let public = public_install_command("-dash", &rules);
+    assert_eq!(
+        with_file_named(&format!("run `{public}`"), file),
+        format!("run `{}`", install_command(file, "-dash", &rules))
+    );
+}
