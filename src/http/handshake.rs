@@ -115,9 +115,8 @@ pub(super) fn has_no_body(headers: &HeaderMap) -> Result<(), HttpError> {
 }
 
 /// Tells who does not ask for a WebSocket to do so, and what else there is for him.
-pub(super) fn upgrade_required(how_or_else: &str) -> Response {
-    let message =
-        format!("this path speaks WebSocket (version 13); connect with ws://, {how_or_else}");
+pub(super) fn upgrade_required(remedy: &str) -> Response {
+    let message = format!("this path speaks WebSocket (version 13); {remedy}");
     let mut response =
         HttpError::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message).into_response();
     let headers = response.headers_mut();

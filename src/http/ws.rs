@@ -119,7 +119,7 @@ async fn accept(
 fn needs_upgrade(feed: &Feed) -> Response {
     let name = &feed.config.name;
     upgrade_required(&format!(
-        "or read /sse/{name} for the same rows as server-sent events, or /api/feeds/{name}/events for those of before"
+        "connect with ws://, or read /sse/{name} for the same rows as server-sent events, or /api/feeds/{name}/events for the history"
     ))
 }
 

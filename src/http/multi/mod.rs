@@ -62,8 +62,8 @@ pub(super) async fn upgrade(
 /// Names what such a socket needs, and where each feed has a path of its own.
 fn needs_upgrade() -> Response {
     upgrade_required(&format!(
-        "with the subprotocol {MULTI_SUBPROTOCOL} for several feeds over one socket; what each feed has of its own is listed at \
-         /api/feeds"
+        "connect with ws:// and the subprotocol {MULTI_SUBPROTOCOL} for several feeds over one socket; /api/feeds lists the \
+         paths that each feed has of its own"
     ))
 }
 
