@@ -73,6 +73,23 @@ test('among fifty feeds the shown one is in sight, and any is found', async (t) 
   assert.equal((await daemon.json('api/feeds')).feeds.reduce((sum, { subscribers }) => sum + subscribers, 0), 1, 'one socket, whatever is listed');
 });
 
+test('a table is named and found in its own letters', async (t) => {
+  const { writer, daemon } = await tables(t, 12);
+  await writer.sql('CREATE TABLE "Zażółć Gęślą" (id INTEGER PRIMARY KEY); CREATE TABLE "Order Lines" (id INTEGER PRIMARY KEY)');
+  const page = await openPage(t, `${daemon.url}#/t00`);
+  await live(page);
+  const shown = () => page.$$eval('#feed-list li:not([hidden])', (all) => all.map((one) => one.textContent));
+  await feed(page, 'za_____g__l_').waitFor();
+  assert.equal(await feed(page, 'order_lines').textContent(), 'order_lines');
+  assert.equal(await feed(page, 'order_lines').getAttribute('title'), 'order_lines, the table Order Lines');
+  await page.fill('#feed-find', 'gęś');
+  assert.deepEqual(await shown(), ['t00', 'Zażółć Gęślą za_____g__l_']);
+  await page.fill('#feed-find', 'r lin');
+  assert.deepEqual(await shown(), ['t00', 'order_lines']);
+  await page.press('#feed-find', 'Enter');
+  await page.locator('a.feed[aria-current=page][data-feed=order_lines]').waitFor();
+});
+
 test('on a phone the feeds are in a sheet', async (t) => {
   const { daemon } = await tables(t, 12);
   const page = await openPage(t, `${daemon.url}#/t11`, { viewport: { width: 375, height: 740 }, hasTouch: true, isMobile: true });

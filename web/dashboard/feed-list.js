@@ -28,7 +28,7 @@ export class FeedList {
   /** Takes the daemon's list; `visible` says whether somebody is looking at the page. */
   update(feeds, visible) {
     const names = feeds.map(({ name }) => name);
-    if (names.join('\n') !== [...this.#items.keys()].join('\n')) this.#rebuild(names);
+    if (names.join('\n') !== [...this.#items.keys()].join('\n')) this.#rebuild(feeds);
     const now = performance.now();
     for (const feed of feeds) {
       const pulse = this.#pulses.get(feed.name);
@@ -64,10 +64,11 @@ export class FeedList {
     return names[(names.indexOf(this.#current) + step + names.length) % names.length];
   }
 
-  #rebuild(names) {
+  #rebuild(feeds) {
+    const names = feeds.map(({ name }) => name);
     const focused = document.activeElement?.closest('#feed-list a')?.dataset.feed;
     this.#pulses = new Map(names.map((name) => [name, this.#pulses.get(name) ?? new Pulse()]));
-    this.#items = new Map(names.map((name) => [name, this.#item(name)]));
+    this.#items = new Map(feeds.map((feed) => [feed.name, this.#item(feed)]));
     this.list.replaceChildren(...[...this.#items.values()].map(({ item }) => item));
     this.find.parentElement.hidden = names.length < FIND_FROM;
     const alone = names.length < 2;
@@ -78,7 +79,7 @@ export class FeedList {
     this.#items.get(focused)?.link.focus();
   }
 
-  #item(name) {
+  #item({ name, table = name }) {
     const item = make('li');
     const link = make('a', 'feed');
     link.href = addressOf(name);
@@ -87,15 +88,19 @@ export class FeedList {
     const words = make('span', 'unseen');
     const rate = make('span', 'rate');
     const badge = make('span', 'badge');
-    link.append(health, make('span', 'feed-name', name), words, rate, badge);
+    const label = make('span', 'feed-name', name);
+    // Of such a table's name the feed's has underscores alone.
+    if (/[^\x20-\x7e]/.test(table)) label.replaceChildren(table, ' ', make('span', 'feed-own', name));
+    link.append(health, label, words, rate, badge);
     item.append(link);
-    return { item, link, health, words, rate, badge };
+    return { item, link, health, words, rate, badge, known: `${name}\n${table}`.toLowerCase() };
   }
 
-  #draw({ name, status, reason }, pulse) {
+  #draw({ name, table, status, reason }, pulse) {
     const { link, health, words, rate, badge } = this.#items.get(name);
     health.className = `health-dot ${status}`;
-    link.title = status === 'open' ? name : `${name}: ${reason ?? HEALTH[status] ?? status}`;
+    const named = table === undefined || table === name ? name : `${name}, the table ${table}`;
+    link.title = status === 'open' ? named : `${named}: ${reason ?? HEALTH[status] ?? status}`;
     const unread = name === this.#current && !document.hidden ? '' : pulse.unread;
     put(words, status === 'open' ? '' : `, ${HEALTH[status] ?? status}`);
     put(rate, pulse.rate);
@@ -107,20 +112,20 @@ export class FeedList {
   #filter() {
     const wanted = this.find.value.trim().toLowerCase();
     let found = 0;
-    for (const [name, { item }] of this.#items) {
-      const fits = name.toLowerCase().includes(wanted);
+    for (const [name, { item, known }] of this.#items) {
+      const fits = known.includes(wanted);
       found += fits ? 1 : 0;
       item.hidden = !fits && name !== this.#current;
     }
-    put(this.none, found === 0 && this.#items.size > 0 ? 'No feed has that in its name.' : '');
+    put(this.none, found === 0 && this.#items.size > 0 ? 'No feed has that in its name or its table’s.' : '');
   }
 
   #take() {
     const wanted = this.find.value.trim().toLowerCase();
-    const name = [...this.#items.keys()].find((one) => one.toLowerCase().includes(wanted));
-    if (wanted === '' || name === undefined) return;
+    const found = [...this.#items.values()].find(({ known }) => known.includes(wanted));
+    if (wanted === '' || found === undefined) return;
     this.find.value = '';
-    this.#items.get(name).link.click();
+    found.link.click();
   }
 
   /** Scrolls the list only: the page stays where it is. */
