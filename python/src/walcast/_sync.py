@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_socket
 
-from ._arguments import Arguments, TableArguments, daemon_address, feed, named_feed
+from ._arguments import Arguments, TableArguments, feed
 from ._connect import OPTIONS, Failure, explain, headers
+from ._daemon import Daemon
 from ._feed import Feed, Position, Row, Status
 from ._loop import Loop
 from ._shared import Conversation
@@ -156,20 +157,17 @@ class Connection:
     """
 
     def __init__(self, url: str, token: Token | None) -> None:
-        address = daemon_address(url)
-        if not callable(token):
-            checked(token)
-        self._loop = Loop(address, token)
-        self._renewable = callable(token)
+        self._daemon = Daemon(url, token)
+        self._loop = Loop(self._daemon.address, token)
 
     def subscribe(self, feed: str, **arguments: Unpack[Arguments]) -> Subscription[Row]:
         """Follows the feed of this name, as :func:`subscribe` does."""
-        state = named_feed(Feed, feed, self._renewable, arguments)
+        state = self._daemon.feed(feed, arguments)
         return Subscription(state, state.receive, _SharedSocket(self._loop))
 
     def subscribe_table(self, feed: str, **arguments: Unpack[TableArguments]) -> Table:
         """Holds a copy of the captured table behind the feed of this name, as :func:`subscribe_table` does."""
-        return Table(named_feed(TableFeed, feed, self._renewable, whole(arguments)), _SharedSocket(self._loop))
+        return Table(self._daemon.table(feed, arguments), _SharedSocket(self._loop))
 
     def __enter__(self) -> Connection:
         return self

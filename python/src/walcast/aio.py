@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from websockets.asyncio.client import connect as connect_socket
 
-from ._arguments import Arguments, TableArguments, daemon_address, feed, named_feed
+from ._arguments import Arguments, TableArguments, feed
 from ._connect import OPTIONS, Failure, explain
+from ._daemon import Daemon
 from ._feed import Feed, Position, Row, Status
 from ._shared import Conversation, Sockets, Token, presented
 from ._table import Key, TableChange, TableFeed, whole
-from ._token import Credential, checked
+from ._token import Credential
 from .errors import FeedError, closed
 
 if TYPE_CHECKING:
@@ -118,20 +119,17 @@ class Connection:
     """One socket for subscriptions to any feeds of a daemon. Leaving `async with` ends them all."""
 
     def __init__(self, url: str, token: Token | None) -> None:
-        address = daemon_address(url)
-        if not callable(token):
-            checked(token)
-        self._sockets = Sockets(address, token)
-        self._renewable = callable(token)
+        self._daemon = Daemon(url, token)
+        self._sockets = Sockets(self._daemon.address, token)
 
     def subscribe(self, feed: str, **arguments: Unpack[Arguments]) -> Subscription[Row]:
         """Follows the feed of this name, as :func:`subscribe` does."""
-        state = named_feed(Feed, feed, self._renewable, arguments)
+        state = self._daemon.feed(feed, arguments)
         return Subscription(state, state.receive, _SharedSocket(self._sockets))
 
     def subscribe_table(self, feed: str, **arguments: Unpack[TableArguments]) -> Table:
         """Holds a copy of the captured table behind the feed of this name, as :func:`subscribe_table` does."""
-        return Table(named_feed(TableFeed, feed, self._renewable, whole(arguments)), _SharedSocket(self._sockets))
+        return Table(self._daemon.table(feed, arguments), _SharedSocket(self._sockets))
 
     async def __aenter__(self) -> Connection:
         return self
