@@ -20,6 +20,7 @@ use walcast::sinks::PreparedSink;
 use walcast::sqlite::error::Unavailable;
 use walcast::telemetry::logging;
 use walcast::text::harmless::{harmless, harmless_lines};
+use walcast::text::shell::typed;
 
 const FAILED: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
@@ -83,7 +84,11 @@ fn serve_as(args: ServeArgs, as_edge: bool) -> ExitCode {
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
     if as_edge && !config.edge.is_one() {
-        let missing = "whose feeds are to be served? name the daemon with --upstream URL, or edge.upstream in the configuration";
+        let url = args.file.as_deref().filter(|file| file.contains("://"));
+        let url = typed(url.unwrap_or("URL"));
+        let missing = format!(
+            "whose feeds are to be served? name the daemon with --upstream {url}, or edge.upstream in the configuration"
+        );
         return fail(&missing, BAD_CONFIGURATION);
     }
     let gate = match Gate::new(&config.auth, &config.feeds, Owners::RootAndSelf) {

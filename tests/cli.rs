@@ -247,6 +247,8 @@ fn help_lists_what_a_command_takes_and_nothing_else() {
     let upstream = ["edge", "--upstream", "ws://127.0.0.1:1", "app.db"];
     let line = refusal(&walcast(dir.path(), &upstream), 2);
     assert_names(&line, &["edge.spool"]);
+    let line = refusal(&walcast(dir.path(), &["edge", "ws://127.0.0.1:1"]), 2);
+    assert_names(&line, &["--upstream ws://127.0.0.1:1,"]);
 }
 
 #[test]

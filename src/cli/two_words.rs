@@ -14,6 +14,9 @@ pub(super) fn explained(
     definition: &mut clap::Command,
     args: &[OsString],
 ) -> clap::Error {
+    if error.kind() == ErrorKind::UnknownArgument {
+        return too_many(error, definition, args);
+    }
     let second = match error.get(ContextKind::InvalidSubcommand) {
         Some(ContextValue::String(second)) if error.kind() == ErrorKind::ArgumentConflict => {
             second.clone()
@@ -27,6 +30,34 @@ pub(super) fn explained(
     let args: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
     let text = meant(&args, &second, &commands, definition);
     definition.error(ErrorKind::InvalidSubcommand, text)
+}
+
+/// The error in words that lead on where a word of a command had to stand behind a flag, and the line is one then.
+fn too_many(error: clap::Error, definition: &mut clap::Command, args: &[OsString]) -> clap::Error {
+    let word = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) if !word.starts_with('-') => word.clone(),
+        _ => return error,
+    };
+    let mut line: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let place = line.iter().rposition(|arg| *arg == word);
+    let (flag, place) = match (line.get(1), place) {
+        (Some(&"tail"), Some(place)) => ("--feed", place),
+        // The first of two words, where the table alone is one.
+        (Some(&"capture"), Some(place)) if place > 3 => ("--db", place - 1),
+        _ => return error,
+    };
+    line.insert(place, flag);
+    match definition.try_get_matches_from_mut(&line) {
+        Ok(_) => {
+            let line: Vec<_> = line.into_iter().skip(1).map(typed).collect();
+            let text = format!(
+                "{word:?} is a word too many; did you mean: walcast {}",
+                line.join(" ")
+            );
+            definition.error(ErrorKind::UnknownArgument, text)
+        }
+        Err(_) => error,
+    }
 }
 
 /// The error where the only word is no FILE but a command behind flags; `None` where it is a file, or meant as one.
@@ -138,6 +169,31 @@ mod tests {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
         assert_said("walcast app.db orders", "\"orders\" is a word too many");
+        for (line, meant) in [
+            ("tail app.db orders", "tail app.db --feed orders"),
+            (
+                "tail --json http://h:1 my#feed",
+                "tail --json http://h:1 --feed 'my#feed'",
+            ),
+            (
+                "capture install app.db orders",
+                "capture install --db app.db orders",
+            ),
+            (
+                "capture prune app.db orders --older 24h",
+                "capture prune --db app.db orders --older 24h",
+            ),
+        ] {
+            let said = format!("did you mean: walcast {meant}\n");
+            assert_said(&format!("walcast {line}"), &said);
+        }
+        for line in ["tail a b c", "capture status a b c", "tail a --db"] {
+            let said = match line.ends_with("--db") {
+                true => "a value is required",
+                false => "unexpected argument",
+            };
+            assert_said(&format!("walcast {line}"), said);
+        }
         assert_said(
             "walcast check app.db orders",
             "unexpected argument 'orders'",

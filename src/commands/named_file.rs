@@ -73,6 +73,11 @@ fn missing(path: &Path, commands: &[&str]) -> String {
             "there is no file {shown}, and no such command; did you mean `walcast {command}`?"
         );
     }
+    if is_host_and_port(text) {
+        return format!(
+            "there is no file {shown}; a daemon's address begins with its scheme: http://{shown}"
+        );
+    }
     let directory = directory_of(path);
     if !directory.exists() {
         return format!(
@@ -86,6 +91,13 @@ fn missing(path: &Path, commands: &[&str]) -> String {
             "there is no file {shown}; a database that is still to be made is served with --db {shown}"
         ),
     }
+}
+
+/// Whether this looks like an address that lacks its scheme, with a path or without.
+fn is_host_and_port(text: &str) -> bool {
+    let (address, _) = text.split_once('/').unwrap_or((text, ""));
+    let parts = address.rsplit_once(':');
+    parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 fn files_in(directory: &Path) -> Vec<String> {
@@ -159,6 +171,10 @@ mod tests {
             "{why}"
         );
         assert_eq!(existing(&at("orders.db")), Ok(()));
+        for lacks_scheme in ["127.0.0.1:8010", "h:1/ws/orders", "[::1]:80"] {
+            let why = existing(Path::new(lacks_scheme)).unwrap_err().to_string();
+            assert!(why.ends_with(&format!(": http://{lacks_scheme}")), "{why}");
+        }
         let address = existing(Path::new("http://h:1")).unwrap_err().to_string();
         assert!(address.contains("`walcast feeds http://h:1`"), "{address}");
         let command = existing_or_command(Path::new("chekc"), &["check"]).unwrap_err();
