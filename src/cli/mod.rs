@@ -121,21 +121,7 @@ impl Cli {
 
     /// The definition of the command line, from which man pages and shell completions are made.
     pub fn definition() -> clap::Command {
-        let mut definition = without_file_names(Arguments::command());
-        // Refused: what an edge serves is its spool, which it makes as it needs it.
-        for name in ["file", "db", "journal-mode"] {
-            definition = without_mention(definition, "edge", name);
-        }
-        for command in ["check", "config", "feeds", "types"] {
-            definition = without_mention(definition, command, "open");
-        }
-        for flag in Config::flags() {
-            for (command, used) in [("feeds", USED_BY_FEEDS), ("types", USED_BY_TYPES)] {
-                if !used.contains(&flag.name) {
-                    definition = without_mention(definition, command, flag.name);
-                }
-            }
-        }
+        let mut definition = without_idle_flags(without_file_names(Arguments::command()));
         definition = definition.mut_subcommand("types", |types| {
             types.mut_arg("file", |file| {
                 file.help("SQLite file whose tables are to be described")
@@ -166,6 +152,25 @@ impl Cli {
             })
         })
     }
+}
+
+/// The commands that take what `serve` takes, without a word of what has no effect there.
+fn without_idle_flags(mut definition: clap::Command) -> clap::Command {
+    // Refused: what an edge serves is its spool, which it makes as it needs it.
+    for name in ["file", "db", "journal-mode"] {
+        definition = without_mention(definition, "edge", name);
+    }
+    for command in ["check", "config", "feeds", "types"] {
+        definition = without_mention(definition, command, "open");
+    }
+    for flag in Config::flags() {
+        for (command, used) in [("feeds", USED_BY_FEEDS), ("types", USED_BY_TYPES)] {
+            if !used.contains(&flag.name) {
+                definition = without_mention(definition, command, flag.name);
+            }
+        }
+    }
+    definition
 }
 
 /// An argument that the command takes like `serve`, but has no use for.
