@@ -16,6 +16,10 @@ const REGISTRY_SQL: &str = "CREATE TABLE IF NOT EXISTS \"_walcast_capture\"(tabl
 /// How many columns `_walcast_pending` has at least: enough for most tables, so that it is seldom changed.
 const PENDING_WIDTH: usize = 16;
 
+/// How many of them are in the index: all values of most UNIQUE constraints. By the first alone a writer would look through all
+/// notes of a tenant at each row of the tenant's that it adds.
+const PENDING_INDEXED: usize = 8;
+
 /// All that capturing a table adds to its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
@@ -126,7 +130,10 @@ impl Installation {
         }
         let made = wide.max(PENDING_WIDTH.max(wanted) * usize::from(wide == 0));
         let columns: Vec<String> = (0..made).map(|place| format!("c{place}")).collect();
+        let indexed = columns[..PENDING_INDEXED.min(made)].join(", ");
         let columns = columns.join(", ");
+        // Of the first value alone, as it was made before.
+        let narrower = (wide > 0).then(|| format!("DROP INDEX IF EXISTS \"{PENDING}_place\""));
         let wider =
             (made..wanted).map(|place| format!("ALTER TABLE \"{PENDING}\" ADD COLUMN c{place}"));
         let made = [
@@ -134,10 +141,10 @@ impl Installation {
                 "CREATE TABLE IF NOT EXISTS \"{PENDING}\"(log TEXT, place INTEGER, seen INTEGER, {columns})"
             ),
             format!(
-                "CREATE INDEX IF NOT EXISTS \"{PENDING}_place\" ON \"{PENDING}\"(log, place, c0)"
+                "CREATE INDEX IF NOT EXISTS \"{PENDING}_values\" ON \"{PENDING}\"(log, place, {indexed})"
             ),
         ];
-        Ok(made.into_iter().chain(wider).collect())
+        Ok(made.into_iter().chain(narrower).chain(wider).collect())
     }
 
     fn registration(&self) -> String {

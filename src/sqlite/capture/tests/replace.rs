@@ -1,5 +1,7 @@
 //! Rows that `REPLACE` deletes, and those that it doesn't.
 
+use rusqlite::StatementStatus;
+
 use super::*;
 
 #[test]
@@ -409,4 +411,28 @@ fn defaults_that_are_names_are_the_texts_that_sqlite_takes_them_for() {
             "{default}"
         );
     }
+}
+
+#[test]
+fn rows_that_are_there_already_cost_no_more_beside_many_of_their_tenant() {
+    let steps = |rows: i64| {
+        let db = captured(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, tenant, sku, n DEFAULT 0, UNIQUE (tenant, sku))",
+            "t",
+            CaptureMode::Keys,
+            &[],
+        );
+        let upsert = "INSERT INTO t(tenant, sku) SELECT 'acme', value FROM generate_series
+            WHERE true ON CONFLICT (tenant, sku) DO UPDATE SET n = n + 1";
+        let series = "WITH RECURSIVE generate_series(value) AS
+            (SELECT 1 UNION ALL SELECT value + 1 FROM generate_series WHERE value < ?1) ";
+        let mut statement = db.prepare(&format!("{series}{upsert}")).unwrap();
+        db.execute_batch("BEGIN").unwrap();
+        statement.execute([rows]).unwrap();
+        statement.reset_status(StatementStatus::VmStep);
+        statement.execute([rows]).unwrap();
+        f64::from(statement.get_status(StatementStatus::VmStep)) / rows as f64
+    };
+    let (few, many) = (steps(100), steps(1_600));
+    assert!(many < 2.0 * few, "{many} steps a row, of few {few}");
 }
