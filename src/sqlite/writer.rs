@@ -141,7 +141,7 @@ impl Writer {
         connection.busy_timeout(left())?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let locked_at = Instant::now();
-        let inserted = insert_rows(&transaction, schema, rows);
+        let inserted = insert_rows(&transaction, (schema, scope), rows);
         let result = inserted.and_then(|ids| {
             check_scope(&transaction, schema, scope, &ids)?;
             // Where there is no WAL a commit waits for readers.
@@ -183,15 +183,19 @@ impl Writer {
 /// Inserts rows within a transaction. Those of the same columns, mostly all of them, share a statement.
 fn insert_rows(
     transaction: &Transaction<'_>,
-    schema: &Schema,
+    (schema, scope): (&Schema, &Scope),
     rows: &[NewRow],
 ) -> Result<Vec<i64>, InsertFailure> {
+    let verb = match !scope.is_everything() && replaces(transaction, schema)? {
+        true => "INSERT OR ABORT",
+        false => "INSERT",
+    };
     let mut ids = Vec::with_capacity(rows.len());
     for same_columns in rows.chunk_by(NewRow::has_columns_of) {
         let Some(first) = same_columns.first() else {
             continue;
         };
-        let sql = insert_query(schema, first);
+        let sql = insert_query(verb, schema, first);
         let failed = |index: usize, why| InsertFailure::Row(index, why);
         let mut statement = transaction
             .prepare_cached(&sql)
@@ -243,14 +247,24 @@ fn check_scope(
     Ok(())
 }
 
-fn insert_query(schema: &Schema, row: &NewRow) -> String {
+/// Returns whether the table says itself that a new row takes the place of others, which may be rows out of a scope. Only then is
+/// that overruled: what an INSERT says of conflicts holds for the statements of the table's triggers as well.
+fn replaces(transaction: &Transaction<'_>, schema: &Schema) -> rusqlite::Result<bool> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE
+            AND sql LIKE '%CONFLICT%REPLACE%')",
+    )?;
+    statement.query_row([&schema.table.name], |row| row.get(0))
+}
+
+fn insert_query(verb: &str, schema: &Schema, row: &NewRow) -> String {
     let columns = &schema.table.columns;
     let names = row
         .columns()
         .map(|index| quote_identifier(&columns[index].name));
     let names: Vec<String> = names.collect();
     format!(
-        "INSERT INTO {} ({}) VALUES ({}) RETURNING {}",
+        "{verb} INTO {} ({}) VALUES ({}) RETURNING {}",
         quote_identifier(&schema.table.name),
         names.join(", "),
         vec!["?"; names.len()].join(", "),

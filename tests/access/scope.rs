@@ -172,3 +172,22 @@ fn a_feed_whose_scope_column_is_gone_is_not_served_until_it_is_back() {
         answer.status == 200 && answer.json()["total"] == 2
     });
 }
+
+#[test]
+fn a_customer_can_not_replace_a_row_of_another_by_the_tables_own_rule() {
+    let office = Office::open();
+    let acme = office.customer("acme");
+    let database = office.daemon.database();
+    database.execute(
+        "DROP TABLE orders;
+         CREATE TABLE orders(id INTEGER PRIMARY KEY AUTOINCREMENT, customer TEXT, item TEXT UNIQUE ON CONFLICT REPLACE, branch INTEGER);
+         INSERT INTO orders(customer, item) VALUES ('globex', 'taken')",
+    );
+    let post = |item: &str| office.post(EVENTS, &acme, &json!({"item": item}));
+    wait_until("the new table is served", || post("free").status == 201);
+    let refused = post("taken");
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(refused.text().contains("orders.item"), "{}", refused.text());
+    let kept = "SELECT count(*) FROM orders WHERE item = 'taken' AND customer = 'globex'";
+    assert_eq!(database.number(kept), 1);
+}
